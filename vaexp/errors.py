@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class RunError(Exception):
     """The work itself failed, or a run folder is broken. Exit code 1."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Exit code 143."""

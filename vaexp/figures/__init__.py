@@ -1,0 +1,21 @@
+"""Pictures: numpy arrays in, matplotlib figures out. No model code, no torch, no file reading.
+
+Every figure says by itself what it shows: a title, a subtitle with the settings that matter
+(the caller's), captioned axes with units, and a note at the foot where reading it needs one.
+"""
+
+from vaexp.figures.curves import training_curves
+from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
+from vaexp.figures.latent import latent_plane, posterior
+from vaexp.figures.style import save
+
+__all__ = [
+    "compare_runs",
+    "decode_modes",
+    "latent_plane",
+    "posterior",
+    "reconstructions",
+    "samples",
+    "save",
+    "training_curves",
+]

@@ -1,0 +1,39 @@
+"""The models, and how a config becomes one."""
+
+from functools import partial
+
+from torch import nn
+
+from vaexp.config import VAEConfig
+from vaexp.models.likelihoods import BernoulliHead, ContinuousBernoulliHead, GaussianHead
+from vaexp.models.vae import VAE
+
+
+def build(config: VAEConfig, *, data_dim: int, classes: int) -> VAE:
+    """The model that the config describes, with fresh weights from torch's global generator.
+
+    data_dim: D pixels. classes: C labels, which only a conditional model sees.
+    """
+    if config.likelihood == "gaussian":
+        head: partial[nn.Module] = partial(
+            GaussianHead,
+            data_dim=data_dim,
+            sigma_mode=config.sigma_mode,
+            sigma=config.sigma,
+            floor=config.sigma_floor,
+        )
+    elif config.likelihood == "bernoulli":
+        head = partial(BernoulliHead, data_dim=data_dim)
+    else:
+        head = partial(ContinuousBernoulliHead, data_dim=data_dim)
+    return VAE(
+        data_dim,
+        config.latent_dim,
+        config.hidden,
+        config.activation,
+        head,
+        classes if config.conditional else 0,
+    )
+
+
+__all__ = ["VAE", "build"]

@@ -1,0 +1,423 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from vaexp import figures
+from vaexp.errors import RunError
+from vaexp.figures import mosaic as tiles
+from vaexp.figures import style
+from vaexp.figures.curves import _limits
+from vaexp.figures.latent import _spread, plane_board
+
+SETTINGS = "VAE, L = 2, gaussian, sigma fixed at 1, beta = 1, given the label"
+AXES = ("$z_1$", "$z_2$")
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-0.2, 1.2, (*shape, 28, 28)).astype(np.float32)
+
+
+def history(epochs, beta=1.0, sigma=False, validation=True):
+    records = []
+    for epoch in range(1, epochs + 1):
+        rate, distortion = 8 - 5 / epoch, 740 + 60 / epoch
+        part = {"elbo": -rate - distortion, "rate": rate, "distortion": distortion}
+        part |= {"sigma": 0.3 + 0.5 / epoch} if sigma else {}
+        record = {"epoch": epoch, "beta": beta, "train": part | {"objective": -700.0}}
+        records.append(record | ({"validation": part} if validation else {}))
+    return records
+
+
+def posterior(count=500, spread=1.0, dimensions=2):
+    generator = np.random.default_rng(3)
+    label = generator.integers(0, 10, count)
+    return spread * generator.normal(size=(count, dimensions)), label
+
+
+EVERY = {
+    "samples": lambda: figures.samples(images(3, 4), ["0", "1", "2"], "Draws", SETTINGS),
+    "samples, no names": lambda: figures.samples(images(1, 1), None, "Draws", SETTINGS),
+    "samples, many": lambda: figures.samples(images(2, 60), None, "Draws", SETTINGS),
+    "decode_modes": lambda: figures.decode_modes(images(4), images(4), images(5, 4), SETTINGS),
+    "decode_modes, no sigma": lambda: figures.decode_modes(images(1), images(1), None, SETTINGS),
+    "plane": lambda: figures.latent_plane(
+        [images(3, 4)], [""], np.linspace(-3, 3, 4), np.linspace(-2, 2, 3), AXES, SETTINGS
+    ),
+    "planes": lambda: figures.latent_plane(
+        [images(3, 3)] * 10, list("0123456789"), np.arange(3.0), np.arange(3.0), AXES, SETTINGS
+    ),
+    "strip": lambda: figures.latent_plane(
+        [images(1, 5)] * 2, ["4", "9"], np.arange(5.0), np.zeros(1), ("$z$", ""), SETTINGS
+    ),
+    "posterior": lambda: figures.posterior(*posterior(), AXES, SETTINGS),
+    "posterior, far": lambda: figures.posterior(*posterior(spread=20), AXES, SETTINGS),
+    "posterior, collapsed": lambda: figures.posterior(*posterior(spread=0), AXES, SETTINGS),
+    "posterior, one latent": lambda: figures.posterior(*posterior(dimensions=1), AXES, SETTINGS),
+    "posterior, one image": lambda: figures.posterior(*posterior(1), AXES, SETTINGS),
+    "reconstructions": lambda: figures.reconstructions(
+        images(3), images(3), images(3), images(3) + 1, SETTINGS
+    ),
+    "curves": lambda: figures.training_curves(history(20, beta=4.0, sigma=True), SETTINGS),
+    "curves, one epoch": lambda: figures.training_curves(history(1), SETTINGS),
+    "compare_runs": lambda: figures.compare_runs(
+        ["a", "a_very_long_name_" * 5], [images(3)] * 2, images(2), [images(2)] * 2, SETTINGS
+    ),
+}
+
+
+def texts(figure):
+    """All text on a page, but for tick labels."""
+    found = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        found += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
+        found += [text.get_text() for text in axes.texts]
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    return found + [text.get_text() for legend in legends if legend for text in legend.get_texts()]
+
+
+def tick_labels(axes):
+    """The tick labels in view, of x and of y."""
+    sides = []
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        ticks = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
+        sides.append([text for at, text in ticks if min(limits) <= at <= max(limits)])
+    return sides
+
+
+def pixels(figure):
+    """The page as drawn, (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text(name):
+    figure = EVERY[name]()
+    assert figure.texts[0].get_fontweight() == "bold"
+    assert SETTINGS in " ".join(texts(figure))
+    page = pixels(figure)
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.texts if text.get_text()]
+    for axes in figure.axes:
+        shown = [axes.title, axes.xaxis.label, axes.yaxis.label, axes._left_title]
+        if axes.axison:
+            shown += [text for side in tick_labels(axes) for text in side]
+        boxes += [text.get_window_extent(renderer) for text in shown if text.get_text()]
+    height, width, _ = page.shape
+    for index, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+        for other in boxes[:index]:
+            across = min(box.x1, other.x1) - max(box.x0, other.x0)
+            along = min(box.y1, other.y1) - max(box.y0, other.y0)
+            # A pixel or two of the boxes is leading, not ink.
+            assert across <= 3 or along <= 3, (box, other)
+    # The outermost pixels are paper: nothing is cut off.
+    edge = np.concatenate([page[:3].ravel(), page[-3:].ravel(), page[:, :3].ravel()])
+    assert (np.append(edge, page[:, -3:].ravel()) == 255).all()
+
+
+@pytest.mark.parametrize("name", ["samples", "posterior", "curves", "planes"])
+def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
+    figures.save(EVERY[name](), tmp_path / "a.png")
+    same = EVERY[name]()
+    figures.save(same, tmp_path / "b.png")
+    figures.save(same, tmp_path / "again.png")
+    first = (tmp_path / "a.png").read_bytes()
+    assert first.startswith(b"\x89PNG")
+    assert b"matplotlib" not in first.lower()
+    assert first == (tmp_path / "b.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "again.png", "b.png"]
+
+
+def test_the_users_matplotlibrc_changes_nothing(tmp_path):
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from vaexp import figures\n"
+        "figure = figures.samples(np.full((1, 2, 28, 28), 0.5), ['a'], 'T', 'S')\n"
+        "figures.save(figure, Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nsavefig.dpi: 20\nimage.cmap: jet\n")
+    written = []
+    for name, folder in (("a.png", "/"), ("b.png", tmp_path)):
+        environment = os.environ | {
+            "MPLCONFIGDIR": str(tmp_path / "config"),
+            "MATPLOTLIBRC": str(folder),
+            "PYTHONPATH": str(Path(figures.__file__).parents[2]),
+        }
+        command = [sys.executable, "-c", code, str(tmp_path / name)]
+        subprocess.run(command, check=True, env=environment)
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+
+
+def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    class Broken(Figure):
+        def savefig(self, stream, **_):
+            stream.write(b"half a pict")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match=r"figure\.png: No space left on device"):
+        figures.save(Broken(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    figures.save(EVERY["samples"](), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_save_into_no_folder_says_where(tmp_path):
+    with pytest.raises(RunError, match="missing"):
+        figures.save(EVERY["samples"](), tmp_path / "missing" / "a.png")
+
+
+def test_mosaic_places_each_image_and_leaves_gaps():
+    values = np.arange(2 * 3 * 2 * 2, dtype=float).reshape(2, 3, 2, 2)
+    n = np.nan
+    expected = np.array(
+        [
+            [n, n, n, n, n, n, n, n, n, n],
+            [n, 0, 1, n, 4, 5, n, 8, 9, n],
+            [n, 2, 3, n, 6, 7, n, 10, 11, n],
+            [n, n, n, n, n, n, n, n, n, n],
+            [n, 12, 13, n, 16, 17, n, 20, 21, n],
+            [n, 14, 15, n, 18, 19, n, 22, 23, n],
+            [n, n, n, n, n, n, n, n, n, n],
+        ]
+    )
+    np.testing.assert_array_equal(tiles.mosaic(values), expected)
+    np.testing.assert_array_equal(
+        tiles.mosaic(values, gap=0),
+        [
+            [0, 1, 4, 5, 8, 9],
+            [2, 3, 6, 7, 10, 11],
+            [12, 13, 16, 17, 20, 21],
+            [14, 15, 18, 19, 22, 23],
+        ],
+    )
+
+
+def test_latent_plane_increases_upwards_and_to_the_right():
+    plane = np.zeros((3, 2, 28, 28))
+    plane += np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])[:, :, None, None]
+    board = plane_board(plane)
+    assert board.shape == (84, 56)
+    assert board[83, 0] == 0.1  # smallest z_2 at the bottom, smallest z_1 on the left
+    assert board[0, 55] == 0.6
+
+    vertical, horizontal = np.array([-1.0, 0.0, 1.0]), np.array([5.0, 7.0])
+    figure = figures.latent_plane([plane], [""], horizontal, vertical, AXES, SETTINGS)
+    axes = figure.axes[0]
+    places = {text.get_text(): text.get_position()[1] for text in axes.get_yticklabels()}
+    # The value -1 is at the centre of the bottom tile, rows 56 to 83 of the picture; 1 of the top.
+    assert places["−1"] == pytest.approx(69.5)
+    assert places["0"] == pytest.approx(41.5)
+    assert places["1"] == pytest.approx(13.5)
+    places = {text.get_text(): text.get_position()[0] for text in axes.get_xticklabels()}
+    assert places["5"] == pytest.approx(13.5)
+    assert places["6"] == pytest.approx(27.5)
+    assert places["7"] == pytest.approx(41.5)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == AXES
+
+
+def test_one_image_pixel_is_a_whole_block_of_page_pixels():
+    image = np.zeros((1, 1, 28, 28))
+    image[0, 0, 0, 0] = 2.0  # clipped to black
+    image[0, 0, 27, 27] = 1.0
+    page = pixels(figures.samples(image, None, "", SETTINGS))
+    top = page.shape[0] - style.MARGIN - 30 * 5 - 20 - style.line_height(style.SMALL)
+    left = style.MARGIN
+    tile = page[top : top + 150, left : left + 150]
+    assert (tile[:5] == tile[0, 0]).all()
+    assert tile[0, 0].tolist() == [0xBC, 0xCB, 0xDC]
+    assert (tile[5:10, 5:10] == 0).all()
+    assert (tile[5:10, 10:145] == 255).all()
+    assert (tile[140:145, 140:145] == 0).all()
+    assert (tile[145:] == tile[0, 0]).all()
+
+
+def test_figures_do_not_change_their_input():
+    given = images(2, 3)
+    kept = given.copy()
+    figures.samples(given, None, "Draws", SETTINGS)
+    np.testing.assert_array_equal(given, kept)
+
+
+def test_the_note_says_what_clipping_hides():
+    half = np.array([[-1.0, 0.5], [0.5, 2.0]])
+    assert tiles.clipping_note(half).startswith("50% of the pixel values")
+    assert tiles.clipping_note(half, None, np.zeros((2, 2))).startswith("25%")
+    assert tiles.clipping_note(np.append(np.zeros(999), 2.0)).startswith("Under 1%")
+    assert tiles.clipping_note(np.array([0.0, 1.0, 1.0000001])) == ""
+
+
+def test_labels_of_decode_modes():
+    figure = figures.decode_modes(images(3), images(3), images(5, 3), SETTINGS)
+    found = texts(figure)
+    for label in (r"$\mu(z)$", r"$x \sim p(x\,|\,z)$", r"$\mu(z) - 2\sigma(z)$"):
+        assert label in found
+    assert "Each column is one latent z, decoded in every row." in found
+    assert len(figure.axes) == 3
+    assert not any("sigma" in text for text in texts(EVERY["decode_modes, no sigma"]())[2:])
+
+
+def test_constant_sigma_is_a_number_and_varying_sigma_a_heat_map():
+    x = images(2)
+    constant = figures.reconstructions(x, x, x, np.full_like(x, 0.25), SETTINGS)
+    assert len(constant.axes) == 3
+    assert "σ = 0.25 (pixel intensity) for every pixel of every image." in texts(constant)
+    varying = figures.reconstructions(x, x, x, np.linspace(0, 1, x.size).reshape(x.shape), SETTINGS)
+    assert len(varying.axes) == 5
+    assert "σ(z), pixel intensity" in texts(varying)
+    heat = varying.axes[3].images[0]
+    assert heat.get_clim() == (0.0, 1.0)
+    assert heat.get_cmap().name == "viridis"
+    assert len(figures.reconstructions(x, x, x, None, SETTINGS).axes) == 3
+
+
+def test_prior_circles_say_the_share_of_mass_inside():
+    assert {"39%", "86%", "99%"} <= set(texts(EVERY["posterior"]()))
+    radius = np.hypot(*np.random.default_rng(1).normal(size=(2, 200_000)))
+    shares = [np.mean(radius < r) for r in (1, 2, 3)]
+    assert shares == pytest.approx([0.39, 0.86, 0.99], abs=0.01)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 40.0])
+def test_the_posterior_view_holds_three_deviations_and_the_codes(spread):
+    mean, label = posterior(2000, spread)
+    axes = figures.posterior(mean, label, AXES, SETTINGS).axes[0]
+    low, high = axes.get_xlim()
+    assert low == -high
+    assert axes.get_ylim() == (low, high)
+    assert high >= max(3, np.abs(mean).max())
+    box = axes.get_position()
+    width, height = axes.figure.bbox.size
+    assert box.width * width == pytest.approx(box.height * height)
+    assert {str(digit) for digit in range(10)} <= set(texts(axes.figure))
+
+
+def test_stray_and_broken_codes_are_counted_not_drawn():
+    mean, label = posterior(200)
+    mean[0], mean[1] = (1e4, 0), (np.nan, 0)
+    figure = figures.posterior(mean, label, AXES, SETTINGS)
+    assert "2 of 200 codes lie out of view." in texts(figure)
+    assert figure.axes[0].get_xlim()[1] < 6
+    with pytest.raises(RunError, match="finite"):
+        figures.posterior(np.full((3, 2), np.nan), np.arange(3), AXES, SETTINGS)
+
+
+def test_numerals_stay_at_their_medians_unless_they_collide():
+    apart = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    np.testing.assert_array_equal(_spread(apart, 1.0), apart)
+    for crowd in (np.zeros((10, 2)), np.random.default_rng(0).normal(0, 0.1, (10, 2))):
+        moved = _spread(crowd, 1.0)
+        distance = np.hypot(*(moved[:, None] - moved[None]).T)
+        assert distance[~np.eye(10, dtype=bool)].min() > 0.97
+        assert np.abs(moved).max() < 3
+
+
+def test_every_label_has_its_own_colour():
+    assert len(set(style.LABEL_COLOURS)) == 10
+
+
+def test_one_epoch_is_drawn_as_points():
+    figure = figures.training_curves(history(1), SETTINGS)
+    assert len(figure.axes) == 3  # no sigma, no panel for it
+    training, *_ = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert training.get_marker() == "o"
+    low, high = figure.axes[0].get_ylim()
+    assert low < -803 < high
+    pixels(figure)
+    assert [text.get_text() for text in tick_labels(figure.axes[0])[0]] == ["1"]
+
+
+def test_curves_show_the_objective_only_where_beta_is_not_one():
+    def named(beta):
+        return [
+            text for text in texts(figures.training_curves(history(9, beta), "")) if "β" in text
+        ]
+
+    assert named(1.0) == []
+    assert named(4.0) == ["training objective, β = 4"]
+    warm = [record | {"beta": record["epoch"] / 10} for record in history(9)]
+    assert "training objective, β = 0.1 to 0.9" in texts(figures.training_curves(warm, ""))
+
+
+def test_curves_name_units_and_what_they_show():
+    found = texts(figures.training_curves(history(20, sigma=True), SETTINGS))
+    assert found.count("nats per image") == 3
+    assert {"ELBO", "epoch", "units of x", "validation"} <= set(found)
+    assert "validation" not in texts(figures.training_curves(history(9, validation=False), ""))
+    sigma = figures.training_curves(history(20, sigma=True), SETTINGS).axes[3]
+    assert sigma.get_yscale() == "log"
+
+
+@pytest.mark.parametrize("epochs", [5, 50])
+def test_an_outlier_does_not_squash_the_curve_and_is_said(epochs):
+    records = history(epochs)
+    records[0]["train"]["elbo"] = -1e6
+    figure = figures.training_curves(records, SETTINGS)
+    low, high = figure.axes[0].get_ylim()
+    assert -1000 < low < -760 < high < -700
+    note = "Out of view in ELBO: 1 value, lowest −1,000,000 at epoch 1."
+    assert note in texts(figure)
+    assert not any("Out of view" in text for text in texts(EVERY["curves"]()))
+
+
+def test_values_that_are_not_finite_are_said():
+    records = history(10)
+    records[4]["train"]["rate"] = float("nan")
+    found = texts(figures.training_curves(records, SETTINGS))
+    assert "Out of view in rate: 1 of 10 training values are not finite." in found
+    for record in records:
+        record["train"] = dict.fromkeys(record["train"], float("nan"))
+        record["validation"] = None
+    pixels(figures.training_curves(records, SETTINGS))
+
+
+def test_limits_of_a_curve_that_does_not_move_have_height():
+    low, high = _limits([np.full(10, -750.0)], "elbo")
+    assert low < -750 < high
+    low, high = _limits([np.full(10, 1e-3)], "sigma")
+    assert 0 < low < 1e-3 < high
+
+
+def test_names_are_plain_text():
+    name = r"cost $5_ and $\frac 6"
+    figure = figures.compare_runs([name], [images(2)], images(2), [images(2)], name)
+    pixels(figure)
+    assert name in texts(figure)
+
+
+def test_compare_runs_wraps_long_names_and_keeps_rows_apart():
+    name = "20261122-143015-vae-pixel-sigma-with-a-name-that-goes-on-and-on-7f3a"
+    figure = figures.compare_runs(
+        [name, "b"], [images(10)] * 2, images(10), [images(10)] * 2, SETTINGS, "draws"
+    )
+    wrapped = next(text for text in texts(figure) if text.startswith("2026112"))
+    assert "\n" in wrapped
+    assert wrapped.replace("\n", "") == name
+    assert "draws" in texts(figure)
+    assert len(figure.axes) == 5  # the test images, then two blocks for each of two runs
+
+
+def test_wrap_keeps_every_character_within_the_width():
+    text = "a few words and averyveryverylongwordwithoutanyplacetobreak"
+    lines = style.wrap(text, 10, 150)
+    assert all(style.text_width(line, 10) <= 150 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert style.wrap("short", 10, 500) == ["short"]

@@ -1,0 +1,287 @@
+"""The command line: parse, call, print, exit code. Imports torch only inside commands that need it."""
+
+import json
+import shutil
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vaexp import __version__
+from vaexp.config import Config, dump, find_config, load_config, shipped_configs, summary
+from vaexp.errors import RunError, Terminated, UserError
+
+
+class Commands(TyperGroup):
+    """The one place where errors become messages and exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a user's mistake or a failed run ends without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _fail(str(error), 2)
+        except RunError as error:
+            _fail(str(error), 1)
+        except KeyboardInterrupt:
+            _fail("interrupted", 130)
+        except Terminated:
+            _fail("terminated", 143)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"vaexp: {message}" if "\n" not in message else message, err=True)
+    raise typer.Exit(code)
+
+
+class Format(StrEnum):
+    """How tables are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+
+
+class Decode(StrEnum):
+    """How a latent becomes an image."""
+
+    mean = "mean"
+    sample = "sample"
+    sweep = "sweep"
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+configs_app = typer.Typer(no_args_is_help=True, help="List, show or copy the shipped configs.")
+app.add_typer(configs_app, name="configs")
+
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, a shipped config's name or a run folder.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as model.beta=4."),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, sample and compare latent-variable models described by a YAML file."""
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CONFIG", help="A YAML file, a shipped config's name or a run folder."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved config and stop.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit a model, measure it, draw figures; prints the run folder.
+
+    Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
+    """
+    from vaexp.run_folder import RunFolder
+
+    run = None if resume is None else RunFolder.open(resume)
+    if run is not None:
+        settings = run.config()
+        if config is not None and load_config(config, overrides or []) != settings:
+            raise UserError(f"{config}: differs from the config of {resume}; leave it out to resume")
+    elif config is None:
+        raise UserError("which config? Such as vaexp train quickstart; vaexp configs list shows more")
+    else:
+        settings = load_config(config, overrides or [])
+    if dry_run:
+        typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
+        return
+    if run is not None and run.status() == "finished":
+        typer.echo(f"{run.path} is finished already", err=True)
+    elif run is not None and run.status() == "running":
+        raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
+    else:
+        run = _train(settings, runs_dir, run)
+    typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
+
+
+def _train(settings: Config, runs_dir: Path, run: Any) -> Any:
+    from vaexp.progress import Reporter
+
+    reporter = Reporter()
+    with reporter.waiting("loading torch and the data"):
+        from vaexp import experiment
+
+        prepared = experiment.Experiment.prepare(settings)
+    return experiment.train(prepared, runs_dir, reporter, run)
+
+
+@app.command()
+def sample(
+    run: RunArgument,
+    decode: Annotated[
+        Decode | None,
+        typer.Option(
+            help="mean: mu(z). sample: a draw of p(x|z). sweep: mu(z) + k sigma(z), k = -2..2. "
+            "By default the config's decode_mode."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many draws.")] = 10,
+    label: Annotated[
+        int | None, typer.Option(help="The digit, for a conditional model. By default each in turn.")
+    ] = None,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Draw the latent plane instead, at quantiles of p(z).")
+    ] = False,
+    axes: Annotated[
+        tuple[int, int], typer.Option(help="The two latents of the grid, counted from 1.")
+    ] = (1, 2),
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="By default the config's seed.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw from a run's model; prints the image's path. The arrays lie beside it as npz.
+
+    Example: [bold]vaexp sample runs/20261122-143015-quickstart-7f3a --decode sample --label 4[/bold]
+    """
+    from vaexp.run_folder import RunFolder
+
+    folder = RunFolder.open(run)
+    from vaexp import sampling
+
+    drawn = sampling.sample(
+        folder,
+        mode=None if decode is None else decode.value,
+        n=n,
+        label=label,
+        grid=grid,
+        axes=axes,
+        seed=seed,
+    )
+    if as_json:
+        typer.echo(json.dumps({"image": str(drawn.image), "arrays": str(drawn.arrays)}))
+    else:
+        typer.echo(str(drawn.image))
+
+
+@app.command()
+def validate(
+    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="Configs to check.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check configs without running them.
+
+    Example: [bold]vaexp validate experiments/*.yaml[/bold]
+    """
+    results = {}
+    for config in configs:
+        try:
+            load_config(config)
+            results[config] = ""
+        except UserError as error:
+            results[config] = str(error)
+    if as_json:
+        typer.echo(json.dumps({name: error or None for name, error in results.items()}))
+    for name, error in results.items():
+        if error:
+            typer.echo(error, err=True)
+        elif not as_json:
+            typer.echo(f"{name}: ok")
+    if any(results.values()):
+        raise typer.Exit(2)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a config, for editors.
+
+    Example: [bold]vaexp schema > vaexp.schema.json[/bold]
+    """
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@configs_app.command("list")
+def configs_list(as_json: JsonFlag = False) -> None:
+    """List the shipped configs and what each one shows.
+
+    Example: [bold]vaexp configs list[/bold]
+    """
+    summaries = {name: summary(path) for name, path in shipped_configs().items()}
+    if as_json:
+        typer.echo(json.dumps(summaries))
+        return
+    width = max(map(len, summaries))
+    for name, text in summaries.items():
+        typer.echo(f"{name:<{width}}  {text}")
+
+
+@configs_app.command("show")
+def configs_show(name: Annotated[str, typer.Argument(help="A shipped config.")]) -> None:
+    """Print a shipped config, comments and all.
+
+    Example: [bold]vaexp configs show quickstart[/bold]
+    """
+    typer.echo(_shipped(name).read_text(encoding="utf-8"), nl=False)
+
+
+@configs_app.command("copy")
+def configs_copy(
+    name: Annotated[str, typer.Argument(help="A shipped config.")],
+    to: Annotated[Path, typer.Argument(help="A file or a folder.")] = Path(),
+) -> None:
+    """Copy a shipped config, to change it; prints the new file. Never overwrites.
+
+    Example: [bold]vaexp configs copy quickstart mine.yaml[/bold]
+    """
+    source = _shipped(name)
+    target = to / source.name if to.is_dir() else to
+    if target.exists():
+        raise UserError(f"{target}: exists already; choose another name")
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent}: no such folder")
+    shutil.copyfile(source, target)
+    typer.echo(str(target))
+
+
+def _shipped(name: str) -> Path:
+    shipped = shipped_configs()
+    if name not in shipped:
+        raise UserError(f"{name}: no such shipped config; there are {', '.join(shipped)}")
+    return shipped[name]
+
+
+def main() -> None:
+    """The console script."""
+    app()

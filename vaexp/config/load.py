@@ -1,0 +1,244 @@
+"""From YAML text and KEY=VALUE overrides to a Config, with every complaint placed where it belongs."""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from vaexp.config.schema import Config, Section
+from vaexp.config.shipped import shipped_configs
+from vaexp.errors import UserError
+
+Location = tuple[str | int, ...]
+
+MAX_DEPTH = 16  # no config nests deeper; stops documents that contain themselves
+
+
+@dataclass
+class Source:
+    """A parsed document and where in it, or on the command line, each key and value stands."""
+
+    path: Path
+    data: dict[str, Any]
+    keys: dict[Location, str] = field(default_factory=dict)
+    values: dict[Location, str] = field(default_factory=dict)
+
+    def at(self, location: Location, *, key: bool = False) -> str:
+        """``file:line:column`` (or the override) of a location, or of its nearest parent."""
+        while location:
+            if key and location in self.keys:
+                return self.keys[location]
+            if location in self.values:
+                return self.values[location]
+            location, key = location[:-1], True
+        return f"{self.path}:1:1"
+
+
+def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
+    """Read CONFIG (a YAML path, a shipped config's name or a run folder) and apply overrides.
+
+    Raises UserError with one ``file:line:column: key: message`` line for each thing wrong.
+    """
+    source = _parse(find_config(config))
+    for override in overrides:
+        _apply_override(source, override)
+    source.data.setdefault("name", _name_from(source.path))
+    try:
+        return Config.model_validate(source.data)
+    except ValidationError as error:
+        lines = [_explain(source, details) for details in error.errors(include_url=False)]
+        raise UserError("\n".join(lines)) from None
+
+
+def find_config(config: str) -> Path:
+    """The YAML file that CONFIG names. Raises UserError if there is none."""
+    path = Path(config)
+    if path.is_dir():
+        if (path / "config.yaml").is_file():
+            return path / "config.yaml"
+        raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
+    if path.exists():
+        return path
+    shipped = shipped_configs()
+    if config in shipped:
+        return shipped[config]
+    close = get_close_matches(path.stem, shipped, n=1)
+    hint = f"; did you mean the shipped config {close[0]}?" if close else ""
+    raise UserError(f"{config}: no such file, run folder or shipped config{hint}")
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML; ``load_config`` reads the same Config back."""
+    yaml = YAML()
+    yaml.representer.add_representer(
+        list,
+        lambda representer, items: representer.represent_sequence(
+            "tag:yaml.org,2002:seq", items, flow_style=True
+        ),
+    )
+    yaml.representer.add_representer(
+        type(None),
+        lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"),
+    )
+    out = io.StringIO()
+    yaml.dump(config.model_dump(), out)
+    return out.getvalue()
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of the resolved config, whatever the order and layout of the file it came from."""
+    text = json.dumps(config.model_dump(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted keys, the form that overrides are written in."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _name_from(path: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
+    return name[:64] or "run"
+
+
+def _parse(path: Path) -> Source:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}:1:1: not a text file in UTF-8, so not YAML") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    source = Source(path, {})
+    node = _compose(text, str(path))
+    if node is None:
+        raise UserError(f"{path}:1:1: the file is empty; the smallest config is model: {{kind: vae}}")
+    data = _build(node, (), source)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}:1:1: expected keys and values, such as model: {{kind: vae}}")
+    source.data = data
+    return source
+
+
+def _compose(text: str, where: str) -> Node | None:
+    """The document's node tree. Raises UserError where it is not YAML."""
+    try:
+        return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise UserError(f"{place}: not valid YAML: {error.problem or error.context}") from None
+    except ReaderError as error:
+        raise UserError(f"{where}:1:1: not valid YAML: {error.reason}") from None
+    except (YAMLError, RecursionError) as error:
+        raise UserError(f"{where}:1:1: not valid YAML: {error}") from None
+
+
+def _build(node: Node, location: Location, source: Source) -> Any:
+    """The node's value, by the scalar rules of YAML 1.2, its place noted in ``source``."""
+
+    def place(node: Node) -> str:
+        return f"{source.path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+    source.values[location] = place(node)
+    if len(location) > MAX_DEPTH:
+        raise UserError(f"{place(node)}: nested too deeply")
+    if isinstance(node, MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key_node, ScalarNode):
+                raise UserError(f"{place(key_node)}: a key must be a word")
+            if key in mapping:
+                first = source.keys[(*location, key)]
+                raise UserError(f"{place(key_node)}: duplicate key '{key}', first at {first}")
+            source.keys[(*location, key)] = place(key_node)
+            mapping[key] = _build(value_node, (*location, key), source)
+        return mapping
+    if isinstance(node, SequenceNode):
+        return [_build(item, (*location, i), source) for i, item in enumerate(node.value)]
+    return _scalar(node, place(node))
+
+
+def _scalar(node: Node, where: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).constructor.construct_object(node)
+    except (YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or error
+        raise UserError(f"{where}: {problem}") from None
+
+
+def _apply_override(source: Source, override: str) -> None:
+    key, equals, text = override.partition("=")
+    where = f"override {override}"
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
+    node = _compose(text, where)
+    value_source = Source(Path(where), {})
+    value = None if node is None else _build(node, (), value_source)
+    target = source.data
+    for depth, part in enumerate(parts[:-1], start=1):
+        if target.get(part) is None:
+            target[part] = {}
+        target = target[part]
+        if not isinstance(target, dict):
+            raise UserError(f"{where}: {'.'.join(parts[:depth])} is a value, not a section")
+    target[parts[-1]] = value
+    location: Location = tuple(parts)
+    for places in (source.keys, source.values):
+        for stale in [known for known in places if known[: len(location)] == location]:
+            del places[stale]
+        places[location] = where
+
+
+def _explain(source: Source, details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    location: Location = (*details["loc"], *context.get("key", ()))
+    kind = details["type"]
+    is_key = kind in ("extra_forbidden", "missing")
+    if kind == "extra_forbidden":
+        message = _unknown_key(location)
+    elif kind == "missing":
+        message = "this key is required"
+    elif kind == "config":
+        message = details["msg"]
+    elif kind in ("model_type", "model_attributes_type"):
+        message = f"expected keys and values, got {_shown(details['input'])}"
+    else:
+        message = details["msg"].replace("Input should", "should", 1)
+        message += f", got {_shown(details['input'])}"
+    name = ".".join(str(part) for part in location)
+    return f"{source.at(location, key=is_key)}: {name}: {message}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _unknown_key(location: Location) -> str:
+    section: type[Section] = Config
+    for part in location[:-1]:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    known = list(section.model_fields)
+    close = get_close_matches(str(location[-1]), known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(known)}"
+    return f"unknown key; {hint}"

@@ -1,0 +1,279 @@
+"""The config as types: what may be written in a YAML file, its defaults and its bounds.
+
+The docstring under each field is its documentation: it appears in ``vaexp schema`` and so in editors.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+SigmaMode = Literal["fixed", "global", "shared", "pixel"]
+DecodeMode = Literal["mean", "sample", "sweep"]
+TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
+
+PIXELS = 28 * 28
+TRAINING_IMAGES = {
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
+    "kmnist": 60_000,
+    "emnist_digits": 240_000,
+}
+
+Width = Annotated[int, Field(ge=1, le=16_384)]
+Digit = Annotated[int, Field(ge=0, le=9)]
+
+
+def problem(message: str, *key: str) -> PydanticCustomError:
+    """An error that the loader places at ``key`` below the section that raises it."""
+    return PydanticCustomError("config", "{message}", {"message": message, "key": key})
+
+
+class Section(BaseModel):
+    """A mapping in the config: no unknown keys, no silent conversions, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {}
+    """key -> (the key that decides whether it applies, the values for which it does)"""
+
+    def _inapplicable(self) -> Iterator[str]:
+        for key, (decider, values) in self.applies.items():
+            if getattr(self, decider) not in values:
+                yield key
+
+    @model_validator(mode="after")
+    def _reject_inapplicable(self) -> Self:
+        inapplicable = list(self._inapplicable())
+        for key in inapplicable:
+            if key in self.model_fields_set:
+                decider, values = self.applies[key]
+                valid = [name for name in type(self).model_fields if name not in inapplicable]
+                raise problem(
+                    f"does not apply when {decider} is {getattr(self, decider)}, only when it is "
+                    f"{' or '.join(values)}; the keys that apply here: {', '.join(valid)}",
+                    key,
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _drop_inapplicable(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        inapplicable = set(self._inapplicable())
+        return {key: value for key, value in serialize(self).items() if key not in inapplicable}
+
+
+class DataConfig(Section):
+    """Which images, and what is done to their pixels."""
+
+    name: Literal["mnist", "fashion_mnist", "kmnist", "emnist_digits"] = "mnist"
+    """mnist ships with the package; the others are downloaded through torchvision."""
+    root: str | None = None
+    """Where downloaded data live; null is a per-user cache."""
+    transform: TransformName = "scale"
+    """scale: x/255. dequantize: (x+u)/256. logit: dequantize, then logit(a + (1-2a) x), a = 1e-6.
+    binarize: threshold at 1/2. binarize_stochastic: a fresh Bernoulli(x/255) draw each epoch."""
+    labels: Annotated[list[Digit], Field(min_length=1)] | None = None
+    """Keep only these digits, e.g. [4]; null keeps all."""
+    limit: int | None = Field(None, ge=1)
+    """Keep only the first N training images; null keeps all."""
+    validation_size: int = Field(10_000, ge=0)
+    """The last N training images are held out for validation."""
+
+    @field_validator("labels")
+    @classmethod
+    def _unique(cls, labels: list[int] | None) -> list[int] | None:
+        if labels is not None and len(set(labels)) < len(labels):
+            raise problem("names a digit twice")
+        return labels
+
+    @model_validator(mode="after")
+    def _fits_the_data(self) -> Self:
+        total = TRAINING_IMAGES[self.name]
+        if self.validation_size >= total:
+            raise problem(
+                f"{self.validation_size:,} leaves no training image: {self.name} has {total:,}",
+                "validation_size",
+            )
+        left = total - self.validation_size
+        if self.limit is not None and self.limit > left:
+            raise problem(
+                f"{self.limit:,} is larger than the {left:,} training images of {self.name} "
+                f"that a validation_size of {self.validation_size:,} leaves",
+                "limit",
+            )
+        return self
+
+
+class VAEConfig(Section):
+    """A variational autoencoder: p(z) = N(0, I), networks for q(z|x) and p(x|z)."""
+
+    applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "sigma_mode": ("likelihood", ("gaussian",)),
+        "sigma": ("likelihood", ("gaussian",)),
+        "sigma_floor": ("likelihood", ("gaussian",)),
+    }
+
+    kind: Literal["vae"]
+    """The kind of model."""
+    latent_dim: int = Field(2, ge=1, le=PIXELS)
+    """L, the number of latent dimensions."""
+    hidden: Annotated[list[Width], Field(max_length=32)] = [512, 256]
+    """Widths of the encoder's hidden layers; the decoder mirrors them. [] is linear."""
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    """The non-linearity between layers."""
+    conditional: bool = True
+    """Give the label to encoder and decoder (the report's supervised VAE)."""
+    likelihood: Literal["gaussian", "bernoulli", "continuous_bernoulli"] = "gaussian"
+    """The family of p(x|z)."""
+    sigma_mode: SigmaMode = "fixed"
+    """fixed: the number `sigma`. global: one learned number. shared: sigma(z), one per image.
+    pixel: sigma(z), one per pixel."""
+    sigma: float = Field(1.0, gt=0)
+    """The standard deviation of p(x|z) when fixed, its start when learned."""
+    sigma_floor: float = Field(1e-3, gt=0)
+    """A learned sigma never goes below this."""
+    beta: float = Field(1.0, ge=0)
+    """The factor of the KL term in the training objective. The reported ELBO has none."""
+    beta_warmup: float = Field(0.0, ge=0)
+    """Epochs over which the factor rises linearly from 0 to `beta`."""
+    decode_mode: DecodeMode = "mean"
+    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    p(x|z). sweep: mu(z) + k sigma(z), k = -2..2."""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.likelihood != "gaussian" and self.decode_mode == "sweep":
+            raise problem(
+                f"sweep draws mu + k sigma, and a {self.likelihood} likelihood has no sigma; "
+                "use mean or sample",
+                "decode_mode",
+            )
+        learned = self.likelihood == "gaussian" and self.sigma_mode != "fixed"
+        if learned and self.sigma <= self.sigma_floor:
+            raise problem(
+                f"a learned sigma starts at {self.sigma:g}, which must be above "
+                f"sigma_floor = {self.sigma_floor:g}",
+                "sigma",
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """Stochastic gradient ascent on the objective."""
+
+    applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "weight_decay": ("optimizer", ("adamw",)),
+        "momentum": ("optimizer", ("sgd",)),
+    }
+
+    epochs: int | None = Field(30, ge=1)
+    """Passes over the training images."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps, instead of epochs."""
+    batch_size: int = Field(256, ge=1)
+    """Images per step; the last batch of an epoch may be smaller."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """The optimizer."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """The learning rate, at its start if the schedule changes it."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: the learning rate falls to 0 over the whole training."""
+    gradient_clip: float | None = Field(None, gt=0)
+    """Largest norm of the gradient of the objective per image; null does not clip."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a better validation ELBO and keep the best epoch's
+    weights; null trains to the end and keeps the last."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_replace_epochs(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("steps") is not None:
+            if given.get("epochs") is not None:
+                raise problem("give epochs or steps, not both (set the other to null)", "steps")
+            return {**given, "epochs": None}
+        return given
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if self.epochs is None and self.steps is None:
+            raise problem("give epochs or steps", "epochs")
+        return self
+
+
+class EvaluateConfig(Section):
+    """What is measured once training is over."""
+
+    importance_samples: int = Field(1000, ge=0)
+    """K of the importance-weighted bound on the test split; 0 leaves it out."""
+
+
+class Config(Section):
+    """A whole experiment. The smallest is ``model: {kind: vae}``."""
+
+    name: str
+    """Part of the run folder's name; by default the config file's own name."""
+    seed: int = Field(1, ge=0, lt=2**63)
+    """Everything random follows from it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is cuda where there is one."""
+    data: DataConfig = DataConfig()
+    model: VAEConfig
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise problem(
+                f"{name!r} cannot be part of a folder's name; use letters, digits, '.', '_' and "
+                "'-', at most 64, the first a letter or digit"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _likelihood_suits_the_data(self) -> Self:
+        likelihood, transform = self.model.likelihood, self.data.transform
+        binary = transform.startswith("binarize")
+        if likelihood == "bernoulli" and not binary:
+            raise problem(
+                f"bernoulli is a mass on 0 and 1, but data.transform: {transform} gives grey "
+                "values; set data.transform to binarize or binarize_stochastic, or use "
+                "continuous_bernoulli",
+                "model",
+                "likelihood",
+            )
+        if likelihood == "continuous_bernoulli" and (binary or transform == "logit"):
+            raise problem(
+                f"continuous_bernoulli is a density on [0, 1], which data.transform: {transform} "
+                "does not suit; use scale or dequantize",
+                "model",
+                "likelihood",
+            )
+        if self.train.patience is not None and self.data.validation_size == 0:
+            raise problem(
+                "early stopping watches the validation ELBO, but data.validation_size is 0",
+                "train",
+                "patience",
+            )
+        return self

@@ -1,0 +1,18 @@
+"""The configs that come with the package: in ``vaexp/configs`` of a wheel, ``configs`` of a clone."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name -> path of every shipped config, by name."""
+    installed = _PACKAGE / "configs"
+    folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def summary(path: Path) -> str:
+    """The first comment line of a config: what it shows."""
+    with path.open(encoding="utf-8") as lines:
+        return next(lines).lstrip("# ").rstrip()

@@ -1,0 +1,135 @@
+"""Data sets downloaded on first use, by torchvision: Fashion-MNIST, KMNIST, EMNIST digits.
+
+Their files lie where torchvision puts them (ROOT/FashionMNIST/raw/...), so `data.root` may be a
+folder that torchvision filled. Once they are there, neither torchvision nor a network is needed.
+"""
+
+import gzip
+import os
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from filelock import FileLock
+
+from vaexp.data import idx
+from vaexp.errors import RunError, UserError
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a data set comes from, and what its files are called."""
+
+    title: str
+    torchvision_class: str  # also its folder's name
+    page: str
+    train: str = "train"
+    test: str = "t10k"
+    transposed: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        """The four unpacked files: train images, train labels, test images, test labels."""
+        kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+        return [f"{part}-{kind}" for part in (self.train, self.test) for kind in kinds]
+
+
+PUBLISHED = {
+    "fashion_mnist": Published(
+        "Fashion-MNIST", "FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist"
+    ),
+    "kmnist": Published("KMNIST", "KMNIST", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+    "emnist_digits": Published(
+        "EMNIST",
+        "EMNIST",
+        "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",
+        train="emnist-digits-train",
+        test="emnist-digits-test",
+        transposed=True,
+    ),
+}
+
+
+def default_root() -> Path:
+    """The per-user cache: $XDG_CACHE_HOME/vaexp, or ~/.cache/vaexp where that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
+
+
+def read(name: str, root: str | None) -> idx.Source:
+    """The data set `name` from the folder `root` (None: the per-user cache), downloaded if need be.
+
+    Raises UserError if it is not there and cannot be downloaded, RunError if a file is damaged.
+    """
+    published = PUBLISHED[name]
+    base = default_root() if root is None else Path(root).expanduser()
+    folder = base / published.torchvision_class / "raw"
+    if _find(folder, published.files) is None:
+        _download(published, base, folder)
+    paths = _find(folder, published.files)
+    if paths is None:
+        raise RunError(f"{folder}: files of {published.title} vanished while they were read")
+    try:
+        files = [_read(path) for path in paths]
+        train = idx.split(files[0], files[1], transposed=published.transposed)
+        test = idx.split(files[2], files[3], transposed=published.transposed)
+    except (OSError, EOFError, ValueError) as error:
+        names = ", ".join(path.name for path in paths)
+        raise RunError(
+            f"{folder}: cannot read {published.title} ({error}). "
+            f"Delete its files to download them again: {names}"
+        ) from error
+    return idx.Source(train, test, idx.sha256(files))
+
+
+def _find(folder: Path, names: list[str]) -> list[Path] | None:
+    """The files, each plain or as published with .gz; None unless all of them are there."""
+    paths = [next(filter(Path.is_file, (folder / n, folder / f"{n}.gz")), None) for n in names]
+    found = [path for path in paths if path is not None]
+    return found if len(found) == len(names) else None
+
+
+def _read(path: Path) -> bytearray:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return bytearray(file.read())
+
+
+def _download(published: Published, base: Path, folder: Path) -> None:
+    """Download into a folder of its own, then move the files into place: none is ever half there.
+
+    Of many processes that start at once one downloads and the others wait for it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(base / f"{published.torchvision_class}.lock"):
+            if _find(folder, published.files) is not None:
+                return
+            with tempfile.TemporaryDirectory(prefix="download-", dir=base) as temporary:
+                # torchvision prints to stdout, which belongs to the command's answer.
+                with redirect_stdout(sys.stderr):
+                    _fetch(published, temporary)
+                raw = Path(temporary) / published.torchvision_class / "raw"
+                for name in published.files:
+                    (raw / name).replace(folder / name)
+    except (OSError, RuntimeError, HTTPException) as error:
+        names = "".join(f"\n  {name}" for name in published.files)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"data.name: {published.title} could not be downloaded ({reason}). "
+            f"Put these files, unpacked or as .gz, into {folder} "
+            f"(data.root chooses another place); torchvision gets them from {published.page}{names}"
+        ) from error
+
+
+def _fetch(published: Published, root: str) -> None:
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise UserError(
+            f"data.name: {published.title} is downloaded by torchvision, which cannot be imported "
+            f"({error}). Install it: pip install 'vaexp[datasets]'"
+        ) from error
+    options = {"split": "digits"} if published.torchvision_class == "EMNIST" else {}
+    getattr(datasets, published.torchvision_class)(root, download=True, **options)

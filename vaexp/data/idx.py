@@ -1,0 +1,81 @@
+"""The IDX files of MNIST and its kin: a big-endian header, then one unsigned byte per value."""
+
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IMAGE_SHAPE = (28, 28)
+PIXELS = 784
+CLASSES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels, in the order of the source.
+
+    `pixels`: (N, D) uint8, grey values 0 to 255, rows of the image one after another;
+    `label`: (N,) int64, 0 to 9.
+    """
+
+    pixels: Tensor
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A whole data set as published: its two parts, and the SHA-256 that `sha256` defines."""
+
+    train: Split
+    test: Split
+    sha256: str
+
+
+def sha256(files: Sequence[bytearray]) -> str:
+    """SHA-256 (hex) of the files' bytes, one after another: what `cat FILES | sha256sum` prints."""
+    digest = hashlib.sha256()
+    for data in files:
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def parse(data: bytearray) -> Tensor:
+    """The uint8 tensor an IDX file holds; it shares the memory of `data`.
+
+    Raises ValueError if this is no such file, or is cut short.
+    """
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or len(data) < 4 + 4 * data[3]:
+        raise ValueError("it is not an IDX file of unsigned bytes")
+    start = 4 + 4 * data[3]
+    shape = struct.unpack_from(f">{data[3]}I", data, 4)
+    if len(data) - start != math.prod(shape):
+        raise ValueError(
+            f"it holds {len(data) - start:,} bytes where its header says {math.prod(shape):,}"
+        )
+    return torch.frombuffer(data, dtype=torch.uint8, offset=start).view(shape)
+
+
+def split(images: bytearray, labels: bytearray, *, transposed: bool = False) -> Split:
+    """The split that two IDX files hold: images (N, 28, 28) and labels (N,).
+
+    `transposed`: the file stores columns where others store rows (EMNIST does).
+    Raises ValueError if they are not such files or do not belong together.
+    """
+    pixels, label = parse(images), parse(labels)
+    if pixels.shape[1:] != IMAGE_SHAPE or label.shape != pixels.shape[:1]:
+        raise ValueError(
+            f"images of shape {tuple(pixels.shape)} with labels of shape {tuple(label.shape)}, "
+            f"where (N, 28, 28) and (N,) belong"
+        )
+    if (label >= CLASSES).any():
+        raise ValueError(f"a label is {int(label.max())}, where 0 to {CLASSES - 1} belong")
+    if transposed:
+        pixels = pixels.transpose(1, 2)
+    return Split(pixels.reshape(-1, PIXELS), label.long())

@@ -1,0 +1,112 @@
+"""From grey values 0..255 to the numbers a model sees, and what that does to a density.
+
+With p the grey value, u uniform on [0, 1) and a = 1e-6:
+
+    scale                x = p / 255
+    dequantize           x = (p + u) / 256
+    logit                x = logit(a + (1 - 2a) (p + u) / 256)     (Papamakarios et al., 2017)
+    binarize             x = 1 if p / 255 > 1/2, else 0
+    binarize_stochastic  x ~ Bernoulli(p / 255)
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
+
+LOGIT_MARGIN = 1e-6  # a
+BLOCK = 1024  # images worked on at a time, so that temporaries stay small
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One of the transforms above, by name. It holds no state, not even a random one."""
+
+    name: TransformName
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two calls give different x."""
+        return self.name in ("dequantize", "logit", "binarize_stochastic")
+
+    @property
+    def has_bits_per_dim(self) -> bool:
+        """Whether x has a density that says something about the grey values: dequantize, logit."""
+        return self.name in ("dequantize", "logit")
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """pixels (N, D) uint8 -> x (N, D) float32, on the same device.
+
+        Random transforms draw from torch's current global generator: the caller seeds it, inside
+        torch.random.fork_rng so that nothing else is disturbed. x is finite; dequantize gives x in
+        [0, 1), and logit lies between -13.82 and 13.82.
+        """
+        x = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
+        for block, out in zip(torch.split(pixels, BLOCK), torch.split(x, BLOCK), strict=True):
+            out.copy_(self._apply(block))
+        return x
+
+    def _apply(self, pixels: Tensor) -> Tensor:
+        match self.name:
+            case "scale":
+                return pixels / 255
+            case "dequantize":
+                return _dequantize(pixels)
+            case "logit":
+                x = _dequantize(pixels)
+                # logit(s) = ln s - ln(1 - s), with 1 - s = a + (1 - 2a)(1 - x): no cancellation,
+                # as 1 - x is exact in float32.
+                a = LOGIT_MARGIN
+                return (a + (1 - 2 * a) * x).log() - (a + (1 - 2 * a) * (1 - x)).log()
+            case "binarize":
+                return pixels >= 128
+            case "binarize_stochastic":
+                return torch.bernoulli(pixels / 255)
+        assert_never(self.name)
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """x (any shape) -> values on the display scale, 0 black to 1 white, unclipped.
+
+        Inverts the logit, (sigmoid(x) - a) / (1 - 2a); the others are on that scale already.
+        """
+        if self.name == "logit":
+            return (torch.sigmoid(x) - LOGIT_MARGIN) / (1 - 2 * LOGIT_MARGIN)
+        return x
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """x (N, D) -> (N,) float64: ln |det dx/dy|, with y = p + u the grey value on 0..256.
+
+        dequantize: -D ln 256. logit: sum over pixels of ln((1 - 2a) / 256) - ln s - ln(1 - s), with
+        s = sigmoid(x). Raises ValueError for transforms without a density (see has_bits_per_dim).
+        """
+        if not self.has_bits_per_dim:
+            raise ValueError(f"{self.name} has no Jacobian")
+        constant = -x.shape[1] * math.log(256)
+        if self.name == "dequantize":
+            return x.new_full((len(x),), constant, dtype=torch.float64)
+        constant += x.shape[1] * math.log1p(-2 * LOGIT_MARGIN)
+        blocks = [
+            -(logsigmoid(block) + logsigmoid(-block)).sum(1)
+            for block in map(Tensor.double, torch.split(x, BLOCK))
+        ]
+        return constant + torch.cat(blocks)
+
+    def bits_per_dim(self, log_prob: Tensor, x: Tensor) -> Tensor:
+        """Log density of x in nats, (N,), and x (N, D) -> bits per pixel on the 0..255 scale, (N,).
+
+        -(log_prob + log_det) / (D ln 2), float64. Its mean is an upper bound on the code length of
+        the grey values (Theis et al., 2016); a uniform density has 8. Raises ValueError for
+        transforms without a density (see has_bits_per_dim).
+        """
+        return -(log_prob.double() + self.log_det(x)) / (x.shape[1] * math.log(2))
+
+
+def _dequantize(pixels: Tensor) -> Tensor:
+    # With 16 bits of noise p + u is exact in float32, so x never reaches the next grey value.
+    noise = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).random_(1 << 16)
+    return (pixels + noise / (1 << 16)) / 256

@@ -1,0 +1,49 @@
+"""What a run ran on, so that its numbers can be had again."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("vaexp", "torch", "numpy", "safetensors", "matplotlib", "pydantic")
+
+
+def describe(*, seed: int, device: str, config_hash: str, data_hash: str) -> dict[str, Any]:
+    """The contents of environment.json."""
+    import torch
+
+    return {
+        "git": git_state(),
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "argv": sys.argv,
+        "seed": seed,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": torch.get_num_threads(),
+        "config_sha256": config_hash,
+        "data_sha256": data_hash,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of the clone that vaexp runs from; None if it is installed."""
+    package = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # not some other repository around us
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,70 @@
+"""A measured quantity: one value per image, and how it is summarised."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Per-image values of one metric on one split."""
+
+    values: Tensor
+    """(N,) float64, in data order."""
+    unit: str
+    """nats, or pixel for root-mean-square errors on the scale of the transformed x."""
+    monte_carlo_variance: Tensor | None = None
+    """(N,): variance of each value over the draws of z (and x) it was estimated with."""
+    aggregate: str = "mean"
+    """mean, or root_mean: the square root of the mean."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else must stand beside the number: kind, measure, k, ..."""
+
+    def summary(self) -> dict[str, Any]:
+        """The entry of metrics.json.
+
+        ``se`` is the standard error of the mean over images (it contains the Monte Carlo noise);
+        ``mc_se`` is the part that other random draws on the same images would change. A root mean
+        takes both through the delta method: d sqrt(m) = dm / (2 sqrt(m)).
+        """
+        n = len(self.values)
+        value = self.values.mean().item()
+        se = (self.values.std() / math.sqrt(n)).item() if n > 1 else math.nan
+        mc_se = (
+            None
+            if self.monte_carlo_variance is None
+            else math.sqrt(self.monte_carlo_variance.sum().item()) / n
+        )
+        if self.aggregate == "root_mean":
+            value = math.sqrt(value)
+            slope = 1 / (2 * value) if value else 0.0
+            se = se * slope
+            mc_se = None if mc_se is None else mc_se * slope
+        entry: dict[str, Any] = {"value": value, "se": None if math.isnan(se) else se}
+        if mc_se is not None:
+            entry["mc_se"] = mc_se
+        return {**entry, "n": n, "unit": self.unit, "aggregate": self.aggregate, **self.facts}
+
+
+class Moments:
+    """Running mean and variance over draws of a quantity that each image has, in float64."""
+
+    def __init__(self) -> None:
+        self.draws = 0
+        self.mean: Tensor = torch.zeros(())
+        self._squares: Tensor = torch.zeros(())
+
+    def add(self, values: Tensor) -> None:
+        """Take in one draw (N,), by Welford's update, which does not cancel."""
+        values = values.double()
+        self.draws += 1
+        difference = values - self.mean
+        self.mean = self.mean + difference / self.draws
+        self._squares = self._squares + difference * (values - self.mean)
+
+    def variance_of_mean(self) -> Tensor:
+        """(N,): the variance of ``mean`` as an estimate over draws."""
+        return self._squares / (self.draws - 1) / self.draws

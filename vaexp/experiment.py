@@ -1,0 +1,229 @@
+"""Training an experiment from its config to a finished run folder: where the parts are wired up."""
+
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaexp import environment
+from vaexp.config import Config, digest
+from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
+from vaexp.errors import RunError, Terminated
+from vaexp.evaluation.bounds import elbo_measures, iw_bound
+from vaexp.evaluation.measure import Measure
+from vaexp.fitting.sgd import SGDOptions, fit
+from vaexp.illustration import illustrate
+from vaexp.models import VAE, build
+from vaexp.progress import Reporter
+from vaexp.run_folder import RunFolder
+from vaexp.seeding import seeded
+from vaexp.trained import resolve_device
+
+# Held-out images get the same noise in every run, whatever its seed, so that runs can be paired.
+HELD_OUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config with everything it names at hand; nothing has been written yet."""
+
+    config: Config
+    data: Dataset
+    model: VAE
+    device: str
+
+    @classmethod
+    def prepare(cls, config: Config) -> "Experiment":
+        """Load the data and draw the initial weights.
+
+        Raises UserError or RunError for what only the data and the machine can tell.
+        """
+        device = resolve_device(config.device)
+        data = load(config.data)
+        with seeded(config.seed, "weights"):
+            model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        return cls(config, data, model.to(device), device)
+
+    def training_images(self, epoch: int) -> Tensor:
+        """The transformed training images (N, D); drawn afresh each epoch if that is random."""
+        transform = Transform(self.config.data.transform)
+        with seeded(self.config.seed, "training images", epoch if transform.is_random else 0):
+            return transform(self.data.train.pixels.to(self.device))
+
+    def held_out_images(self, split: Split, name: str) -> Tensor:
+        """The transformed images (N, D) of validation or test: the same in every run."""
+        with seeded(HELD_OUT_SEED, name):
+            return Transform(self.config.data.transform)(split.pixels.to(self.device))
+
+
+def train(
+    experiment: Experiment, runs_dir: Path, reporter: Reporter, resume: RunFolder | None = None
+) -> RunFolder:
+    """Fit, measure and illustrate in a new run folder, or go on in ``resume``.
+
+    However it ends, run.json says how: finished, failed (with the error) or interrupted. Every
+    finished epoch is on disk before the next one starts.
+    """
+    config = experiment.config
+    run = resume or RunFolder.create(runs_dir, config)
+    with _sigterm_raises(), reporter.logging_to(run.path / "train.log"):
+        try:
+            run.start()
+            if resume is None:
+                run.write_environment(
+                    environment.describe(
+                        seed=config.seed,
+                        device=experiment.device,
+                        config_hash=digest(config),
+                        data_hash=experiment.data.sha256,
+                    )
+                )
+            reporter.say(f"run folder {run.path}")
+            _fit(experiment, run, reporter)
+            _measure(experiment, run, reporter)
+            _draw(experiment, run, reporter)
+            run.end("finished", 0)
+        except KeyboardInterrupt:
+            _stopped(run, reporter, 130, "Ctrl-C")
+            raise
+        except Terminated:
+            _stopped(run, reporter, 143, "SIGTERM")
+            raise
+        except RunError as error:
+            run.end("failed", 1, str(error))
+            reporter.log(str(error))
+            raise RunError(f"{run.path}: {error}") from None
+        except BaseException as error:
+            run.end("failed", 1, f"{type(error).__name__}: {error}")
+            reporter.log(traceback.format_exc())
+            raise
+    return run
+
+
+def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
+    config, data, model = experiment.config, experiment.data, experiment.model
+    options = SGDOptions(**_sgd_settings(config))
+    state = run.state()
+    run.truncate_records(state["epoch"] if state else 0)
+    if state is not None:
+        reporter.say(f"resuming after epoch {state['epoch']}")
+
+    transform = Transform(config.data.transform)
+    static = None if transform.is_random else experiment.training_images(0)
+    validation = None
+    if data.validation is not None:
+        x = experiment.held_out_images(data.validation, "validation")
+        validation = x, data.validation.label.to(experiment.device)
+
+    n = len(data.train)
+    steps = options.total_steps(n)
+    steps_per_epoch = -(-n // options.batch_size)
+    epochs = -(-steps // steps_per_epoch)
+    images = n * (steps // steps_per_epoch) + options.batch_size * (steps % steps_per_epoch)
+    with reporter.bar("training", images, done=n * state["epoch"] if state else 0):
+        for step in fit(
+            model,
+            lambda epoch: experiment.training_images(epoch) if static is None else static,
+            data.train.label.to(experiment.device),
+            validation,
+            options,
+            seed=config.seed,
+            state=state,
+            on_batch=reporter.advance,
+        ):
+            # In this order a kill at any point leaves something to resume from: the state is last,
+            # and what was written before it is written again, the same, by the resumed epoch.
+            run.append_record(step.record)
+            if step.keep:
+                run.save_weights(model.state_dict(), step.record["epoch"])
+            run.save_state(step.state)
+            reporter.epoch(step.record, epochs)
+
+
+def _sgd_settings(config: Config) -> dict[str, Any]:
+    model = config.model
+    return config.train.model_dump() | {"beta": model.beta, "beta_warmup": model.beta_warmup}
+
+
+def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
+    """Measure the kept weights on every split: metrics.json and per_example.npz."""
+    config, data, model = experiment.config, experiment.data, experiment.model
+    model.load_state_dict(run.weights()[0])
+    metrics: dict[str, dict[str, Any]] = {}
+    measures: dict[str, Measure] = {}
+    for name, split in (
+        ("train", data.train), ("validation", data.validation), ("test", data.test)
+    ):
+        if split is None:
+            continue
+        train_split = name == "train"
+        x = experiment.training_images(0) if train_split else experiment.held_out_images(split, name)
+        label = split.label.to(experiment.device)
+        reporter.say(f"measuring on {len(x):,} {name} images")
+        with seeded(config.seed, "elbo", name):
+            measures = elbo_measures(model, x, label)
+        k = config.evaluate.importance_samples
+        if name == "test" and k:
+            with reporter.bar(f"importance-weighted bound, K = {k}", len(x)), seeded(config.seed, "iw"):
+                measures["iw_bound"] = iw_bound(model, x, label, k=k, on_images=reporter.advance)
+        metrics[name] = {
+            metric: measure.summary() | _facts(config, metric, measure, x)
+            for metric, measure in measures.items()
+        }
+    per_example = {metric: measure.values.numpy() for metric, measure in measures.items()}
+    run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
+
+
+def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
+    reporter.say("drawing figures")
+    test = experiment.data.test
+    illustrate(run, experiment.held_out_images(test, "test").cpu(), test.label)
+
+
+def _facts(config: Config, metric: str, measure: Measure, x: Tensor) -> dict[str, Any]:
+    """What a likelihood must carry beside it so that it is not read as something else."""
+    if metric not in ("elbo", "iw_bound", "distortion"):
+        return {}
+    model = config.model
+    facts: dict[str, Any] = {
+        "measure": "mass" if model.likelihood == "bernoulli" else "density",
+        "of": "x given label" if model.conditional else "x",
+    }
+    if metric != "distortion":
+        facts["kind"] = "lower_bound"
+        transform = Transform(config.data.transform)
+        if transform.has_bits_per_dim:
+            bits = transform.bits_per_dim(measure.values.to(x.device), x)
+            facts["bits_per_dim"] = bits.mean().item()
+    if model.likelihood == "gaussian":
+        key = "sigma" if model.sigma_mode == "fixed" else "sigma_floor"
+        facts[key] = getattr(model, key)
+    return facts
+
+
+def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:
+    run.end("interrupted", exit_code, how)
+    done = len(run.records())
+    reporter.say(f"stopped by {how} after {done} finished epochs; go on with")
+    reporter.say(f"  vaexp train --resume {run.path}")
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that the run ends in order."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,63 @@
+"""Many small images as one big one."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+
+from vaexp.figures.style import INK, Array, place
+
+
+def mosaic(images: Array, gap: int = 1) -> Array:
+    """Tile images (R, C, H, W) into (R (H + gap) + gap, C (W + gap) + gap), row 0 at the top.
+
+    The gaps, which also run around the edge, are NaN.
+    """
+    rows, columns, height, width = images.shape
+    tiles = np.full((rows, height + gap, columns, width + gap), np.nan)
+    tiles[:, gap:, :, gap:] = images.transpose(0, 2, 1, 3)
+    board = tiles.reshape(rows * (height + gap), columns * (width + gap))
+    return np.pad(board, ((0, gap), (0, gap)), constant_values=np.nan)
+
+
+def zoom(width: int, height: int, room: tuple[int, int], most: int = 5) -> float:
+    """Page pixels per array pixel so that (width, height) fits in `room`; whole from 1 on."""
+    fit = min(room[0] / width, room[1] / height, most)
+    return float(int(fit)) if fit >= 1 else fit
+
+
+def draw(
+    figure: Figure,
+    board: Array,
+    left: float,
+    top: float,
+    scale: float,
+    colours: Colormap = INK,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Axes:
+    """Show an array (H, W) with its top left corner at a pixel of the page; no axes around it.
+
+    Values beyond `limits` are drawn as the nearest limit.
+    """
+    height, width = board.shape
+    axes = place(figure, left, top, round(width * scale), round(height * scale))
+    axes.imshow(
+        np.clip(board, *limits),
+        cmap=colours,
+        vmin=limits[0],
+        vmax=limits[1],
+        aspect="auto",
+        interpolation="nearest" if scale >= 1 else "hanning",
+    )
+    axes.set_axis_off()
+    return axes
+
+
+def clipping_note(*images: Array | None) -> str:
+    """Say which share of pixels lies outside [0, 1], where drawing loses something; else ""."""
+    values = np.concatenate([np.ravel(array) for array in images if array is not None])
+    outside = float(np.mean((values < -0.005) | (values > 1.005))) if values.size else 0.0
+    if outside == 0:
+        return ""
+    share = f"{outside:.0%}" if outside >= 0.01 else "Under 1%"
+    return f"{share} of the pixel values drawn lie outside [0, 1] and are clipped for display."

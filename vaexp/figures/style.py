@@ -1,0 +1,172 @@
+"""The one look of all figures: colours, fonts, the page with its title and note, and `save`.
+
+Pages are laid out in whole pixels at `DPI`, from the top left, so that one pixel of an MNIST image
+covers the same whole number of pixels on the page everywhere, and lines of text never collide.
+"""
+
+import os
+import secrets
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextToPath
+from numpy.typing import NDArray
+
+from vaexp.errors import RunError
+
+Array = NDArray[np.floating[Any]]
+
+DPI = 150
+MARGIN = 40  # pixels around the page
+MIN_WIDTH = 800  # pixels between the margins, so that a narrow picture does not squeeze its title
+
+TITLE, TEXT, SMALL = 13.0, 9.5, 8.5  # font sizes, points
+DARK, MUTED = "#222222", "#5c5c5c"
+GAP = "#bccbdc"  # between tiles: tinted, to stand out from grey noise
+
+# M. Petroff's ten colours, which stay apart under each kind of colour blindness; one per label,
+# in an order that keeps the two greys and the two blues off digits that lie together (358, 479).
+LABEL_COLOURS = (
+    "#e76300", "#94a4a2", "#a96b59", "#bd1f01", "#832db6",
+    "#92dadd", "#b9ac70", "#3f90da", "#717581", "#ffa90e",
+)  # fmt: skip
+TRAINING, VALIDATION = "#0072b2", "#d55e00"
+
+# Images are dark ink on white paper: 0 is white, 1 is black. NaN is the gap between tiles.
+INK = mpl.colormaps["gray_r"].with_extremes(bad=GAP)
+HEAT = mpl.colormaps["viridis"].with_extremes(bad=GAP)
+
+HALO = [withStroke(linewidth=2.5, foreground="white")]
+
+_RC = {
+    "figure.dpi": DPI,
+    "savefig.dpi": "figure",
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "font.size": SMALL,
+    "text.color": DARK,
+    "axes.titlesize": TEXT,
+    "axes.titlelocation": "left",
+    "axes.labelsize": TEXT,
+    "axes.labelcolor": DARK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+    "lines.linewidth": 1.6,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in the house style, whatever the user's matplotlibrc says. Also works as a decorator."""
+    with matplotlib.style.context(["default", _RC]):
+        yield
+
+
+def text_width(text: str, size: float, *, math: bool = False) -> float:
+    """Width of one line of text in pixels; `math` reads $...$ as mathtext."""
+    font = FontProperties(family="DejaVu Sans", size=size)
+    points = TextToPath().get_text_width_height_descent(text, font, math)[0]
+    return float(points) * DPI / 72
+
+
+def line_height(size: float) -> int:
+    """Distance between lines of text in pixels."""
+    return round(1.35 * size * DPI / 72)
+
+
+def wrap(text: str, size: float, width: float) -> list[str]:
+    """Break text into lines of at most `width` pixels, inside words only where one is too long."""
+    if text_width(text, size) <= width:
+        return [text]
+    # textwrap counts characters: take the longest count whose lines all fit. The narrowest
+    # characters are a quarter of the font's size wide.
+    most = min(len(text), int(width / (0.25 * size * DPI / 72)))
+    for characters in range(most, 1, -1):
+        lines = textwrap.wrap(text, characters)
+        if all(text_width(line, size) <= width for line in lines):
+            return lines
+    return list(text)
+
+
+def page(width: int, height: int, title: str, subtitle: str, note: str = "") -> tuple[Figure, int]:
+    """Make a page around a body of `width` x `height` pixels.
+
+    Returns the figure and the pixel row at which the body starts; its first column is `MARGIN`.
+    Title, subtitle and note are wrapped to the page and taken as plain text: a $ is a dollar.
+    """
+    room = max(width, MIN_WIDTH)
+    titles = wrap(title, TITLE * 1.1, room)  # bold is wider than what `wrap` measures
+    subtitles = wrap(subtitle, TEXT, room) if subtitle else []
+    notes = [line for part in note.split("\n") if part for line in wrap(part, SMALL, room)]
+    top = MARGIN + len(titles) * line_height(TITLE) + len(subtitles) * line_height(TEXT) + 20
+    foot = 20 + len(notes) * line_height(SMALL) if notes else 0
+    pixels = (room + 2 * MARGIN, top + height + foot + MARGIN)
+    # Matplotlib rounds the size in pixels down: a hundredth of a pixel makes that the right one.
+    figure = Figure(figsize=((pixels[0] + 0.01) / DPI, (pixels[1] + 0.01) / DPI), dpi=DPI)
+    row = MARGIN
+    for line in titles:
+        write(figure, MARGIN, row, line, fontsize=TITLE, fontweight="bold", va="top")
+        row += line_height(TITLE)
+    for line in subtitles:
+        write(figure, MARGIN, row, line, fontsize=TEXT, color=MUTED, va="top")
+        row += line_height(TEXT)
+    row = top + height + 20
+    for line in notes:
+        write(figure, MARGIN, row, line, fontsize=SMALL, color=MUTED, va="top")
+        row += line_height(SMALL)
+    return figure, top
+
+
+def write(figure: Figure, x: float, y: float, text: str, *, math: bool = False, **how: Any) -> None:
+    """Write text with its anchor at pixel (x, y), counted from the top left."""
+    width, height = figure.bbox.size
+    figure.text(x / width, 1 - y / height, text, parse_math=math, **how)
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes that cover a rectangle of pixels, counted from the top left."""
+    page_width, page_height = figure.bbox.size
+    bottom = page_height - top - height
+    return figure.add_axes(
+        (left / page_width, bottom / page_height, width / page_width, height / page_height)
+    )
+
+
+@house_style()
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG: the whole new file or the old one, the same bytes for the same input.
+
+    Raises RunError where the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            # Matplotlib's version number would make the bytes depend on more than the picture.
+            figure.savefig(stream, format="png", metadata={"Software": None})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"cannot write the figure {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""The figures of a finished run: what to draw, from the kept weights and the test images."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from vaexp import figures
+from vaexp.run_folder import RunFolder
+from vaexp.sampling import (
+    COLUMNS,
+    MODE_NAMES,
+    SWEEP_NAMES,
+    caption,
+    decode,
+    plane_figure,
+)
+from vaexp.seeding import seeded
+from vaexp.trained import TrainedModel
+
+
+def illustrate(run: RunFolder, x: Tensor, label: Tensor) -> None:
+    """Draw figures/*.png of a run. x (N, D) and label (N,) are its transformed test images."""
+    trained = TrainedModel.read(run)
+    with torch.no_grad(), seeded(trained.config.seed, "figures"):
+        drawn = {
+            "samples": _samples(trained),
+            "decode_modes": _decode_modes(trained),
+            "reconstructions": _reconstructions(trained, x, label),
+            **_latents(trained, x, label),
+            "training_curves": figures.training_curves(run.records(), caption(trained)),
+        }
+    for name, figure in drawn.items():
+        figures.save(figure, run.path / "figures" / f"{name}.png")
+
+
+def _samples(trained: TrainedModel) -> Figure:
+    """Draws in the run's decode mode: the same z for every digit, or five rows of them."""
+    mode = trained.config.model.decode_mode
+    conditional = trained.model.conditional
+    digits = torch.tensor(trained.labels)
+    rows = 1 if conditional or mode == "sweep" else 5
+    z = trained.model.prior().sample(torch.Size([rows, COLUMNS]))
+    label = None
+    names: list[str] | None = None
+    if mode == "sweep":
+        z = z[0]
+        label = digits[torch.arange(COLUMNS) % len(digits)] if conditional else None
+        names = SWEEP_NAMES
+    elif conditional:
+        z = z.expand(len(digits), -1, -1)
+        label = digits[:, None]
+        names = [f"digit {digit}" for digit in trained.labels]
+    images = trained.to_images(decode(trained, z, label, mode))
+    return figures.samples(images, names, MODE_NAMES[mode], caption(trained))
+
+
+def _decode_modes(trained: TrainedModel) -> Figure:
+    digits = torch.tensor(trained.labels)
+    z = trained.model.prior().sample(torch.Size([COLUMNS]))
+    label = digits[torch.arange(COLUMNS) % len(digits)] if trained.model.conditional else None
+    return figures.decode_modes(
+        trained.to_images(decode(trained, z, label, "mean")),
+        trained.to_images(decode(trained, z, label, "sample")),
+        trained.to_images(decode(trained, z, label, "sweep")) if trained.model.has_sigma else None,
+        caption(trained),
+    )
+
+
+def _reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
+    """The first test image of each digit, then the next ones, up to ten."""
+    firsts = [int((label == digit).nonzero()[0]) for digit in label.unique()]
+    others = [i for i in range(len(x)) if i not in firsts]
+    chosen = torch.tensor((firsts + others)[:COLUMNS])
+    x, label = x[chosen], label[chosen]
+    p = trained.model.decode(trained.model.encode(x, label).sample(), label)
+    sigma = p.stddev.reshape(-1, *trained.to_images(x).shape[1:]).numpy()
+    return figures.reconstructions(
+        trained.to_images(x),
+        trained.to_images(p.mean),
+        trained.to_images(p.sample()),
+        sigma if trained.model.has_sigma else None,
+        caption(trained),
+    )
+
+
+def _latents(trained: TrainedModel, x: Tensor, label: Tensor) -> dict[str, Figure]:
+    """The latent plane and the posterior means, on the two axes that carry the most nats."""
+    model = trained.model
+    q = model.encode(x, label)
+    per_axis = kl_divergence(q.base_dist, model.prior().base_dist).mean(0)  # type: ignore[attr-defined]
+    if model.latent_dim <= 2:
+        axes = (0, model.latent_dim - 1)
+        names = ("$z_1$", "$z_2$")
+    else:
+        first, second = per_axis.topk(2).indices.tolist()
+        axes = (first, second)
+        names = (
+            f"$z_{{{first + 1}}}$ ({per_axis[first]:.2f} nats)",
+            f"$z_{{{second + 1}}}$ ({per_axis[second]:.2f} nats)",
+        )
+    size = 12 if model.conditional else 20
+    plane, _ = plane_figure(trained, trained.labels, "mean", axes, names, size)
+    codes = q.mean[:, : model.latent_dim][:, list(dict.fromkeys(axes))].numpy()
+    return {
+        "latent_plane": plane,
+        "posterior": figures.posterior(codes, np.asarray(label), names, caption(trained)),
+    }

@@ -1,0 +1,32 @@
+"""What every model offers, whatever it is and however it was fitted."""
+
+from typing import Protocol
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+
+class LatentVariableModel(Protocol):
+    """p(x, z) = p(z) p(x|z) with an exact or approximate posterior q(z|x).
+
+    Models of p(x, z | label) take ``label`` (N,) int64; the others ignore it.
+    """
+
+    latent_dim: int
+    """L, or 1 for a component index."""
+    conditional: bool
+    """Whether encode and decode need the label."""
+    has_sigma: bool
+    """Whether p(x|z) has a standard deviation to sweep over and to draw."""
+
+    def prior(self) -> Distribution:
+        """p(z), event shape (L,)."""
+        ...
+
+    def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:
+        """q(z|x): (..., D) images to a distribution over (..., L)."""
+        ...
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:
+        """p(x|z): (..., L) latents to a distribution over (..., D)."""
+        ...

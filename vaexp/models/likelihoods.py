@@ -1,0 +1,158 @@
+"""The families of p(x|z), each a head that maps decoder features to a torch distribution.
+
+Letters in shapes: N data, D pixels, H decoder features. Every head returns a distribution with
+batch shape (..., ) and event shape (D,), so ``log_prob`` sums over pixels and is in nats per image.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.nn.functional import softplus
+
+
+def scale_above(floor: float, raw: Tensor) -> Tensor:
+    """A standard deviation from an unconstrained ``raw``, never below ``floor``.
+
+    ln scale = ln floor + softplus(raw - ln floor): about exp(raw) far above the floor, with a
+    gradient everywhere, as in sigma-VAE (Rybkin et al. 2021). Multiplying by exp(softplus) >= 1
+    keeps the floor exact in floating point too.
+    """
+    return floor * torch.exp(softplus(raw - math.log(floor)))
+
+
+def raw_for(scale: float, floor: float) -> float:
+    """The ``raw`` for which ``scale_above(floor, raw)`` is ``scale`` > ``floor``."""
+    excess = math.log(scale / floor)
+    return math.log(floor) + excess + math.log(-math.expm1(-excess))  # inverse of softplus
+
+
+class GaussianHead(nn.Module):
+    """p(x|z) = N(mu(z), diag sigma^2), mu a linear map of the features.
+
+    ``sigma_mode``: fixed, the number ``sigma``; global, one learned number; shared, sigma(z), one
+    per image; pixel, sigma(z), one per pixel. Learned ones start at ``sigma`` for every z and stay
+    above ``floor``.
+    """
+
+    has_sigma = True
+
+    def __init__(
+        self, features: int, data_dim: int, *, sigma_mode: str, sigma: float, floor: float
+    ):
+        super().__init__()
+        self.mean = nn.Linear(features, data_dim)
+        self.sigma_mode = sigma_mode
+        self.floor = floor
+        if sigma_mode == "fixed":
+            self.register_buffer("sigma", torch.tensor([sigma]))
+        elif sigma_mode == "global":
+            self.raw_sigma: nn.Module | nn.Parameter = nn.Parameter(
+                torch.full((1,), raw_for(sigma, floor))
+            )
+        else:
+            self.raw_sigma = nn.Linear(features, 1 if sigma_mode == "shared" else data_dim)
+            nn.init.zeros_(self.raw_sigma.weight)
+            nn.init.constant_(self.raw_sigma.bias, raw_for(sigma, floor))
+
+    def forward(self, features: Tensor) -> Distribution:
+        """(..., H) features to a distribution over (..., D) images."""
+        if self.sigma_mode == "fixed":
+            scale = self.get_buffer("sigma")
+        elif isinstance(self.raw_sigma, nn.Parameter):
+            scale = scale_above(self.floor, self.raw_sigma)
+        else:
+            scale = scale_above(self.floor, self.raw_sigma(features))
+        return Independent(Normal(self.mean(features), scale, validate_args=False), 1)
+
+
+class BernoulliHead(nn.Module):
+    """p(x|z) = prod_j Bernoulli(x_j; logits_j(z)): a mass on binary images."""
+
+    has_sigma = False
+
+    def __init__(self, features: int, data_dim: int):
+        super().__init__()
+        self.logits = nn.Linear(features, data_dim)
+
+    def forward(self, features: Tensor) -> Distribution:
+        """(..., H) features to a distribution over (..., D) binary images."""
+        return Independent(Bernoulli(logits=self.logits(features), validate_args=False), 1)
+
+
+class ContinuousBernoulliHead(nn.Module):
+    """p(x|z) = prod_j CB(x_j; logits_j(z)): a density on [0, 1]^D."""
+
+    has_sigma = False
+
+    def __init__(self, features: int, data_dim: int):
+        super().__init__()
+        self.logits = nn.Linear(features, data_dim)
+
+    def forward(self, features: Tensor) -> Distribution:
+        """(..., H) features to a distribution over (..., D) images in [0, 1]."""
+        return Independent(ContinuousBernoulli(self.logits(features)), 1)
+
+
+class ContinuousBernoulli(Distribution):
+    """The density p(x) = exp(eta x) eta / (e^eta - 1) on [0, 1] (Loaiza-Ganem and Cunningham 2019).
+
+    eta are the logits. torch.distributions.ContinuousBernoulli clamps probabilities, which bounds
+    its normaliser and mean where |eta| > 16, and the black pixels of MNIST lie there; here every
+    formula is written in eta, with its Taylor series around the removable singularity at 0.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {"logits": constraints.real}  # noqa: RUF012
+    support = constraints.unit_interval
+    has_rsample = False
+
+    def __init__(self, logits: Tensor):
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=False)
+
+    def _split(self) -> tuple[Tensor, Tensor]:
+        """Where |eta| is small, and eta with a harmless value there for the general formula."""
+        small = self.logits.abs() < 0.05
+        return small, torch.where(small, torch.ones_like(self.logits), self.logits)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Ln p(value), elementwise, in nats: eta x - ln((e^eta - 1) / eta)."""
+        small, eta = self._split()
+        magnitude = eta.abs()
+        general = eta.clamp(min=0) + torch.log(-torch.expm1(-magnitude)) - magnitude.log()
+        t = self.logits**2
+        series = self.logits / 2 + t / 24 - t**2 / 2880
+        return self.logits * value - torch.where(small, series, general)
+
+    @property
+    def mean(self) -> Tensor:
+        """1 / (1 - e^-eta) - 1 / eta."""
+        small, eta = self._split()
+        # e^-eta overflows to inf for very negative eta, and 1/(1 - inf) is the right limit 0
+        general = -1 / torch.expm1(-eta) - 1 / eta
+        series = 0.5 + self.logits / 12 - self.logits**3 / 720
+        return torch.where(small, series, general)
+
+    @property
+    def variance(self) -> Tensor:
+        """1 / eta^2 - 1 / (2 sinh(eta/2))^2."""
+        small, eta = self._split()
+        general = eta**-2 - (2 * torch.sinh(eta / 2)) ** -2
+        t = self.logits**2
+        series = 1 / 12 - t / 240 + t**2 / 6048
+        return torch.where(small, series, general)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Draws by inverting the distribution function (e^(eta x) - 1) / (e^eta - 1)."""
+        with torch.no_grad():
+            shape = self._extended_shape(torch.Size(sample_shape))
+            u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
+            small, eta = self._split()
+            magnitude = eta.abs()
+            # drawn for -|eta| and mirrored, so that no exponential overflows
+            x = torch.log1p(u * torch.expm1(-magnitude)) / -magnitude
+            x = torch.where(eta > 0, 1 - x, x)
+            # to second order in eta; |eta| < 0.05 leaves an error below 1e-5
+            series = u + self.logits * u * (u - 1) / 2
+            return torch.where(small, series, x).clamp(0, 1)

@@ -1,0 +1,192 @@
+"""Drawing from a trained model: for ``vaexp sample`` and for the figures of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vaexp import figures
+from vaexp.config import DecodeMode, describe
+from vaexp.errors import UserError
+from vaexp.files import replacing
+from vaexp.run_folder import RunFolder
+from vaexp.seeding import seeded
+from vaexp.trained import TrainedModel
+
+SWEEP = (-2, -1, 0, 1, 2)
+SWEEP_NAMES = ["μ(z) − 2σ(z)", "μ(z) − σ(z)", "μ(z)", "μ(z) + σ(z)", "μ(z) + 2σ(z)"]
+MODE_NAMES = {
+    "mean": "x = μ(z), z ~ p(z)",
+    "sample": "x ~ p(x|z), z ~ p(z)",
+    "sweep": "x = μ(z) + k σ(z), z ~ p(z)",
+}
+COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Where a call of ``sample`` left its image and arrays."""
+
+    image: Path
+    arrays: Path
+
+
+@torch.no_grad()
+def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeMode) -> Tensor:
+    """z (..., L) to transformed x: (..., D), or (5, ..., D) for sweep.
+
+    mean: mu(z). sample: a draw of p(x|z) from torch's global generator. sweep: mu(z) + k sigma(z),
+    k = -2..2. Raises UserError for a sweep of a model without sigma.
+    """
+    p = trained.model.decode(z, label)
+    if mode == "mean":
+        return p.mean
+    if mode == "sample":
+        return p.sample()
+    if not trained.model.has_sigma:
+        raise UserError(
+            f"a {trained.config.model.likelihood} likelihood has no sigma to sweep; use mean or sample"
+        )
+    return torch.stack([p.mean + k * p.stddev for k in SWEEP])
+
+
+def latent_grid(latent_dim: int, axes: tuple[int, int], size: int) -> tuple[Tensor, np.ndarray]:
+    """A grid over two axes of the latent space, and its coordinates.
+
+    The coordinates are quantiles of N(0, 1), so that every cell holds the same prior mass. z is
+    (rows, size, L), rows = size (1 where L = 1), 0 on all other axes; coordinates (size,).
+    """
+    levels = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    ticks = torch.special.ndtri(levels).float()
+    z = torch.zeros(size if latent_dim > 1 else 1, size, latent_dim)
+    z[..., axes[0]] = ticks
+    if latent_dim > 1:
+        z[..., axes[1]] = ticks[:, None]
+    return z, ticks.numpy()
+
+
+def plane_figure(
+    trained: TrainedModel,
+    digits: list[int],
+    mode: DecodeMode,
+    axes: tuple[int, int],
+    axis_names: tuple[str, str],
+    size: int,
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """The latent plane, one panel per digit if the model is conditional, and its arrays."""
+    z, ticks = latent_grid(trained.model.latent_dim, axes, size)
+    conditional = trained.model.conditional
+    panels = [torch.tensor(digit) for digit in digits] if conditional else [None]
+    x = torch.stack([decode(trained, z, label, mode) for label in panels])
+    images = trained.to_images(x)
+    subtitle = caption(trained)
+    if trained.model.latent_dim > 2:
+        subtitle += ", all other latents 0"
+    figure = figures.latent_plane(
+        list(images),
+        [f"digit {digit}" for digit in digits] if conditional else [""],
+        ticks,
+        ticks,
+        axis_names,
+        subtitle,
+    )
+    arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
+    return figure, arrays | ({"label": np.array(digits)} if conditional else {})
+
+
+def sample(
+    run: RunFolder,
+    *,
+    mode: DecodeMode | None = None,
+    n: int = COLUMNS,
+    label: int | None = None,
+    grid: bool = False,
+    axes: tuple[int, int] = (1, 2),
+    seed: int | None = None,
+) -> Drawn:
+    """Draw n images, or the latent plane, and write a PNG and an npz into the run's samples/.
+
+    label: the digit a conditional model draws; None takes all it knows in turn. axes: the two
+    latents of the grid, counted from 1. The arrays are ``z``, ``label`` (if conditional), ``x`` on
+    the scale of the model and ``image`` on the display scale, unclipped.
+    """
+    trained = TrainedModel.read(run)
+    config = trained.config
+    mode = mode or config.model.decode_mode
+    seed = config.seed if seed is None else seed
+    digits = _digits(trained, label)
+    name = [mode] + ([f"label{label}"] if label is not None else [])
+    with seeded(seed, "sample"):
+        if grid:
+            if mode == "sweep":
+                raise UserError("a grid shows one image per latent; use --decode mean or sample")
+            first, second = _check_axes(axes, trained.model.latent_dim)
+            figure, arrays = plane_figure(
+                trained,
+                digits,
+                mode,
+                (first, second),
+                (f"$z_{{{first + 1}}}$", f"$z_{{{second + 1}}}$"),
+                size=15,
+            )
+            name += ["grid", f"z{first + 1}", f"z{second + 1}"]
+        else:
+            figure, arrays = _strip(trained, digits, mode, n)
+            name.append(f"n{n}")
+    path = run.path / "samples" / "-".join([*name, f"seed{seed}.png"])
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    figures.save(figure, path)
+    return Drawn(path, path.with_suffix(".npz"))
+
+
+def _strip(
+    trained: TrainedModel, digits: list[int], mode: DecodeMode, n: int
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """n draws, z ~ p(z), in rows of ten; or one column per draw and a row per k for a sweep."""
+    z = trained.model.prior().sample(torch.Size([n]))
+    label = None
+    if trained.model.conditional:
+        label = torch.tensor([digits[i % len(digits)] for i in range(n)])
+    x = decode(trained, z, label, mode)
+    images = trained.to_images(x)
+    if mode == "sweep":
+        rows, names = images, SWEEP_NAMES
+    else:
+        width = min(n, COLUMNS)
+        blank = np.full((-n % width, *images.shape[1:]), np.nan, images.dtype)
+        rows = np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])
+        names = None
+    figure = figures.samples(rows, names, MODE_NAMES[mode], caption(trained))
+    arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
+    return figure, arrays | ({} if label is None else {"label": label.numpy()})
+
+
+def caption(trained: TrainedModel) -> str:
+    """The settings under every figure's title."""
+    return f"{describe(trained.config)}, epoch {trained.epoch}"
+
+
+def _digits(trained: TrainedModel, label: int | None) -> list[int]:
+    if label is None:
+        return trained.labels
+    if not trained.model.conditional:
+        raise UserError("--label: this model was trained without labels; leave it out")
+    if label not in trained.labels:
+        known = ", ".join(map(str, trained.labels))
+        raise UserError(f"--label {label}: this model was trained on the digits {known}")
+    return [label]
+
+
+def _check_axes(axes: tuple[int, int], latent_dim: int) -> tuple[int, int]:
+    if latent_dim == 1:
+        return 0, 0
+    if not all(1 <= axis <= latent_dim for axis in axes) or axes[0] == axes[1]:
+        raise UserError(
+            f"--axes {axes[0]} {axes[1]}: choose two different latents between 1 and {latent_dim}"
+        )
+    return axes[0] - 1, axes[1] - 1

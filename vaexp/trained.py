@@ -1,0 +1,58 @@
+"""A model read back from its run folder."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaexp.config import Config
+from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
+from vaexp.errors import RunError
+from vaexp.models import VAE, build
+from vaexp.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The kept weights of a run, on the CPU, and what is needed to draw with them."""
+
+    config: Config
+    model: VAE
+    epoch: int
+    """The epoch that the weights are of."""
+
+    @classmethod
+    def read(cls, run: RunFolder) -> "TrainedModel":
+        """From a run folder. Raises RunError where its checkpoint does not fit its config."""
+        config = run.config()
+        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        weights, epoch = run.weights()
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise RunError(
+                f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}); "
+                "one of the two was changed or comes from another run"
+            ) from None
+        return cls(config, model.eval().requires_grad_(False), epoch)
+
+    @property
+    def labels(self) -> list[int]:
+        """The digits it was trained on."""
+        return self.config.data.labels or list(range(CLASSES))
+
+    def to_images(self, x: Tensor) -> np.ndarray:
+        """(..., D) transformed x to (..., 28, 28) on the display scale, unclipped."""
+        unit = Transform(self.config.data.transform).to_unit(x)
+        return unit.reshape(*x.shape[:-1], *IMAGE_SHAPE).numpy()
+
+
+def resolve_device(name: str) -> str:
+    """auto, cpu or cuda to cpu or cuda. Raises RunError when cuda is asked for and absent."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunError("device: cuda is asked for, but torch sees no GPU; use auto or cpu")
+    return name
