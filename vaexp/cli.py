@@ -1,8 +1,7 @@
-"""The command line: parse, call, print, exit code. Imports torch only inside commands that need it."""
+"""The command line: parse, call, print, exit code. Only commands that need torch import it."""
 
 import json
 import shutil
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from vaexp import __version__
-from vaexp.config import Config, dump, find_config, load_config, shipped_configs, summary
+from vaexp.config import Config, dump, load_config, shipped_configs, summary
 from vaexp.errors import RunError, Terminated, UserError
 
 
@@ -66,13 +65,15 @@ configs_app = typer.Typer(no_args_is_help=True, help="List, show or copy the shi
 app.add_typer(configs_app, name="configs")
 
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, a shipped config's name or a run folder.")
+    str,
+    typer.Argument(metavar="CONFIG", help="A YAML file, a shipped config's name or a run folder."),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as model.beta=4."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -119,9 +120,13 @@ def train(
     if run is not None:
         settings = run.config()
         if config is not None and load_config(config, overrides or []) != settings:
-            raise UserError(f"{config}: differs from the config of {resume}; leave it out to resume")
+            raise UserError(
+                f"{config}: differs from the config of {resume}; leave it out to resume"
+            )
     elif config is None:
-        raise UserError("which config? Such as vaexp train quickstart; vaexp configs list shows more")
+        raise UserError(
+            "which config? Such as vaexp train quickstart; vaexp configs list shows more"
+        )
     else:
         settings = load_config(config, overrides or [])
     if dry_run:
@@ -159,7 +164,8 @@ def sample(
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many draws.")] = 10,
     label: Annotated[
-        int | None, typer.Option(help="The digit, for a conditional model. By default each in turn.")
+        int | None,
+        typer.Option(help="The digit, for a conditional model. By default each in turn."),
     ] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="Draw the latent plane instead, at quantiles of p(z).")
@@ -167,14 +173,12 @@ def sample(
     axes: Annotated[
         tuple[int, int], typer.Option(help="The two latents of the grid, counted from 1.")
     ] = (1, 2),
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="By default the config's seed.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="By default the config's seed.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Draw from a run's model; prints the image's path. The arrays lie beside it as npz.
 
-    Example: [bold]vaexp sample runs/20261122-143015-quickstart-7f3a --decode sample --label 4[/bold]
+    Example: [bold]vaexp sample runs/20261122-143015-quickstart-7f3a --decode sample[/bold]
     """
     from vaexp.run_folder import RunFolder
 
@@ -197,6 +201,63 @@ def sample(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Finished runs.")],
+    format_: FormatOption = Format.table,
+    figure: Annotated[
+        bool,
+        typer.Option("--figure", help="Also draw the runs side by side, beside the first run."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Set runs side by side: settings that differ, test metrics, paired differences.
+
+    Differences are against the first run, on the same test images, with their standard error.
+
+    Example: [bold]vaexp compare runs/*-fixed-* runs/*-pixel-* --format md[/bold]
+    """
+    from vaexp.compare import compare as compare_runs
+    from vaexp.compare_view import render
+    from vaexp.run_folder import RunFolder
+
+    folders = [RunFolder.open(run) for run in runs]
+    if len(folders) < 2:
+        raise UserError("compare needs at least two runs")
+    comparison = compare_runs(folders)
+    if figure:
+        from vaexp.illustration import side_by_side
+
+        suffixes = "-".join(folder.name[-4:] for folder in folders)
+        path = folders[0].path.parent / f"compare-{suffixes}.png"
+        side_by_side(folders, comparison.runs, path)
+        typer.echo(f"figure {path}", err=True)
+    text = render(comparison, "json" if as_json else format_.value)
+    if text:
+        typer.echo(text, nl=False)
+
+
+@app.command("runs")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the runs are.")] = Path(
+        "runs"
+    ),
+    format_: FormatOption = Format.table,
+    as_json: JsonFlag = False,
+) -> None:
+    """List runs: status, model, the settings that differ, headline metrics.
+
+    Example: [bold]vaexp runs --format csv[/bold]
+    """
+    from vaexp.run_list import list_runs, render_runs
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    text = render_runs(list_runs(folder), "json" if as_json else format_.value)
+    if text:
+        typer.echo(text, nl=False)
+
+
+@app.command()
 def validate(
     configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="Configs to check.")],
     as_json: JsonFlag = False,
@@ -205,21 +266,21 @@ def validate(
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
-    results = {}
+    problems: dict[str, str | None] = {}
     for config in configs:
         try:
             load_config(config)
-            results[config] = ""
+            problems[config] = None
         except UserError as error:
-            results[config] = str(error)
+            problems[config] = str(error)
     if as_json:
-        typer.echo(json.dumps({name: error or None for name, error in results.items()}))
-    for name, error in results.items():
-        if error:
-            typer.echo(error, err=True)
+        typer.echo(json.dumps(problems))
+    for name, problem in problems.items():
+        if problem is not None:
+            typer.echo(problem, err=True)
         elif not as_json:
             typer.echo(f"{name}: ok")
-    if any(results.values()):
+    if any(problems.values()):
         raise typer.Exit(2)
 
 

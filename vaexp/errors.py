@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """What the user asked for is wrong: the message says what, where and what to do. Exit code 2."""
+    """What the user asked for is wrong; the message says where and what to do. Exit code 2."""
 
 
 class RunError(Exception):

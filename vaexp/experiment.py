@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vaexp import environment
@@ -23,11 +22,8 @@ from vaexp.illustration import illustrate
 from vaexp.models import VAE, build
 from vaexp.progress import Reporter
 from vaexp.run_folder import RunFolder
-from vaexp.seeding import seeded
+from vaexp.seeding import HELD_OUT_SEED, seeded
 from vaexp.trained import resolve_device
-
-# Held-out images get the same noise in every run, whatever its seed, so that runs can be paired.
-HELD_OUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -159,19 +155,28 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     metrics: dict[str, dict[str, Any]] = {}
     measures: dict[str, Measure] = {}
     for name, split in (
-        ("train", data.train), ("validation", data.validation), ("test", data.test)
+        ("train", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
     ):
         if split is None:
             continue
         train_split = name == "train"
-        x = experiment.training_images(0) if train_split else experiment.held_out_images(split, name)
+        x = (
+            experiment.training_images(0)
+            if train_split
+            else experiment.held_out_images(split, name)
+        )
         label = split.label.to(experiment.device)
         reporter.say(f"measuring on {len(x):,} {name} images")
         with seeded(config.seed, "elbo", name):
             measures = elbo_measures(model, x, label)
         k = config.evaluate.importance_samples
         if name == "test" and k:
-            with reporter.bar(f"importance-weighted bound, K = {k}", len(x)), seeded(config.seed, "iw"):
+            with (
+                reporter.bar(f"importance-weighted bound, K = {k}", len(x)),
+                seeded(config.seed, "iw"),
+            ):
                 measures["iw_bound"] = iw_bound(model, x, label, k=k, on_images=reporter.advance)
         metrics[name] = {
             metric: measure.summary() | _facts(config, metric, measure, x)
@@ -219,7 +224,7 @@ def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> No
 def _sigterm_raises() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that the run ends in order."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, handle)

@@ -1,5 +1,7 @@
 """The figures of a finished run: what to draw, from the kept weights and the test images."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -7,6 +9,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from vaexp import figures
+from vaexp.data import IMAGE_SHAPE, Transform, load
+from vaexp.errors import UserError
 from vaexp.run_folder import RunFolder
 from vaexp.sampling import (
     COLUMNS,
@@ -16,7 +20,7 @@ from vaexp.sampling import (
     decode,
     plane_figure,
 )
-from vaexp.seeding import seeded
+from vaexp.seeding import HELD_OUT_SEED, seeded
 from vaexp.trained import TrainedModel
 
 
@@ -107,3 +111,48 @@ def _latents(trained: TrainedModel, x: Tensor, label: Tensor) -> dict[str, Figur
         "latent_plane": plane,
         "posterior": figures.posterior(codes, np.asarray(label), names, caption(trained)),
     }
+
+
+def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
+    """One picture of several runs: draws at the same latents, the same test images reconstructed.
+
+    Each run draws in its own decode mode (a sweep as its mean). Labels go through the digits that
+    all the runs know. Runs of different latent size cannot share z: each then has its own.
+    """
+    models = [TrainedModel.read(run) for run in runs]
+    digits = sorted(set.intersection(*(set(trained.labels) for trained in models)))
+    if not digits:
+        raise UserError("--figure: these runs have no digit in common to draw")
+    label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
+    sizes = {trained.model.latent_dim for trained in models}
+    draws, reconstructions = [], []
+    with torch.no_grad():
+        for trained in models:
+            test = load(trained.config.data).test
+            chosen = _first_of_each(test.label, label)
+            pixels = test.pixels[chosen]
+            with seeded(HELD_OUT_SEED, "side by side"):
+                given = label if trained.model.conditional else None
+                z = trained.model.prior().sample(torch.Size([COLUMNS]))
+                mode = trained.config.model.decode_mode
+                drawn = decode(trained, z, given, "sample" if mode == "sample" else "mean")
+                x = Transform(trained.config.data.transform)(pixels)
+                codes = trained.model.encode(x, given).mean
+            draws.append(trained.to_images(drawn))
+            reconstructions.append(trained.to_images(decode(trained, codes, given, "mean")))
+    originals = (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy()
+    figure = figures.compare_runs(
+        names,
+        draws,
+        originals,
+        reconstructions,
+        "reconstructions are μ(z) at the mean of q(z|x)",
+        "draws at the same latents z" if len(sizes) == 1 else "draws (latent sizes differ)",
+    )
+    figures.save(figure, path)
+
+
+def _first_of_each(labels: Tensor, wanted: Tensor) -> Tensor:
+    """For each wanted label in turn, the next image that has it."""
+    places = {int(digit): iter((labels == digit).nonzero()[:, 0].tolist()) for digit in wanted}
+    return torch.tensor([next(places[int(digit)]) for digit in wanted])

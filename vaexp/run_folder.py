@@ -1,4 +1,4 @@
-"""A run folder: create, write and read it. Plain files; imports no torch until weights are touched."""
+"""A run folder: create, write and read it. Plain files; only weights need torch."""
 
 import json
 import os
@@ -62,7 +62,7 @@ class RunFolder:
         for name in ("run.json", "config.yaml"):
             if not (folder / name).is_file():
                 raise UserError(
-                    f"{folder}: is not a run folder, or an incomplete copy of one: {name} is missing"
+                    f"{folder}: not a run folder, or an incomplete copy of one: {name} is missing"
                 )
         return cls(folder)
 
@@ -248,8 +248,6 @@ def _alive(pid: int, started: float) -> bool:
     """Whether the process that wrote run.json still exists; its start tells it from a later one."""
     try:
         process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

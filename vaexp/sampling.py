@@ -48,7 +48,8 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
         return p.sample()
     if not trained.model.has_sigma:
         raise UserError(
-            f"a {trained.config.model.likelihood} likelihood has no sigma to sweep; use mean or sample"
+            f"a {trained.config.model.likelihood} likelihood has no sigma to sweep; "
+            "use mean or sample"
         )
     return torch.stack([p.mean + k * p.stddev for k in SWEEP])
 

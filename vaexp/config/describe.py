@@ -6,7 +6,9 @@ from vaexp.config.schema import Config
 def describe(config: Config) -> str:
     """The settings that matter when looking at a picture or a number, on one line."""
     model = config.model
-    parts = [f"VAE, L = {model.latent_dim}" if model.hidden else f"linear VAE, L = {model.latent_dim}"]
+    parts = [
+        f"VAE, L = {model.latent_dim}" if model.hidden else f"linear VAE, L = {model.latent_dim}"
+    ]
     likelihood = model.likelihood.replace("_", " ")
     if model.likelihood == "gaussian":
         learned = f"floor {model.sigma_floor:g}"

@@ -1,4 +1,4 @@
-"""From YAML text and KEY=VALUE overrides to a Config, with every complaint placed where it belongs."""
+"""From YAML text and KEY=VALUE overrides to a Config, every complaint placed where it belongs."""
 
 import hashlib
 import io
@@ -129,7 +129,9 @@ def _parse(path: Path) -> Source:
     source = Source(path, {})
     node = _compose(text, str(path))
     if node is None:
-        raise UserError(f"{path}:1:1: the file is empty; the smallest config is model: {{kind: vae}}")
+        raise UserError(
+            f"{path}:1:1: the file is empty; the smallest config is model: {{kind: vae}}"
+        )
     data = _build(node, (), source)
     if not isinstance(data, dict):
         raise UserError(f"{path}:1:1: expected keys and values, such as model: {{kind: vae}}")

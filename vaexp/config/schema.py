@@ -1,6 +1,6 @@
 """The config as types: what may be written in a YAML file, its defaults and its bounds.
 
-The docstring under each field is its documentation: it appears in ``vaexp schema`` and so in editors.
+The docstring under each field is its documentation, in ``vaexp schema`` and so in editors.
 """
 
 import re

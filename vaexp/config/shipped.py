@@ -1,4 +1,4 @@
-"""The configs that come with the package: in ``vaexp/configs`` of a wheel, ``configs`` of a clone."""
+"""The configs that come with the package: ``vaexp/configs`` in a wheel, ``configs`` in a clone."""
 
 from pathlib import Path
 

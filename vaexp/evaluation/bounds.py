@@ -33,9 +33,7 @@ def elbo_measures(
     for xs, labels in _blocks(x, label):
         q = model.encode(xs, labels)
         rate = kl_divergence(q, model.prior()).double()
-        moments = {
-            name: Moments() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")
-        }
+        moments = {name: Moments() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")}
         for _ in range(draws):
             decoded = model.decode(q.sample(), labels)
             moments["distortion"].add(-decoded.log_prob(xs))
@@ -73,7 +71,7 @@ def iw_bound(
     label: Tensor,
     *,
     k: int,
-    on_images: Callable[[int], None] = lambda count: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Measure:
     """The importance-weighted bound E ln (1/K) sum_k w_k, w = p(x, z) / q(z|x), z ~ q (N,).
 

@@ -54,8 +54,9 @@ def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figu
             panels[key] = curves
 
     limits = {key: _limits([values for values, *_ in panels[key]], key) for key in panels}
-    note = "Training values are averages over the epoch, while the weights change; validation is "
-    note += "measured after it.\n"
+    validated = any(np.isfinite(curves[1][0]).any() for curves in panels.values())
+    note = "Training values are averages over the epoch, while the weights change"
+    note += "; validation is measured after it.\n" if validated else ".\n"
     note += "\n".join(_away(_PANELS[key].split("  ")[0], epochs, panels[key], limits[key])
                       for key in panels)  # fmt: skip
 
@@ -79,7 +80,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figu
         _draw(axes, epochs, curves, limits[key], logarithmic=key == "sigma")
 
     handles = [Line2D([], [], color=TRAINING, label="training (average over the epoch)")]
-    if any(np.isfinite(curve[1][0]).any() for curve in panels.values()):
+    if validated:
         handles.append(Line2D([], [], color=VALIDATION, label="validation"))
     if tempered:
         span = f"{min(betas):g}" + (f" to {max(betas):g}" if min(betas) != max(betas) else "")

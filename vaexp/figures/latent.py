@@ -143,7 +143,7 @@ def posterior(
     figure, top = page(85 + side + 140, side + 70, title, subtitle, note)
     axes = place(figure, MARGIN + 85, top, side, side)
     axes.set(xlim=(-half, half), ylim=(-half, half), xlabel=axis_names[0], ylabel=axis_names[1])
-    axes.locator_params(nbins=7)
+    axes.locator_params(nbins=9, steps=[1, 2, 5, 10])
 
     # Later points hide earlier ones: a fixed shuffle keeps sorted labels from hiding each other.
     order = np.random.default_rng(0).permutation(len(mean))

@@ -60,4 +60,4 @@ def clipping_note(*images: Array | None) -> str:
     if outside == 0:
         return ""
     share = f"{outside:.0%}" if outside >= 0.01 else "Under 1%"
-    return f"{share} of the pixel values drawn lie outside [0, 1] and are clipped for display."
+    return f"{share} of the pixel values shown lie outside [0, 1] and are clipped."

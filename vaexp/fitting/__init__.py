@@ -11,6 +11,6 @@ class FitStep:
     record: dict[str, Any]
     """The line of metrics.jsonl."""
     state: dict[str, Any]
-    """All that going on from here needs; refers to live tensors, so save it before the next step."""
+    """All that going on from here needs. Holds live tensors: save it before the next step."""
     keep: bool
     """Whether the model's weights now are the ones the run should keep."""

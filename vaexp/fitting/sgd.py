@@ -61,7 +61,7 @@ def fit(
     *,
     seed: int,
     state: dict[str, Any] | None = None,
-    on_batch: Callable[[int], None] = lambda count: None,
+    on_batch: Callable[[int], None] = lambda _: None,
 ) -> Iterator[FitStep]:
     """Maximise E_q ln p(x|z) - beta KL(q(z|x) to p(z)), and yield after every epoch.
 
@@ -101,7 +101,7 @@ def fit(
                 _check_finite(distortion, rate, epoch + 1, step + 1)
                 loss = distortion + beta * rate
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 if options.gradient_clip is not None:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
                 optimizer.step()
@@ -147,9 +147,7 @@ def _optimizer(model: VAE, options: SGDOptions) -> torch.optim.Optimizer:
     if options.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=options.momentum)
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=rate, weight_decay=options.weight_decay, fused=True
-        )
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=options.weight_decay, fused=True)
     return torch.optim.Adam(parameters, lr=rate, fused=True)
 
 

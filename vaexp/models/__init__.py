@@ -1,5 +1,6 @@
 """The models, and how a config becomes one."""
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
@@ -15,7 +16,7 @@ def build(config: VAEConfig, *, data_dim: int, classes: int) -> VAE:
     data_dim: D pixels. classes: C labels, which only a conditional model sees.
     """
     if config.likelihood == "gaussian":
-        head: partial[nn.Module] = partial(
+        head: Callable[[int], nn.Module] = partial(
             GaussianHead,
             data_dim=data_dim,
             sigma_mode=config.sigma_mode,

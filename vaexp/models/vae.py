@@ -18,8 +18,8 @@ class VAE(nn.Module):
     """p(z) = N(0, I); q(z|x) a diagonal Gaussian and p(x|z) a likelihood head, both on MLPs.
 
     ``hidden`` are the encoder's widths, mirrored by the decoder; [] makes both linear. ``head``
-    maps a number of decoder features to the module that turns them into p(x|z). With ``classes`` > 0
-    the model is conditional: both networks also see the label, one-hot.
+    maps a number of decoder features to the module that turns them into p(x|z). With
+    ``classes`` > 0 the model is conditional: both networks also see the label, one-hot.
     """
 
     def __init__(

@@ -1,0 +1,181 @@
+"""Runs side by side: what differs, the test metrics, and paired differences. Imports no torch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vaexp.config import describe, flatten
+from vaexp.errors import RunError
+from vaexp.run_folder import RunFolder, short_names
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of one run minus the reference run's, over the same test images; or why not."""
+
+    value: float | None = None
+    se: float | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Runs that may be ranked, best first, by one likelihood."""
+
+    metric: str
+    order: list[str]
+    refused: str | None = None
+    """Why the runs cannot be ranked, when they cannot."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What ``vaexp compare`` prints. Lists run over the runs; the first is the reference."""
+
+    runs: list[str]
+    """Short names."""
+    paths: list[str]
+    descriptions: list[str]
+    settings: dict[str, list[Any]]
+    """dotted key -> its value in each run, only where they differ; None where it does not apply"""
+    metrics: dict[str, list[dict[str, Any] | None]]
+    """metric -> its entry in each run's test split"""
+    differences: dict[str, list[Difference]]
+    """metric -> its difference in each run but the first"""
+    ranking: Ranking
+
+
+def compare(runs: Sequence[RunFolder]) -> Comparison:
+    """Compare finished runs on their test split. Raises RunError for a run without metrics."""
+    configs = [run.config() for run in runs]
+    tests = [_test_metrics(run) for run in runs]
+    arrays = [run.per_example() for run in runs]
+    settings = [flatten(config.model_dump()) for config in configs]
+    facts = [
+        {
+            "data": (run.environment().get("data_sha256"), str(config.data.labels)),
+            "data.transform": config.data.transform,
+        }
+        for run, config in zip(runs, configs, strict=True)
+    ]
+
+    names = _unique(short_names(runs))
+    keys = list(dict.fromkeys(key for flat in settings for key in flat if key != "name"))
+    n = len(runs)
+    columns = {key: [flat.get(key) for flat in settings] for key in keys}
+    metrics = list(dict.fromkeys(name for test in tests for name in test))
+    differences = {
+        name: [
+            _difference(name, (tests[0], arrays[0], facts[0]), (tests[i], arrays[i], facts[i]))
+            for i in range(1, n)
+        ]
+        for name in metrics
+    }
+    return Comparison(
+        runs=names,
+        paths=[str(run.path) for run in runs],
+        descriptions=[describe(config) for config in configs],
+        settings={key: values for key, values in columns.items() if values.count(values[0]) < n},
+        metrics={name: [test.get(name) for test in tests] for name in metrics},
+        differences=differences,
+        ranking=_rank(names, tests, facts),
+    )
+
+
+def _test_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
+    test = run.metrics().get("test")
+    if test is None:
+        raise RunError(
+            f"{run.path}: has no final metrics (status {run.status()}); "
+            f"vaexp train --resume {run.path} finishes it"
+        )
+    if any("value" not in entry or "aggregate" not in entry for entry in test.values()):
+        raise RunError(f"{run.path}/metrics.json: damaged; copy the run folder again")
+    return test
+
+
+def incomparable(
+    name: str,
+    a: dict[str, Any],
+    b: dict[str, Any],
+    facts_a: dict[str, Any],
+    facts_b: dict[str, Any],
+) -> str | None:
+    """Why metric ``name`` of two runs must not be subtracted or ranked; None if it may be.
+
+    a and b are its entries; the facts are the runs' test data and transform.
+    """
+    if facts_a["data"] != facts_b["data"]:
+        return "the test images differ"
+    if name != "rate" and facts_a["data.transform"] != facts_b["data.transform"]:
+        transforms = f"{facts_a['data.transform']} and {facts_b['data.transform']}"
+        return f"the transforms differ ({transforms}), so these are numbers of different x"
+    for key, what in (
+        ("measure", "a {} and a {} cannot be compared"),
+        ("of", "one is of {}, the other of {}"),
+        ("kind", "one is a {}, the other a {}"),
+        ("k", "K differs ({} and {})"),
+    ):
+        if a.get(key) != b.get(key):
+            return what.format(a.get(key), b.get(key)).replace("_", " ")
+    return None
+
+
+Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
+
+
+def _difference(name: str, reference: Side, other: Side) -> Difference:
+    (test_a, arrays_a, facts_a), (test_b, arrays_b, facts_b) = reference, other
+    if name not in test_a or name not in test_b:
+        return Difference(refused="not measured on both")
+    a, b = test_a[name], test_b[name]
+    refused = incomparable(name, a, b, facts_a, facts_b)
+    if refused is not None:
+        return Difference(refused=refused)
+    try:
+        values_a, values_b = arrays_a[name], arrays_b[name]
+    except KeyError:
+        return Difference(refused="per_example.npz lacks it")
+    if len(values_a) != len(values_b):
+        return Difference(refused="the test images differ")
+    paired = _influence(values_b, b) - _influence(values_a, a)
+    se = paired.std(ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else None
+    return Difference(b["value"] - a["value"], None if se is None else float(se))
+
+
+def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.ndarray[Any, Any]":
+    """What each image adds to the metric, to first order: the delta method for a root mean."""
+    if entry["aggregate"] == "root_mean" and entry["value"]:
+        slope: float = 1 / (2 * entry["value"])
+        return values * slope
+    return values
+
+
+def _rank(
+    names: list[str], tests: list[dict[str, dict[str, Any]]], facts: list[dict[str, Any]]
+) -> Ranking:
+    """By the importance-weighted bound where all runs have it at the same K, else by the ELBO."""
+    bounds = [test.get("iw_bound", {}).get("k") for test in tests]
+    metric = "iw_bound" if bounds[0] and len(set(bounds)) == 1 else "elbo"
+    if not all(metric in test for test in tests):
+        return Ranking(metric, [], f"not every run has {metric}")
+    entries = [test[metric] for test in tests]
+    for i, entry in enumerate(entries):
+        refused = incomparable(metric, entries[0], entry, facts[0], facts[i])
+        if refused is not None:
+            return Ranking(metric, [], f"{names[0]} and {names[i]}: {refused}")
+    order = sorted(range(len(names)), key=lambda i: -entries[i]["value"])
+    return Ranking(metric, [names[i] for i in order])
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names with a count where the same run, or two of the same name, come twice."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return unique

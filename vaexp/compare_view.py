@@ -1,0 +1,122 @@
+"""How a comparison and a list of runs look: terminal table, Markdown, CSV and JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from vaexp.compare import Comparison, Difference
+from vaexp.tables import ABSENT, comma_separated, markdown, print_table, show_value
+
+
+def render(comparison: Comparison, format_: str) -> str | None:
+    """The comparison as text; a ``table`` goes to stdout by itself, as wide as the terminal."""
+    if format_ == "json":
+        return json.dumps(asdict(comparison), indent=2) + "\n"
+    if format_ == "csv":
+        return _csv(comparison)
+    legend = [
+        [name, description, path]
+        for name, description, path in zip(
+            comparison.runs, comparison.descriptions, comparison.paths, strict=True
+        )
+    ]
+    settings = [[key, *map(show_value, values)] for key, values in comparison.settings.items()] or [
+        ["none", *[""] * len(comparison.runs)]
+    ]
+    reference, *others = comparison.runs
+    metrics = [
+        [
+            metric_name(name, entries),
+            *map(show_entry, entries),
+            *map(show_difference, comparison.differences[name]),
+        ]
+        for name, entries in comparison.metrics.items()
+    ]
+    tables = [
+        ("Runs", ["run", "model", "folder"], legend),
+        ("Settings that differ", ["setting", *comparison.runs], settings),
+        (
+            "Test metrics, ± standard error over images",
+            ["metric", *comparison.runs, *[f"{name} minus {reference}" for name in others]],
+            metrics,
+        ),
+    ]
+    notes = [ranking_line(comparison)]
+    if others:
+        notes.append("Differences are paired: their standard error is of the per-image difference.")
+    if format_ == "md":
+        parts = [f"### {title}\n\n{markdown(headers, rows)}" for title, headers, rows in tables]
+        return "\n".join([*parts, *[f"{note}\n" for note in notes]])
+    for title, headers, rows in tables:
+        print_table(headers, rows, title)
+    return "\n".join(notes) + "\n"
+
+
+def _csv(comparison: Comparison) -> str:
+    """One row per metric and run."""
+    headers = [
+        "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
+        "sigma", "sigma_floor", "difference", "difference_se", "not_compared",
+    ]  # fmt: skip
+    rows = []
+    for name, entries in comparison.metrics.items():
+        differences = [Difference(), *comparison.differences[name]]
+        for run, entry, difference in zip(comparison.runs, entries, differences, strict=True):
+            if entry is not None:
+                facts = [entry.get(key) for key in headers[2:13]]
+                rows.append(
+                    [run, name, *facts, difference.value, difference.se, difference.refused]
+                )
+    return comma_separated(headers, rows)
+
+
+def ranking_line(comparison: Comparison) -> str:
+    """Who is best by which likelihood, or why nobody is."""
+    ranking = comparison.ranking
+    if ranking.refused is not None:
+        return f"Not ranked: {ranking.refused}."
+    entry = next(entry for entry in comparison.metrics[ranking.metric] if entry is not None)
+    what = f"{ranking.metric}, a {entry['kind'].replace('_', ' ')} on ln p({entry['of']})"
+    return f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
+
+
+def show_entry(entry: dict[str, Any] | None) -> str:
+    """A metric as text: value ± standard error, and the sigma or floor that a density hangs on."""
+    if entry is None:
+        return ABSENT
+    text = show_number(entry["value"], entry.get("se"))
+    if entry.get("measure") == "density":
+        if "sigma_floor" in entry:
+            text += f" [σ ≥ {entry['sigma_floor']:g}]"
+        elif "sigma" in entry:
+            text += f" [σ = {entry['sigma']:g}]"
+    return text
+
+
+def show_difference(difference: Difference) -> str:
+    """A paired difference as text, or why there is none."""
+    if difference.value is None:
+        return f"not compared: {difference.refused}"
+    return show_number(difference.value, difference.se, signed=True)
+
+
+def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
+    """Value ± standard error, with as many digits as the error lets matter."""
+    sign = "+" if signed else ""
+    if not se:
+        return f"{value:{sign}.5g}"
+    digits = max(0, 1 - math.floor(math.log10(se)))
+    return f"{value:{sign},.{digits}f} ± {se:.{digits}f}"
+
+
+def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
+    """A metric's row title: its name, its K, its unit and what kind of number it is."""
+    entry = next(entry for entry in entries if entry is not None)
+    details = [entry["unit"]]
+    if "k" in entry:
+        details.insert(0, f"K = {entry['k']}")
+    if "kind" in entry:
+        details.append(entry["kind"].replace("_", " "))
+    return f"{name} ({', '.join(details)})"

@@ -1,0 +1,89 @@
+"""The list of runs in a folder. Imports no torch."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vaexp.compare_view import show_entry
+from vaexp.config import describe, flatten
+from vaexp.errors import RunError, UserError
+from vaexp.run_folder import find_runs
+from vaexp.tables import comma_separated, markdown, print_table, show_value
+
+HEADLINE = ("elbo", "iw_bound", "rmse_mean")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run in a list. A run that cannot be read is listed as damaged, with the reason."""
+
+    run: str
+    status: str
+    epochs: int = 0
+    model: str = ""
+    settings: dict[str, Any] | None = None
+    metrics: dict[str, dict[str, Any]] | None = None
+    error: str | None = None
+
+
+def list_runs(folder: Path) -> list[Listed]:
+    """Every run directly below ``folder``, oldest first."""
+    listed = []
+    for run in find_runs(folder):
+        try:
+            config = run.config()
+            test = run.metrics().get("test", {})
+            listed.append(
+                Listed(
+                    run=str(run.path),
+                    status=run.status(),
+                    epochs=len(run.records()),
+                    model=describe(config),
+                    settings=flatten(config.model_dump()),
+                    metrics={name: test[name] for name in HEADLINE if name in test},
+                    error=run.info()["error"],
+                )
+            )
+        except (RunError, UserError, ValueError, KeyError) as error:
+            listed.append(Listed(str(run.path), "damaged", error=str(error)))
+    return listed
+
+
+def render_runs(runs: list[Listed], format_: str) -> str | None:
+    """The list as text; a ``table`` goes to stdout by itself."""
+    if format_ == "json":
+        return json.dumps([asdict(run) for run in runs], indent=2) + "\n"
+    readable = [run.settings for run in runs if run.settings is not None]
+    keys = list(dict.fromkeys(key for settings in readable for key in settings))
+    differ = [key for key in keys if len({repr(settings.get(key)) for settings in readable}) > 1]
+    if format_ == "csv":
+        headers = ["run", "status", "epochs", "model", *differ]
+        headers += [column for name in HEADLINE for column in (name, f"{name}_se")]
+        rows = []
+        for run in runs:
+            entries = [(run.metrics or {}).get(name, {}) for name in HEADLINE]
+            numbers = [entry.get(key) for entry in entries for key in ("value", "se")]
+            values = [(run.settings or {}).get(key) for key in differ]
+            rows.append([run.run, run.status, run.epochs, run.model, *values, *numbers])
+        return comma_separated(headers, rows)
+    differ = [key for key in differ if key != "name"]
+    table = [
+        [
+            Path(run.run).name,
+            run.status,
+            str(run.epochs),
+            run.model or run.error or "",
+            ", ".join(f"{key}={show_value((run.settings or {}).get(key))}" for key in differ)
+            if run.settings
+            else "",
+            *[show_entry((run.metrics or {}).get(name)) for name in HEADLINE],
+        ]
+        for run in runs
+    ]
+    headers = ["run", "status", "epochs", "model", "settings that differ"]
+    headers += [f"{name}, test" for name in HEADLINE]
+    if format_ == "md":
+        return markdown(headers, table)
+    print_table(headers, table)
+    return None
