@@ -206,7 +206,9 @@ def compare(
     format_: FormatOption = Format.table,
     figure: Annotated[
         bool,
-        typer.Option("--figure", help="Also draw the runs side by side, beside the first run."),
+        typer.Option(
+            "--figure", help="Also draw the runs side by side, in the first one's figures/."
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -228,7 +230,7 @@ def compare(
         from vaexp.illustration import side_by_side
 
         suffixes = "-".join(folder.name[-4:] for folder in folders)
-        path = folders[0].path.parent / f"compare-{suffixes}.png"
+        path = folders[0].path / "figures" / f"compare-{suffixes}.png"
         side_by_side(folders, comparison.runs, path)
         typer.echo(f"figure {path}", err=True)
     text = render(comparison, "json" if as_json else format_.value)

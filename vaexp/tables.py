@@ -30,7 +30,13 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_column(escape(header), overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+    else:
+        console = Console(width=500, highlight=False, file=io.StringIO())
+        console.print(table)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        print("\n".join(line.rstrip() for line in lines))
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

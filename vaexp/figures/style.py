@@ -4,8 +4,6 @@ Pages are laid out in whole pixels at `DPI`, from the top left, so that one pixe
 covers the same whole number of pixels on the page everywhere, and lines of text never collide.
 """
 
-import os
-import secrets
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from matplotlib.textpath import TextToPath
 from numpy.typing import NDArray
 
 from vaexp.errors import RunError
+from vaexp.files import replacing
 
 Array = NDArray[np.floating[Any]]
 
@@ -160,13 +159,9 @@ def save(figure: Figure, path: Path) -> None:
 
     Raises RunError where the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with replacing(path) as temporary:
             # Matplotlib's version number would make the bytes depend on more than the picture.
-            figure.savefig(stream, format="png", metadata={"Software": None})
-        os.replace(temporary, path)
+            figure.savefig(temporary, format="png", metadata={"Software": None})
     except OSError as error:
         raise RunError(f"cannot write the figure {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
