@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import psutil
 
 from vaexp.config import Config, dump, load_config
@@ -19,6 +18,7 @@ from vaexp.errors import RunError, UserError
 from vaexp.files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 Status = Literal["running", "finished", "failed", "interrupted", "dead", "unknown"]
@@ -152,6 +152,8 @@ class RunFolder:
         per_example: Mapping[str, "np.ndarray[Any, Any]"],
     ) -> None:
         """Write metrics.json, and per_example.npz with the test split's values behind it."""
+        import numpy as np
+
         with replacing(self.path / "per_example.npz") as temporary:
             np.savez_compressed(temporary, **dict(per_example))  # type: ignore[arg-type]
         write_json(self.path / "metrics.json", metrics)
@@ -164,6 +166,8 @@ class RunFolder:
 
     def per_example(self) -> dict[str, "np.ndarray[Any, Any]"]:
         """per_example.npz: metric -> one value per test image, in data order."""
+        import numpy as np
+
         path = self.path / "per_example.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:

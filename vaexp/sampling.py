@@ -19,9 +19,9 @@ from vaexp.trained import TrainedModel
 SWEEP = (-2, -1, 0, 1, 2)
 SWEEP_NAMES = ["μ(z) − 2σ(z)", "μ(z) − σ(z)", "μ(z)", "μ(z) + σ(z)", "μ(z) + 2σ(z)"]
 MODE_NAMES = {
-    "mean": "x = μ(z), z ~ p(z)",
-    "sample": "x ~ p(x|z), z ~ p(z)",
-    "sweep": "x = μ(z) + k σ(z), z ~ p(z)",
+    "mean": "Draws x = μ(z), z ~ p(z)",
+    "sample": "Draws x ~ p(x|z), z ~ p(z)",
+    "sweep": "Draws x = μ(z) + k σ(z), z ~ p(z)",
 }
 COLUMNS = 10
 

@@ -2,6 +2,12 @@
 
 from vaexp.config.schema import Config
 
+FAMILIES = {
+    "gaussian": "Gaussian",
+    "bernoulli": "Bernoulli",
+    "continuous_bernoulli": "continuous Bernoulli",
+}
+
 
 def describe(config: Config) -> str:
     """The settings that matter when looking at a picture or a number, on one line."""
@@ -9,9 +15,9 @@ def describe(config: Config) -> str:
     parts = [
         f"VAE, L = {model.latent_dim}" if model.hidden else f"linear VAE, L = {model.latent_dim}"
     ]
-    likelihood = model.likelihood.replace("_", " ")
+    likelihood = FAMILIES[model.likelihood]
     if model.likelihood == "gaussian":
-        learned = f"floor {model.sigma_floor:g}"
+        learned = f"≥ {model.sigma_floor:g}"
         likelihood += {
             "fixed": f", σ fixed at {model.sigma:g}",
             "global": f", one learned σ ({learned})",
@@ -23,6 +29,8 @@ def describe(config: Config) -> str:
         parts.append("given the label")
     if config.data.labels is not None:
         parts.append("digits " + " ".join(map(str, config.data.labels)))
-    data = "" if config.data.name == "mnist" else config.data.name.replace("_", "-") + ", "
-    parts.append(data + config.data.transform.replace("_", " "))
+    if config.data.name != "mnist":
+        parts.append(config.data.name)
+    if config.data.transform != "scale":
+        parts.append(config.data.transform)
     return ", ".join(parts)

@@ -127,22 +127,24 @@ def _parse(path: Path) -> Source:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     source = Source(path, {})
-    node = _compose(text, str(path))
-    if node is None:
+    data = _read(text, source)
+    if data is None:
         raise UserError(
             f"{path}:1:1: the file is empty; the smallest config is model: {{kind: vae}}"
         )
-    data = _build(node, (), source)
     if not isinstance(data, dict):
         raise UserError(f"{path}:1:1: expected keys and values, such as model: {{kind: vae}}")
     source.data = data
     return source
 
 
-def _compose(text: str, where: str) -> Node | None:
-    """The document's node tree. Raises UserError where it is not YAML."""
+def _read(text: str, source: Source) -> Any:
+    """The document's value, each part's place noted in ``source``. Raises UserError if not YAML."""
+    yaml = YAML(typ="safe", pure=True)
+    where = str(source.path)
     try:
-        return YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-any-return]
+        node: Node | None = yaml.compose(text)
+        return None if node is None else _build(node, (), source, yaml)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
@@ -153,8 +155,8 @@ def _compose(text: str, where: str) -> Node | None:
         raise UserError(f"{where}:1:1: not valid YAML: {error}") from None
 
 
-def _build(node: Node, location: Location, source: Source) -> Any:
-    """The node's value, by the scalar rules of YAML 1.2, its place noted in ``source``."""
+def _build(node: Node, location: Location, source: Source, yaml: YAML) -> Any:
+    """The node's value, by the scalar rules of YAML 1.2; raises UserError for a duplicate key."""
 
     def place(node: Node) -> str:
         return f"{source.path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
@@ -172,19 +174,14 @@ def _build(node: Node, location: Location, source: Source) -> Any:
                 first = source.keys[(*location, key)]
                 raise UserError(f"{place(key_node)}: duplicate key '{key}', first at {first}")
             source.keys[(*location, key)] = place(key_node)
-            mapping[key] = _build(value_node, (*location, key), source)
+            mapping[key] = _build(value_node, (*location, key), source, yaml)
         return mapping
     if isinstance(node, SequenceNode):
-        return [_build(item, (*location, i), source) for i, item in enumerate(node.value)]
-    return _scalar(node, place(node))
-
-
-def _scalar(node: Node, where: str) -> Any:
+        return [_build(item, (*location, i), source, yaml) for i, item in enumerate(node.value)]
     try:
-        return YAML(typ="safe", pure=True).constructor.construct_object(node)
+        return yaml.constructor.construct_object(node)
     except (YAMLError, ValueError) as error:
-        problem = getattr(error, "problem", None) or error
-        raise UserError(f"{where}: {problem}") from None
+        raise UserError(f"{place(node)}: {getattr(error, 'problem', None) or error}") from None
 
 
 def _apply_override(source: Source, override: str) -> None:
@@ -193,9 +190,7 @@ def _apply_override(source: Source, override: str) -> None:
     parts = key.split(".")
     if not equals or not all(parts):
         raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
-    node = _compose(text, where)
-    value_source = Source(Path(where), {})
-    value = None if node is None else _build(node, (), value_source)
+    value = _read(text, Source(Path(where), {}))
     target = source.data
     for depth, part in enumerate(parts[:-1], start=1):
         if target.get(part) is None:

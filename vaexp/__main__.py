@@ -1,0 +1,5 @@
+"""``python -m vaexp`` is the ``vaexp`` command."""
+
+from vaexp.cli import main
+
+main()
