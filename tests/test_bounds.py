@@ -115,10 +115,6 @@ def test_measures_are_the_closed_forms():
             assert abs(found["value"] - value) < 4 * found["mc_se"], name
             assert 0 < found["mc_se"] < found["se"]
             assert found["draws"] == 8
-            # image by image too: 2500 of them stay within 6
-            off = (measures[name].values - expected) / measures[name].monte_carlo_variance.sqrt()
-            # Student's t with 7 degrees of freedom has a variance of 7/5
-            assert off.square().mean() == pytest.approx(7 / 5, rel=0.5)
     assert torch.equal(
         measures["elbo"].values, -measures["distortion"].values - measures["rate"].values
     )
@@ -136,7 +132,8 @@ def test_with_the_exact_posterior_the_elbo_is_ln_p_within_4_mc_se():
 
 @pytest.mark.parametrize("sigma", [1.0, 0.5, 0.1])
 def test_distortion_is_the_squared_error_at_a_fixed_sigma(sigma):
-    """At sigma = 1, D/2 ln(2 pi) + D rmse_mean^2 / 2: with 784 pixels, in float32, to 1e-3 nats."""
+    """At sigma = 1, D/2 ln(2 pi) + D rmse_mean^2 / 2: with 784 pixels, in float32, to 1e-3 nats (at
+    sigma = 0.1 it is 13,000 nats, where float32 steps by 1e-3)."""
     torch.manual_seed(1)
     d = 784
     config = VAEConfig(kind="vae", hidden=[16], sigma=sigma)
@@ -145,7 +142,7 @@ def test_distortion_is_the_squared_error_at_a_fixed_sigma(sigma):
     measures = elbo_measures(model, x, label)
     rmse = measures["rmse_mean"].summary()["value"]
     expected = d / 2 * math.log(2 * math.pi * sigma**2) + d * rmse**2 / (2 * sigma**2)
-    assert measures["distortion"].summary()["value"] == pytest.approx(expected, abs=1e-3)
+    assert measures["distortion"].summary()["value"] == pytest.approx(expected, abs=1e-3, rel=3e-7)
     if sigma == 1:
         assert measures["elbo"].summary()["value"] < -720.45
         assert measures["distortion"].summary()["value"] > 720.45

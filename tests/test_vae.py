@@ -270,8 +270,8 @@ def test_beta_is_a_choice_of_variance_when_sigma_is_fixed(beta):
     for a, b in zip(gradients, expected, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-13)
     variance = 0.25
-    constant = -D / 2 * (
-        math.log(2 * math.pi * variance) / beta - math.log(2 * math.pi * beta * variance)
+    constant = (
+        -D / 2 * (math.log(2 * math.pi * variance) / beta - math.log(2 * math.pi * beta * variance))
     )
     assert (tempered - elbo).item() == pytest.approx(constant, abs=1e-12)
 

@@ -51,12 +51,12 @@ class Experiment:
         """The transformed training images (N, D); drawn afresh each epoch if that is random."""
         transform = Transform(self.config.data.transform)
         with seeded(self.config.seed, "training images", epoch if transform.is_random else 0):
-            return transform(self.data.train.pixels.to(self.device))
+            return transform(self.data.train.pixels).to(self.device)
 
     def held_out_images(self, split: Split, name: str) -> Tensor:
         """The transformed images (N, D) of validation or test: the same in every run."""
         with seeded(HELD_OUT_SEED, name):
-            return Transform(self.config.data.transform)(split.pixels.to(self.device))
+            return Transform(self.config.data.transform)(split.pixels).to(self.device)
 
 
 def train(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaexp.config import Config
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
-from vaexp.errors import RunError
+from vaexp.errors import RunError, UserError
 from vaexp.models import VAE, build
 from vaexp.run_folder import RunFolder
 
@@ -26,10 +26,11 @@ class TrainedModel:
     def read(cls, run: RunFolder) -> "TrainedModel":
         """From a run folder. Raises RunError where its checkpoint does not fit its config."""
         config = run.config()
-        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        with torch.device("meta"):  # no initial weights are drawn only to be replaced
+            model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         weights, epoch = run.weights()
         try:
-            model.load_state_dict(weights)
+            model.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise RunError(
@@ -50,9 +51,9 @@ class TrainedModel:
 
 
 def resolve_device(name: str) -> str:
-    """auto, cpu or cuda to cpu or cuda. Raises RunError when cuda is asked for and absent."""
+    """auto, cpu or cuda to cpu or cuda. Raises UserError when cuda is asked for and absent."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise RunError("device: cuda is asked for, but torch sees no GPU; use auto or cpu")
+        raise UserError("device: cuda is asked for, but torch sees no GPU; use auto or cpu")
     return name

@@ -1,0 +1,93 @@
+"""Every shipped config runs for a moment, and the wheel carries all that a clone has."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hatchling.builders.wheel import WheelBuilder
+
+from vaexp.config import load_config, shipped_configs
+from vaexp.data import Split
+from vaexp.experiment import Experiment, train
+from vaexp.progress import Reporter
+from vaexp.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+
+
+def few(split: Split, count: int) -> Split:
+    return Split(split.pixels[:count], split.label[:count])
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_a_shipped_config_runs_for_a_moment(name: str, tmp_path: Path) -> None:
+    config = load_config(
+        name, ["train.epochs=1", "data.limit=200", "evaluate.importance_samples=3"]
+    )
+    prepared = Experiment.prepare(config)
+    assert prepared.data.validation is not None
+    data = replace(
+        prepared.data,
+        validation=few(prepared.data.validation, 50),
+        test=few(prepared.data.test, 50),
+    )
+    before = torch.random.get_rng_state()
+    run = train(replace(prepared, data=data), tmp_path, Reporter())
+
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert run.status() == "finished"
+    metrics = run.metrics()
+    assert set(metrics) == {"train", "validation", "test"}
+    test = metrics["test"]
+    assert test["elbo"]["value"] == pytest.approx(
+        -test["rate"]["value"] - test["distortion"]["value"]
+    )
+    assert test["elbo"]["measure"] == ("mass" if name == "vae-bernoulli" else "density")
+    assert test["elbo"]["of"] == ("x given label" if config.model.conditional else "x")
+    drawn = {path.stem for path in (run.path / "figures").iterdir()}
+    assert drawn == {
+        "samples",
+        "decode_modes",
+        "latent_plane",
+        "posterior",
+        "reconstructions",
+        "training_curves",
+    }
+    assert RunFolder.open(run.path).config() == config
+
+
+def test_each_shipped_config_says_what_it_shows_and_what_to_look_for() -> None:
+    for path in shipped_configs().values():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("# ")
+        assert any("Look for" in line for line in lines)
+        assert f"name: {path.stem}" in lines
+
+
+def test_the_wheel_carries_configs_data_and_types(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for path in shipped_configs().values():
+        assert f"vaexp/configs/{path.name}" in names
+    for path in (ROOT / "vaexp").rglob("*"):
+        if path.is_file() and not any(p[0] == "." or p == "__pycache__" for p in path.parts):
+            assert path.relative_to(ROOT).as_posix() in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_bundled_data_fit_in_ten_megabytes() -> None:
+    files = (ROOT / "vaexp" / "data" / "mnist").glob("*.xz")
+    assert 0 < sum(path.stat().st_size for path in files) <= 10_000_000
+
+
+def test_the_schema_documents_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    from vaexp.cli import schema
+
+    schema()
+    document = json.loads(capsys.readouterr().out)
+    for section in ("DataConfig", "VAEConfig", "TrainConfig", "EvaluateConfig"):
+        for key, entry in document["$defs"][section]["properties"].items():
+            assert entry.get("description"), f"{section}.{key} has no documentation"
