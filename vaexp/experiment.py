@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from vaexp import environment
+from vaexp.compare_view import show_number
 from vaexp.config import Config, digest
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import RunError, Terminated
@@ -182,8 +183,16 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
             metric: measure.summary() | _facts(config, metric, measure, x)
             for metric, measure in measures.items()
         }
+    reporter.say(_headline(metrics["test"]))
     per_example = {metric: measure.values.numpy() for metric, measure in measures.items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
+
+
+def _headline(test: dict[str, Any]) -> str:
+    shown = [name for name in ("elbo", "iw_bound", "rate", "rmse_mean") if name in test]
+    return "test  " + "  ".join(
+        f"{name} {show_number(test[name]['value'], test[name]['se'])}" for name in shown
+    )
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:

@@ -13,7 +13,7 @@ from torch.distributions import kl_divergence
 from vaexp.evaluation.measure import Measure, Moments
 from vaexp.models.interface import LatentVariableModel
 
-IMAGES_PER_BLOCK = 2000
+IMAGES_PER_BLOCK = 500
 ROWS_PER_BLOCK = 4096  # draws x images decoded at once: 13 MB of float32 for each temporary
 
 

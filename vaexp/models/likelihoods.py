@@ -129,8 +129,10 @@ class ContinuousBernoulli(Distribution):
     def mean(self) -> Tensor:
         """1 / (1 - e^-eta) - 1 / eta."""
         small, eta = self._split()
-        # e^-eta overflows to inf for very negative eta, and 1/(1 - inf) is the right limit 0
-        general = -1 / torch.expm1(-eta) - 1 / eta
+        magnitude = eta.abs()
+        # for |eta| and mirrored, so that no exponential overflows
+        positive = -1 / torch.expm1(-magnitude) - 1 / magnitude
+        general = torch.where(eta > 0, positive, 1 - positive)
         series = 0.5 + self.logits / 12 - self.logits**3 / 720
         return torch.where(small, series, general)
 
@@ -148,11 +150,7 @@ class ContinuousBernoulli(Distribution):
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
             u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-            small, eta = self._split()
-            magnitude = eta.abs()
-            # drawn for -|eta| and mirrored, so that no exponential overflows
+            # for -|eta| and mirrored, so that no exponential overflows; below 1e-6 x is u
+            magnitude = self.logits.abs().clamp(min=1e-6)
             x = torch.log1p(u * torch.expm1(-magnitude)) / -magnitude
-            x = torch.where(eta > 0, 1 - x, x)
-            # to second order in eta; |eta| < 0.05 leaves an error below 1e-5
-            series = u + self.logits * u * (u - 1) / 2
-            return torch.where(small, series, x).clamp(0, 1)
+            return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)

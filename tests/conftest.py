@@ -1,0 +1,238 @@
+"""The command as users run it, and a few tiny runs that the tests share.
+
+Training happens once per session and fixture: read these runs, change only copies of them.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vaexp.cli import app
+from vaexp.config import load_config
+from vaexp.run_folder import RunFolder
+
+VAEXP = Path(sys.executable).with_name("vaexp")
+
+# Two digits, so that only a fifth of the test images must be measured and drawn.
+TINY = """\
+model: {kind: vae, hidden: [32]}
+data: {limit: 256, validation_size: 500, labels: [4, 9]}
+train: {epochs: 60, batch_size: 32}
+evaluate: {importance_samples: 5}
+"""
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    # One thread: batches of 32 gain nothing from more, and tests run side by side.
+    chosen = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "TERM": "xterm"} | changes
+    inherited = {key: value for key, value in os.environ.items() if key != "FORCE_COLOR"}
+    return inherited | chosen
+
+
+class Cli:
+    """Runs the console script in a folder of its own."""
+
+    def __init__(self, cwd: Path):
+        self.cwd = cwd
+
+    def __call__(
+        self, *arguments: str | Path, timeout: float = 60, **env: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [VAEXP, *arguments],
+            cwd=self.cwd,
+            env=_environment(**env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+        )
+
+    def ok(self, *arguments: str | Path, **env: str) -> str:
+        """What a command that must succeed prints to stdout."""
+        done = self(*arguments, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, *arguments: str | Path) -> "subprocess.Popen[str]":
+        # a shell that starts pytest in the background makes its children ignore Ctrl-C
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                [VAEXP, *arguments],
+                cwd=self.cwd,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def session_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "tiny.yaml").write_text(TINY)
+    return Cli(folder)
+
+
+@pytest.fixture
+def invoke() -> Callable[..., Any]:
+    """The same commands inside this process: no 2 s for torch. Result: exit_code, stdout, stderr"""
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def _train(cli: Cli, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    done = cli("train", "tiny.yaml", *overrides)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def training(session_cli: Cli) -> "subprocess.CompletedProcess[str]":
+    """The finished process that trained ``fixed``."""
+    return _train(session_cli, "name=fixed")
+
+
+@pytest.fixture(scope="session")
+def fixed(session_cli: Cli, training: "subprocess.CompletedProcess[str]") -> Path:
+    """Given the label, sigma fixed at 1, L = 2, 60 epochs of 8 steps."""
+    return session_cli.cwd / training.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def learned(session_cli: Cli) -> Path:
+    """Given the label, sigma(z) per pixel, L = 3, draws sweeps."""
+    settings = ["latent_dim=3", "sigma_mode=pixel", "sigma=0.5", "beta=2", "decode_mode=sweep"]
+    done = _train(
+        session_cli, "name=learned", "train.epochs=2", *[f"model.{setting}" for setting in settings]
+    )
+    return session_cli.cwd / done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def bernoulli(session_cli: Cli) -> Path:
+    """Not given the label, a mass on binarised images, L = 1."""
+    settings = ["latent_dim=1", "likelihood=bernoulli", "conditional=false", "decode_mode=sample"]
+    done = _train(
+        session_cli,
+        "name=bernoulli",
+        "train.epochs=2",
+        "data.transform=binarize",
+        *[f"model.{setting}" for setting in settings],
+    )
+    return session_cli.cwd / done.stdout.strip()
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copy a run, to break the copy."""
+
+    def copy(run: Path) -> Path:
+        return Path(shutil.copytree(run, tmp_path / f"copy-{run.name}"))
+
+    return copy
+
+
+class Forge:
+    """Writes finished run folders without training anything, and so without torch."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(
+        self,
+        name: str,
+        *overrides: str,
+        values: "dict[str, np.ndarray[Any, Any]] | None" = None,
+        facts: dict[str, dict[str, Any]] | None = None,
+        data: str = "same data",
+    ) -> Path:
+        """A run whose test metrics summarise per-image ``values`` as a real run's would.
+
+        A name that starts with rmse is a root mean. facts: metric -> entries to change; None drops.
+        """
+        yaml = self.folder / "forged.yaml"
+        yaml.write_text("model: {kind: vae}\n")
+        config = load_config(str(yaml), [f"name={name}", *overrides])
+        run = RunFolder.create(self.folder, config)
+        run.start()
+        run.write_environment({"data_sha256": data})
+        values = {"elbo": np.arange(8.0) - 700} if values is None else values
+        entries = {}
+        for metric, array in values.items():
+            root = metric.startswith("rmse")
+            value = float(np.sqrt(array.mean()) if root else array.mean())
+            slope = 1 / (2 * value) if root else 1.0
+            entry: dict[str, Any] = {
+                "value": value,
+                "se": float(slope * array.std(ddof=1) / np.sqrt(len(array))),
+                "n": len(array),
+                "unit": "pixel" if root else "nats",
+                "aggregate": "root_mean" if root else "mean",
+            }
+            if metric in ("elbo", "iw_bound"):
+                entry |= {"measure": "density", "of": "x given label", "kind": "lower_bound"}
+                entry |= {"sigma": 1.0} | ({"k": 100} if metric == "iw_bound" else {})
+            changed = entry | (facts or {}).get(metric, {})
+            entries[metric] = {key: fact for key, fact in changed.items() if fact is not None}
+        run.write_metrics({"test": entries}, values)
+        run.end("finished", 0)
+        return run.path
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Forge:
+    return Forge(tmp_path)
+
+
+@pytest.fixture
+def wait_for_epochs() -> Callable[[Path, int], Path]:
+    """Wait until a run below a folder has written so many epochs; its path."""
+
+    def wait(folder: Path, epochs: int) -> Path:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for records in folder.glob("*/metrics.jsonl"):
+                if len(records.read_text().splitlines()) >= epochs:
+                    return records.parent
+            time.sleep(0.002)
+        raise AssertionError(f"no run in {folder} wrote {epochs} epochs within a minute")
+
+    return wait
+
+
+@pytest.fixture
+def change_json() -> Callable[..., None]:
+    def change(path: Path, **changes: Any) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder

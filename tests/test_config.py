@@ -1,0 +1,586 @@
+"""What YAML means, where complaints point, and that a config survives being written and read."""
+
+import itertools
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaexp.config import (
+    Config,
+    digest,
+    dump,
+    flatten,
+    load_config,
+    shipped_configs,
+    summary,
+)
+from vaexp.errors import UserError
+
+DEFAULTS = {
+    "name": "experiment",
+    "seed": 1,
+    "device": "auto",
+    "data.name": "mnist",
+    "data.root": None,
+    "data.transform": "scale",
+    "data.labels": None,
+    "data.limit": None,
+    "data.validation_size": 10_000,
+    "model.kind": "vae",
+    "model.latent_dim": 2,
+    "model.hidden": [512, 256],
+    "model.activation": "relu",
+    "model.conditional": True,
+    "model.likelihood": "gaussian",
+    "model.sigma_mode": "fixed",
+    "model.sigma": 1.0,
+    "model.sigma_floor": 1e-3,
+    "model.beta": 1.0,
+    "model.beta_warmup": 0.0,
+    "model.decode_mode": "mean",
+    "train.epochs": 30,
+    "train.steps": None,
+    "train.batch_size": 256,
+    "train.optimizer": "adam",
+    "train.learning_rate": 1e-3,
+    "train.schedule": "constant",
+    "train.gradient_clip": None,
+    "train.patience": None,
+    "evaluate.importance_samples": 1000,
+}
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "experiment.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def complaints(path: Path, *overrides: str) -> list[str]:
+    """The lines of the error, with the folder left out of the places."""
+    with pytest.raises(UserError) as caught:
+        load_config(str(path), overrides)
+    return str(caught.value).replace(f"{path.parent}/", "").splitlines()
+
+
+def value(path: Path, key: str, *overrides: str) -> Any:
+    return flatten(load_config(str(path), overrides).model_dump())[key]
+
+
+# Values
+
+
+def test_every_default(write: Write) -> None:
+    assert flatten(load_config(str(write("model: {kind: vae}"))).model_dump()) == DEFAULTS
+
+
+def test_a_full_file_means_what_it_says(write: Write) -> None:
+    path = write(
+        """\
+name: full
+seed: 7
+device: cpu
+data: {name: kmnist, root: /data, transform: logit, labels: [4, 9], limit: 10, validation_size: 0}
+model:
+  kind: vae
+  latent_dim: 5
+  hidden: []
+  activation: tanh
+  conditional: false
+  sigma_mode: pixel
+  sigma: 0.5
+  sigma_floor: 0.1
+  beta: 0
+  beta_warmup: 2.5
+  decode_mode: sweep
+train:
+  steps: 7
+  batch_size: 3
+  optimizer: sgd
+  momentum: 0.5
+  learning_rate: 1e-2
+  schedule: cosine
+  gradient_clip: 10
+evaluate: {importance_samples: 0}
+"""
+    )
+    full = flatten(load_config(str(path)).model_dump())
+    assert full == DEFAULTS | {
+        "name": "full",
+        "seed": 7,
+        "device": "cpu",
+        "data.name": "kmnist",
+        "data.root": "/data",
+        "data.transform": "logit",
+        "data.labels": [4, 9],
+        "data.limit": 10,
+        "data.validation_size": 0,
+        "model.latent_dim": 5,
+        "model.hidden": [],
+        "model.activation": "tanh",
+        "model.conditional": False,
+        "model.sigma_mode": "pixel",
+        "model.sigma": 0.5,
+        "model.sigma_floor": 0.1,
+        "model.beta": 0.0,
+        "model.beta_warmup": 2.5,
+        "model.decode_mode": "sweep",
+        "train.epochs": None,
+        "train.steps": 7,
+        "train.batch_size": 3,
+        "train.optimizer": "sgd",
+        "train.momentum": 0.5,
+        "train.learning_rate": 0.01,
+        "train.schedule": "cosine",
+        "train.gradient_clip": 10.0,
+        "evaluate.importance_samples": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scalar", "meaning"),
+    [("1e-3", 0.001), ("1E3", 1000), ("+.5", 0.5), ("3", 3.0), ("-0.0", 0.0), ("0o17", 15)],
+)
+def test_numbers_are_those_of_yaml_1_2(write: Write, scalar: str, meaning: float) -> None:
+    assert value(write(f"model: {{kind: vae, beta: {scalar}}}"), "model.beta") == meaning
+
+
+@pytest.mark.parametrize(
+    ("scalar", "meaning"), [("0o17", 15), ("0x1F", 31), ("010", 10), ("0", 0)]
+)
+def test_integers_are_those_of_yaml_1_2(write: Write, scalar: str, meaning: int) -> None:
+    assert value(write(f"model: {{kind: vae}}\nseed: {scalar}\n"), "seed") == meaning
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no", "y", "n", "On", "NO"])
+def test_words_of_yaml_1_1_are_strings(write: Write, word: str) -> None:
+    path = write(f"model: {{kind: vae}}\nname: {word}\n")
+    assert load_config(str(path)).name == word
+    [line] = complaints(write(f"model: {{kind: vae, conditional: {word}}}"))
+    assert line == (
+        f'experiment.yaml:1:33: model.conditional: should be a valid boolean, got "{word}"'
+    )
+
+
+@pytest.mark.parametrize("scalar", ["12:30", "2026-11-22"])
+def test_times_and_dates_are_strings(write: Write, scalar: str) -> None:
+    path = write(f"model: {{kind: vae}}\ndata: {{root: {scalar}}}\n")
+    assert load_config(str(path)).data.root == scalar
+
+
+def test_the_name_comes_from_the_file(tmp_path: Path) -> None:
+    for stem, name in [
+        ("my config (2)", "my-config-2"),
+        ("日本", "run"),
+        (".hidden", "hidden"),
+        ("x" * 100, "x" * 64),
+        ("-a-", "a"),
+    ]:
+        path = tmp_path / f"{stem}.yaml"
+        path.write_text("model: {kind: vae}")
+        assert load_config(str(path)).name == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffmodel: {kind: vae}\n",
+        "model: {kind: vae}\r\nseed: 1\r\n",
+        "---\nmodel:\n  kind: vae\n...\n",
+        '{"model": {"kind": "vae"}}',
+        "model: {kind: &x vae}\n# café\n",
+    ],
+    ids=["byte order mark", "CRLF", "document markers", "JSON", "anchor"],
+)
+def test_other_ways_to_write_the_smallest_config(write: Write, text: str) -> None:
+    assert flatten(load_config(str(write(text))).model_dump()) == DEFAULTS
+
+
+def test_an_alias_repeats_a_value(write: Write) -> None:
+    path = write("seed: &n 3\nmodel: {kind: vae, latent_dim: *n}\n")
+    assert value(path, "model.latent_dim") == 3
+
+
+# Complaints: the place, the key and what to do
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model: {kind: vae, bta: 4}", "1:20: model.bta: unknown key; did you mean beta?"),
+        ("model: {kind: vae}\nsed: 4", "2:1: sed: unknown key; did you mean seed?"),
+        ("model: {kind: vae}\ntrain:\n  - 1", "3:3: train: expected keys and values, got [1]"),
+        ("model: vae", '1:8: model: expected keys and values, got "vae"'),
+        ("seed: 1", "1:1: model: this key is required"),
+        ("seed: 1\nmodel: {beta: 1}", "2:1: model.kind: this key is required"),
+        ("model: {kind: gmmm}", "1:15: model.kind: should be"),
+        ("model: {kind: vae, beta: true}", "1:26: model.beta: should be a valid number, got true"),
+        ("model: {kind: vae}\nseed: true", "2:7: seed: should be a valid integer, got true"),
+        ('model: {kind: vae, beta: "4"}', '1:26: model.beta: should be a valid number, got "4"'),
+        ("model: {kind: vae}\nseed: 1.0", "2:7: seed: should be a valid integer, got 1.0"),
+        ("model: {kind: vae}\nname: 3", "2:7: name: should be a valid string, got 3"),
+        ("model: {kind: vae, hidden: 3}", "1:28: model.hidden: should be a valid list, got 3"),
+        ("model: {kind: vae, hidden: [3, x]}", "1:32: model.hidden.1: should be a valid integer"),
+        ("model: {kind: vae, hidden: [3, 0]}", "1:32: model.hidden.1: should be greater than"),
+        ("model: {kind: vae, latent_dim: 0}", "1:32: model.latent_dim: should be greater than"),
+        ("model: {kind: vae, latent_dim: -1}", "1:32: model.latent_dim: should be greater than"),
+        ("model: {kind: vae, latent_dim: 1000000000}", "1:32: model.latent_dim: should be less"),
+        ("model: {kind: vae, sigma: 0}", "1:27: model.sigma: should be greater than 0, got 0"),
+        ("model: {kind: vae, beta: -1}", "1:26: model.beta: should be greater than or equal to 0"),
+        ("model: {kind: vae, beta: .nan}", "1:26: model.beta: should be a finite number, got NaN"),
+        ("model: {kind: vae, beta: .inf}", "1:26: model.beta: should be a finite number"),
+        ("model: {kind: vae, sigma: 1e999}", "1:27: model.sigma: should be a finite number"),
+        ("model: {kind: vae}\nseed: -1", "2:7: seed: should be greater than or equal to 0"),
+        ("model: {kind: vae}\nseed: 9223372036854775808", "2:7: seed: should be less than"),
+        ("model: {kind: vae}\ndata: {labels: [11]}", "2:17: data.labels.0: should be less than"),
+        ("model: {kind: vae}\ndata: {labels: []}", "2:16: data.labels: "),
+        ("model: {kind: vae}\ndata: {labels: [4, 4]}", "2:16: data.labels: names a digit twice"),
+        ("model: {kind: vae}\ndata: {limit: 50001}", "2:15: data.limit: 50,001 is larger than"),
+        ("model: {kind: vae}\ndata: {limit: 0}", "2:15: data.limit: should be greater than"),
+        (
+            "model: {kind: vae}\ndata: {validation_size: 60000}",
+            "2:25: data.validation_size: 60,000 leaves no training image",
+        ),
+        ("model: {kind: vae}\ndevice: gpu", "2:9: device: should be 'auto', 'cpu' or 'cuda'"),
+        ("model: {kind: vae}\nname: a/b", "2:7: name: 'a/b' cannot be part of a folder's name"),
+        ("model: {kind: vae}\nname: ..", "2:7: name: '..' cannot be part"),
+        ("model: {kind: vae}\ntrain: {epochs: 1, steps: 2}", "2:27: train.steps: give epochs or"),
+        ("model: {kind: vae}\ntrain: {epochs: null}", "2:17: train.epochs: give epochs or steps"),
+        (
+            "model: {kind: vae, sigma_mode: global, sigma: 0.001}",
+            "1:47: model.sigma: a learned sigma starts at 0.001",
+        ),
+        (
+            "model: {kind: vae, likelihood: bernoulli}",
+            "1:32: model.likelihood: bernoulli is a mass on 0 and 1",
+        ),
+        (
+            "model: {kind: vae, likelihood: continuous_bernoulli}\ndata: {transform: logit}",
+            "1:32: model.likelihood: continuous_bernoulli is a density on [0, 1]",
+        ),
+        (
+            "model: {kind: vae, likelihood: bernoulli, decode_mode: sweep}\n"
+            "data: {transform: binarize}",
+            "1:56: model.decode_mode: sweep draws mu + k sigma",
+        ),
+        (
+            "model: {kind: vae}\ntrain: {patience: 3}\ndata: {validation_size: 0}",
+            "2:19: train.patience: early stopping watches the validation ELBO",
+        ),
+        ("- model", "1:1: expected keys and values, such as model: {kind: vae}"),
+        ("vae", "1:1: expected keys and values"),
+        ("", "1:1: the file is empty"),
+        ("# nothing\n\n# here\n", "1:1: the file is empty"),
+        ("model: {kind: vae}\n---\nmodel: {kind: vae}", "2:1: not valid YAML"),
+        ("model: {kind: vae", "1:18: not valid YAML"),
+        ("model:\n  kind: vae\n\tbeta: 1\n", "3:1: not valid YAML: found character '\\t'"),
+        ("model: {kind: vae}\nseed: *n", "2:7: not valid YAML: found undefined alias"),
+        ("model: {kind: vae}\nseed: \x00", "1:1: not valid YAML: "),
+        ("? [a, b]\n: 3\nmodel: {kind: vae}", "1:3: a key must be a word"),
+        ("model: {kind: vae}\nseed: !mine 3", "2:7: "),
+        ("base: &b {beta: 2}\nmodel: {kind: vae, <<: *b}", "2:20: model.<<: unknown key"),
+    ],
+)
+def test_a_complaint_has_its_place(write: Write, text: str, line: str) -> None:
+    assert any(found.startswith(f"experiment.yaml:{line}") for found in complaints(write(text)))
+
+
+def test_an_empty_section_is_complained_about_where_its_key_stands(write: Write) -> None:
+    [line] = complaints(write("data:\n  # limit: 100\nmodel: {kind: vae}\n"))
+    assert line.startswith("experiment.yaml:1:")
+
+
+def test_duplicate_keys_are_shown_at_both_places(write: Write) -> None:
+    [line] = complaints(write("model:\n  kind: vae\n  beta: 1\n  seed: 1\n  'beta': 2\n"))
+    assert line == (
+        "experiment.yaml:5:3: duplicate key 'beta', first at experiment.yaml:3:3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "decider", "applies"),
+    [
+        (
+            "model: {kind: vae, likelihood: bernoulli, sigma: 1.0}\ndata: {transform: binarize}",
+            "1: model.sigma:",
+            "likelihood is bernoulli",
+            "decode_mode",
+        ),
+        (
+            "model: {kind: vae, likelihood: continuous_bernoulli, sigma_mode: fixed}",
+            "1: model.sigma_mode:",
+            "likelihood is continuous_bernoulli",
+            "latent_dim",
+        ),
+        (
+            "model: {kind: vae}\ntrain: {momentum: 0.9}",
+            "2: train.momentum:",
+            "optimizer is adam",
+            "gradient_clip",
+        ),
+        (
+            "model: {kind: vae}\ntrain: {optimizer: sgd, weight_decay: 0.1}",
+            "2: train.weight_decay:",
+            "optimizer is sgd",
+            "momentum",
+        ),
+    ],
+)
+def test_an_inapplicable_key_says_which_apply(
+    write: Write, text: str, key: str, decider: str, applies: str
+) -> None:
+    [line] = complaints(write(text))
+    place, name, message = line.split(" ", 2)
+    row, expected = key.split(" ")
+    assert place.startswith(f"experiment.yaml:{row}")
+    assert name == expected
+    assert message.startswith(f"does not apply when {decider}, only when it is ")
+    assert applies in message.split("the keys that apply here: ")[1].split(", ")
+    assert name.split(".")[1].rstrip(":") not in message.split("apply here: ")[1].split(", ")
+
+
+def test_everything_wrong_is_said_at_once(write: Write) -> None:
+    lines = complaints(
+        write("model: {kind: vae, sigma: 0, bta: 1}\ndata:\n  limit: 0\n  labels: [3, 11]\n"),
+        "train.epochs=1.5",
+    )
+    places = {line.split(": ")[0]: line.split(": ")[1] for line in lines}
+    assert places == {
+        "experiment.yaml:1:27": "model.sigma",
+        "experiment.yaml:1:30": "model.bta",
+        "experiment.yaml:3:10": "data.limit",
+        "experiment.yaml:4:15": "data.labels.1",
+        "override train.epochs=1.5": "train.epochs",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: &m\n  kind: vae\n  self: *m\n",
+        "seed: &s [*s]\nmodel: {kind: vae}\n",
+        "seed: " + "[" * 40 + "]" * 40,
+        "seed: " + "[" * 20_000 + "]" * 20_000,
+    ],
+    ids=["mapping in itself", "list in itself", "deep", "very deep"],
+)
+def test_documents_without_a_bottom(write: Write, text: str) -> None:
+    [line] = complaints(write(text))
+    assert line.startswith("experiment.yaml:")
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.mkdir [{}]",
+        "!!python/object/new:os.mkdir [{}]",
+        '!!python/object/apply:os.system ["mkdir {}"]',
+        "!!python/name:os.mkdir {}",
+    ],
+)
+def test_no_tag_runs_code(write: Write, tmp_path: Path, tag: str) -> None:
+    path = write("model: {kind: vae}\ndata: {root: " + tag.format(tmp_path / "owned") + "}\n")
+    assert complaints(path)[0].startswith("experiment.yaml:2:14: ")
+    assert complaints(write("model: {kind: vae}"), "seed=" + tag.format(tmp_path / "owned"))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_files_that_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(random.Random(1).randbytes(300))
+    assert complaints(path)[0].startswith("binary.yaml:1:1: ")
+    path.write_bytes("name: café\n".encode("latin-1"))
+    assert "UTF-8" in complaints(path)[0]
+
+
+def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no such file" in complaints(Path("nope.yaml"))[0]
+    [line] = complaints(Path("quickstrat"))
+    assert "did you mean the shipped config quickstart?" in line
+    [line] = complaints(tmp_path)
+    assert "without a config.yaml" in line
+
+
+def test_a_name_longer_than_any_file(tmp_path: Path) -> None:
+    [line] = complaints(tmp_path / ("x" * 300))
+    assert line.startswith("x" * 300 + ": ")
+
+
+# Overrides
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "meaning"),
+    [
+        ("model.beta=4", "model.beta", 4.0),
+        ("model.beta=1e-3", "model.beta", 0.001),
+        ("model.sigma_mode=pixel", "model.sigma_mode", "pixel"),
+        ("model.hidden=[64, 32]", "model.hidden", [64, 32]),
+        ("model.hidden=[]", "model.hidden", []),
+        ("data.labels=[4]", "data.labels", [4]),
+        ("data.labels=null", "data.labels", None),
+        ("data.labels=~", "data.labels", None),
+        ("data.labels=", "data.labels", None),
+        ("data.root=a=b", "data.root", "a=b"),
+        ("data.root='on'", "data.root", "on"),
+        ("data.root=on", "data.root", "on"),
+        ("name=run-7", "name", "run-7"),
+        ("model.conditional=false", "model.conditional", False),
+        ("train={steps: 3}", "train.steps", 3),
+        ("train={steps: 3}", "train.batch_size", 256),
+    ],
+)
+def test_overrides_are_yaml(write: Write, override: str, key: str, meaning: Any) -> None:
+    path = write("model: {kind: vae}\ndata: {labels: [3]}\ntrain: {epochs: 2, batch_size: 7}\n")
+    assert value(path, key, override) == meaning
+
+
+def test_the_last_override_wins(write: Write) -> None:
+    assert value(write("model: {kind: vae}"), "seed", "seed=2", "seed=3") == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.bta=4", "model.bta: unknown key; did you mean beta?"),
+        ("model.beta=-1", "model.beta: should be greater than or equal to 0, got -1"),
+        ("model.beta=x", 'model.beta: should be a valid number, got "x"'),
+        ("model=3", "model: expected keys and values, got 3"),
+        ("model.kind.x=3", "model.kind is a value, not a section"),
+        ("data.labels=[4, 11]", "data.labels.1: should be less than or equal to 9, got 11"),
+        ("data.labels=[4, 4]", "data.labels: names a digit twice"),
+        ("train.momentum=0.5", "train.momentum: does not apply when optimizer is adam"),
+        ("typo.key=1", "typo: unknown key"),
+        ("model.beta.x=3", "model.beta: should be a valid number"),
+    ],
+)
+def test_complaints_name_the_override(write: Write, override: str, message: str) -> None:
+    [line] = complaints(write("model: {kind: vae}"), override)
+    assert line.startswith(f"override {override}: {message}")
+
+
+@pytest.mark.parametrize("override", ["model.beta", "=3", "model.=3", ".beta=3", "model..beta=3"])
+def test_an_override_has_a_key_and_a_value(write: Write, override: str) -> None:
+    [line] = complaints(write("model: {kind: vae}"), override)
+    assert line == f"override {override}: write it as KEY=VALUE, such as model.beta=4"
+
+
+@pytest.mark.parametrize("override", ["seed=[", "seed={a: 1, a: 2}", "seed=*x", "seed=a: b: c"])
+def test_an_override_that_is_not_yaml(write: Write, override: str) -> None:
+    assert complaints(write("model: {kind: vae}"), override)[0].startswith(f"override {override}:")
+
+
+def test_an_override_replaces_what_was_wrong(write: Write) -> None:
+    path = write("model: {kind: vae, beta: -1}\ntrain: 7\n")
+    assert value(path, "model.beta", "model.beta=2", "train={epochs: 3}") == 2.0
+
+
+# Writing and reading back
+
+GAUSSIAN = [
+    ["model.likelihood=gaussian", f"model.sigma_mode={mode}"]
+    for mode in ("fixed", "global", "shared", "pixel")
+]
+OTHERS = [
+    ["model.likelihood=bernoulli", "data.transform=binarize"],
+    ["model.likelihood=bernoulli", "data.transform=binarize_stochastic"],
+    ["model.likelihood=continuous_bernoulli", "data.transform=dequantize"],
+]
+OPTIMIZERS = [
+    ["train.optimizer=adam"],
+    ["train.optimizer=adamw", "train.weight_decay=0.1"],
+    ["train.optimizer=sgd", "train.momentum=0", "train={steps: 5, optimizer: sgd}"],
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer"), list(itertools.product(GAUSSIAN + OTHERS, OPTIMIZERS))
+)
+def test_dump_and_load(write: Write, model: list[str], optimizer: list[str]) -> None:
+    config = load_config(str(write("model: {kind: vae}")), model + optimizer)
+    text = dump(config)
+    again = load_config(str(write(text)))
+    assert again == config
+    assert dump(again) == text
+    assert digest(again) == digest(config)
+    written = flatten(config.model_dump())
+    assert ("model.sigma" in written) == (model in GAUSSIAN)
+    assert ("train.momentum" in written) == ("train.optimizer=sgd" in optimizer)
+    assert ("train.weight_decay" in written) == ("train.optimizer=adamw" in optimizer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["on", "1e-3", "0x10", "1_000", "null", "true", "2026-11-22", "12", "1.", "0o17", "NaN"],
+)
+def test_names_that_look_like_something_else(write: Write, text: str) -> None:
+    config = Config.model_validate({"name": text, "model": {"kind": "vae"}})
+    assert load_config(str(write(dump(config)))).name == text
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["", " ", "~", "~/data", "C:\\data", "a: b", "#no", "- x", "*x", "é/日本", "a\nb\n", "'", '"']
+    + ["long folder " * 20, "%x", "[a]", "{a}", "yes", "!!str", "\t", "null", "...", "\u2028"],
+)
+def test_strings_survive_yaml(write: Write, root: str) -> None:
+    settings = {"name": "x", "model": {"kind": "vae"}, "data": {"root": root}}
+    config = Config.model_validate(settings)
+    assert load_config(str(write(dump(config)))) == config
+
+
+@pytest.mark.parametrize("number", [1e-300, 5e-324, 1e22, 0.1, 1e16, 123456789.123456789, 1e5])
+def test_numbers_survive_yaml(write: Write, number: float) -> None:
+    settings = {"name": "x", "model": {"kind": "vae", "beta": number, "hidden": [999] * 32}}
+    config = Config.model_validate(settings)
+    assert load_config(str(write(dump(config)))) == config
+
+
+def test_the_digest_is_of_the_meaning(write: Write) -> None:
+    texts = [
+        "model: {kind: vae, beta: 2, sigma: 0.5}\nname: x\nseed: 1\n",
+        "# a comment\nseed: 0x1\nname: 'x'\nmodel:\n  sigma: 5e-1\n  beta: 2.0\n  kind: vae\n",
+        "name: x\nmodel: {beta: 2, kind: vae, sigma: .5, latent_dim: 2}\ntrain: {epochs: 30}\n",
+    ]
+    assert len({digest(load_config(str(write(text)))) for text in texts}) == 1
+    assert digest(load_config(str(write(texts[0])))) != digest(
+        load_config(str(write(texts[0])), ["seed=2"])
+    )
+
+
+def test_every_shipped_config_is_valid_and_says_what_it_shows() -> None:
+    assert "quickstart" in shipped_configs()
+    for name, path in shipped_configs().items():
+        assert load_config(name) == load_config(str(path))
+        assert load_config(name).name == name
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith("# ")
+        assert summary(path) == first[2:]
+
+
+def test_the_schema_documents_every_key() -> None:
+    def check(schema: dict[str, Any], where: str) -> int:
+        count = 0
+        for key, entry in schema["properties"].items():
+            reference = entry.get("$ref") or entry.get("allOf", [{}])[0].get("$ref")
+            if reference:
+                count += check(whole["$defs"][reference.split("/")[-1]], f"{where}{key}.")
+            else:
+                assert entry.get("description"), where + key
+                count += 1
+        assert schema["additionalProperties"] is False
+        return count
+
+    whole = json.loads(json.dumps(Config.model_json_schema()))
+    assert check(whole, "") == len(DEFAULTS) + 2  # weight_decay and momentum, which adam lacks
