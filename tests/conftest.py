@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +101,12 @@ def invoke() -> Callable[..., Any]:
     return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
 
 
-def _train(cli: Cli, *overrides: str) -> "subprocess.CompletedProcess[str]":
-    done = cli("train", "tiny.yaml", *overrides)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 @pytest.fixture(scope="session")
 def training(session_cli: Cli) -> "subprocess.CompletedProcess[str]":
     """The finished process that trained ``fixed``."""
-    return _train(session_cli, "name=fixed")
+    done = session_cli("train", "tiny.yaml", "name=fixed")
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.fixture(scope="session")
@@ -119,28 +115,28 @@ def fixed(session_cli: Cli, training: "subprocess.CompletedProcess[str]") -> Pat
     return session_cli.cwd / training.stdout.strip()
 
 
+def _train(cli: Cli, *overrides: str) -> Path:
+    folder = ["--json", "--runs-dir", str(cli.cwd / "runs")]
+    done = CliRunner().invoke(app, ["train", str(cli.cwd / "tiny.yaml"), *overrides, *folder])
+    assert done.exit_code == 0, done.stderr
+    return Path(json.loads(done.stdout)["run"])
+
+
 @pytest.fixture(scope="session")
 def learned(session_cli: Cli) -> Path:
     """Given the label, sigma(z) per pixel, L = 3, draws sweeps."""
     settings = ["latent_dim=3", "sigma_mode=pixel", "sigma=0.5", "beta=2", "decode_mode=sweep"]
-    done = _train(
-        session_cli, "name=learned", "train.epochs=2", *[f"model.{setting}" for setting in settings]
-    )
-    return session_cli.cwd / done.stdout.strip()
+    model = [f"model.{setting}" for setting in settings]
+    return _train(session_cli, "name=learned", "train.epochs=2", *model)
 
 
 @pytest.fixture(scope="session")
 def bernoulli(session_cli: Cli) -> Path:
     """Not given the label, a mass on binarised images, L = 1."""
     settings = ["latent_dim=1", "likelihood=bernoulli", "conditional=false", "decode_mode=sample"]
-    done = _train(
-        session_cli,
-        "name=bernoulli",
-        "train.epochs=2",
-        "data.transform=binarize",
-        *[f"model.{setting}" for setting in settings],
-    )
-    return session_cli.cwd / done.stdout.strip()
+    model = [f"model.{setting}" for setting in settings]
+    rest = ["name=bernoulli", "train.epochs=2", "data.transform=binarize"]
+    return _train(session_cli, *rest, *model)
 
 
 @pytest.fixture
@@ -230,9 +226,9 @@ def change_json() -> Callable[..., None]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    yield folder
+    return folder

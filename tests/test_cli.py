@@ -27,15 +27,27 @@ COMMANDS = [
 ]
 
 BAD_CONFIGS = {
-    "unknown key": ("model: {kind: vae, bta: 4}", "1:20: model.bta: unknown key; did you mean beta"),
-    "duplicate key": ("seed: 1\nmodel: {kind: vae}\nseed: 2", "3:1: duplicate key 'seed', first at"),
+    "unknown key": (
+        "model: {kind: vae, bta: 4}",
+        "1:20: model.bta: unknown key; did you mean beta",
+    ),
+    "duplicate key": (
+        "seed: 1\nmodel: {kind: vae}\nseed: 2",
+        "3:1: duplicate key 'seed', first at",
+    ),
     "wrong type": ("model: {kind: vae, beta: true}", "1:26: model.beta: should be a valid number"),
     "inapplicable": ("model: {kind: vae}\ntrain: {momentum: 0}", "2:19: train.momentum: does not"),
-    "both": ("model: {kind: vae}\ntrain: {epochs: 1, steps: 1}", "2:27: train.steps: give epochs or"),
+    "both": (
+        "model: {kind: vae}\ntrain: {epochs: 1, steps: 1}",
+        "2:27: train.steps: give epochs or",
+    ),
     "no such digit": ("model: {kind: vae}\ndata: {labels: [11]}", "2:17: data.labels.0: should be"),
     "latent size": ("model: {kind: vae, latent_dim: 0}", "1:32: model.latent_dim: should be"),
     "not a number": ("model: {kind: vae, beta: .nan}", "1:26: model.beta: should be a finite"),
-    "too much data": ("model: {kind: vae}\ndata: {limit: 70000}", "2:15: data.limit: 70,000 is larger"),
+    "too much data": (
+        "model: {kind: vae}\ndata: {limit: 70000}",
+        "2:15: data.limit: 70,000 is larger",
+    ),
     "unknown kind": ("model: {kind: vea}", "1:15: model.kind: should be"),
     "empty": ("", "1:1: the file is empty"),
     "only a comment": ("# soon\n", "1:1: the file is empty"),

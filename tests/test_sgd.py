@@ -234,9 +234,9 @@ def test_validation_in_blocks_is_a_mean_over_images(monkeypatch):
         model.posterior.weight[2:] = 0
         model.posterior.bias[2:] = -50
     x, label = problem(7, 3)
-    whole = sgd._measure(model, x, label)
+    whole = sgd._measure(model, x, label, 1, 1)
     monkeypatch.setattr(sgd, "VALIDATION_BLOCK", 3)
-    blocks = sgd._measure(model, x, label)
+    blocks = sgd._measure(model, x, label, 1, 1)
     assert blocks == pytest.approx(whole, rel=1e-4)
     assert "objective" not in whole
 
@@ -531,7 +531,7 @@ def test_a_finished_run_does_not_go_on_when_resumed():
 def test_a_huge_learning_rate_is_a_run_error(optimizer):
     options = replace(OPTIONS, optimizer=optimizer, learning_rate=1e25)
     with pytest.raises(
-        RunError, match=r"the (distortion|rate) became (nan|inf) in epoch 1, step 2"
+        RunError, match=r"the training (distortion|rate) became (nan|inf) in epoch 1, step 2"
     ):
         run(vae(), options)
 
@@ -545,8 +545,19 @@ def test_a_nan_image_is_a_run_error_that_names_term_epoch_and_step():
         seed=1,
     )  # fmt: skip
     assert next(steps).record["epoch"] == 1
-    with pytest.raises(RunError, match="the distortion became nan in epoch 2, step 2"):
+    with pytest.raises(RunError, match="the training distortion became nan in epoch 2, step 2"):
         next(steps)
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_validation_elbo_that_is_not_finite_is_a_run_error(patience):
+    """Early stopping would otherwise compare with nan, and keep no epoch's weights at all."""
+    x, label = problem()
+    bad = x.clone()
+    bad[0, 0] = math.nan
+    options = replace(OPTIONS, patience=patience)
+    with pytest.raises(RunError, match="epoch 1"):
+        list(fit(vae(), lambda _: x, label, (bad, label), options, seed=1))
 
 
 def test_an_infinite_rate_is_named():
@@ -554,7 +565,9 @@ def test_an_infinite_rate_is_named():
     with torch.no_grad():
         model.posterior.bias[:2] = 1e25
         model.decoder[0].weight[:, :2] = 0
-    with pytest.raises(RunError, match=r"the rate became inf in epoch 1, step 1.*learning_rate"):
+    with pytest.raises(
+        RunError, match=r"the training rate became inf in epoch 1, step 1.*learning_rate"
+    ):
         run(model)
 
 

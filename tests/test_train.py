@@ -81,7 +81,7 @@ def test_stdout_is_the_run_folder(
 def test_a_pipe_gets_plain_lines_and_the_log_has_them_too(
     training: "subprocess.CompletedProcess[str]", fixed: Path
 ) -> None:
-    assert re.search(r"[^\n -~]", training.stderr.replace("σ", "")) is None
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", training.stderr) is None
     lines = training.stderr.splitlines()
     assert len([line for line in lines if line.startswith("epoch ")]) == 60
     assert any(re.match(r"epoch 60/60 .*elbo -\d+\.\d+", line) for line in lines)
@@ -110,7 +110,9 @@ def test_environment_json(fixed: Path) -> None:
     assert environment["threads"] == 1
     assert environment["argv"][1:] == ["train", "tiny.yaml", "name=fixed"]
     assert {"python", "vaexp", "torch", "numpy"} <= environment["versions"].keys()
-    assert all(re.fullmatch("[0-9a-f]{64}", environment[f"{of}_sha256"]) for of in ("config", "data"))
+    assert all(
+        re.fullmatch("[0-9a-f]{64}", environment[f"{of}_sha256"]) for of in ("config", "data")
+    )
     assert environment["git"] is None or {"commit", "dirty"} == environment["git"].keys()
 
 
@@ -372,10 +374,15 @@ def test_every_kind_of_training_resumes(
         ["train.learning_rate=1e6"],
         ["train.learning_rate=0.1", "train.batch_size=256", "train.epochs=200"],
         ["train.learning_rate=0.1", "train.batch_size=256", "data.validation_size=0"],
-        ["train.learning_rate=1e3", "train.batch_size=256", "train.epochs=1"],
         ["train.learning_rate=1e10", "train.batch_size=256", "train.epochs=1"],
+        [
+            "train.learning_rate=1e10",
+            "train.batch_size=256",
+            "train.epochs=1",
+            "data.validation_size=0",
+        ],
     ],
-    ids=["at once", "later", "without validation", "in the last step", "beyond float32"],
+    ids=["at once", "later", "without validation", "in the last step", "unseen until the end"],
 )
 def test_divergence_is_said_and_leaves_the_last_good_epoch(
     invoke: Any, session_cli: Any, elsewhere: Path, settings: list[str]
@@ -389,7 +396,8 @@ def test_divergence_is_said_and_leaves_the_last_good_epoch(
     run = RunFolder.open(path)
     info = run.info()
     assert (info["status"], info["exit_code"]) == ("failed", 1)
-    assert re.search(r"(distortion|rate|elbo|weights|validation).* epoch \d+", info["error"])
+    assert re.search(r"distortion|rate|elbo|weights", info["error"])
+    assert re.search(r"epoch \d+", info["error"]) or "test" in info["error"]
     assert f"runs/{path.name}" in done.stderr
     assert info["error"] in done.stderr
     assert not (path / "metrics.json").exists()

@@ -77,7 +77,7 @@ def iw_bound(
 
     Burda et al. 2016, equation 8; at K = 1 it is the ELBO. The Monte Carlo variance of ln of a mean
     of weights is by the delta method 1/ESS - 1/K, with the effective sample size
-    ESS = (sum w)^2 / sum w^2 (a biased guess where ESS is small). Memory stays bounded at any K:
+    ESS = (sum w)^2 / sum w^2: too small where ESS is below about 10, and absent at K = 1. Memory stays bounded at any K:
     at most ROWS_PER_BLOCK images are decoded at once. on_images is told of every block's images.
     """
     values, variances, sizes = [], [], []
@@ -102,7 +102,7 @@ def iw_bound(
     return Measure(
         torch.cat(values).cpu(),
         "nats",
-        torch.cat(variances).cpu(),
+        torch.cat(variances).cpu() if k > 1 else None,
         facts={"k": k, "effective_samples": torch.cat(sizes).median().item()},
     )
 

@@ -98,7 +98,7 @@ def fit(
                     group["lr"] = rate_now
                 terms = elbo_terms(model, x[batch], label[batch])
                 distortion, rate = terms.distortion.mean(), terms.rate.mean()
-                _check_finite(distortion, rate, epoch + 1, step + 1)
+                _check_finite(distortion, rate, "training", epoch + 1, step + 1)
                 loss = distortion + beta * rate
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -122,7 +122,7 @@ def fit(
         keep = True
         if validation is not None:
             with seeded(seed, "validation", epoch):
-                record["validation"] = _measure(model, *validation)
+                record["validation"] = _measure(model, *validation, epoch, step)
             if options.patience:
                 keep = record["validation"]["elbo"] > best
                 best = max(best, record["validation"]["elbo"])
@@ -173,12 +173,13 @@ class _Totals:
 
 
 @torch.no_grad()
-def _measure(model: VAE, x: Tensor, label: Tensor) -> dict[str, float]:
-    """ELBO, rate, distortion (and sigma) of x, one draw of z per image."""
+def _measure(model: VAE, x: Tensor, label: Tensor, epoch: int, step: int) -> dict[str, float]:
+    """ELBO, rate, distortion (and sigma) of the validation images, one draw of z per image."""
     totals = _Totals(model.has_sigma)
     for xs, labels in zip(x.split(VALIDATION_BLOCK), label.split(VALIDATION_BLOCK), strict=True):
         terms = elbo_terms(model, xs, labels)
         distortion, rate = terms.distortion.mean(), terms.rate.mean()
+        _check_finite(distortion, rate, "validation", epoch, step)
         sigma = terms.decoded.stddev.mean() if model.has_sigma else None
         totals.add(len(xs), distortion, rate, distortion + rate, sigma)
     means = totals.means()
@@ -186,11 +187,11 @@ def _measure(model: VAE, x: Tensor, label: Tensor) -> dict[str, float]:
     return means
 
 
-def _check_finite(distortion: Tensor, rate: Tensor, epoch: int, step: int) -> None:
+def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step: int) -> None:
     for name, value in (("distortion", distortion), ("rate", rate)):
         if not math.isfinite(value.item()):
             raise RunError(
-                f"the {name} became {value.item()} in epoch {epoch}, step {step}; a lower "
+                f"the {split} {name} became {value.item()} in epoch {epoch}, step {step}; a lower "
                 "train.learning_rate, a train.gradient_clip or a higher model.sigma_floor usually "
                 "helps"
             )

@@ -15,17 +15,16 @@ from torch.nn.functional import softplus
 def scale_above(floor: float, raw: Tensor) -> Tensor:
     """A standard deviation from an unconstrained ``raw``, never below ``floor``.
 
-    ln scale = ln floor + softplus(raw - ln floor): about exp(raw) far above the floor, with a
-    gradient everywhere, as in sigma-VAE (Rybkin et al. 2021). Multiplying by exp(softplus) >= 1
-    keeps the floor exact in floating point too.
+    floor + softplus(raw). It grows linearly, not exponentially: with exp, one latent far from all
+    others sends sigma(z) to infinity and the run with it (seen in epoch 81 of per-pixel sigma).
     """
-    return floor * torch.exp(softplus(raw - math.log(floor)))
+    return floor + softplus(raw)
 
 
 def raw_for(scale: float, floor: float) -> float:
     """The ``raw`` for which ``scale_above(floor, raw)`` is ``scale`` > ``floor``."""
-    excess = math.log(scale / floor)
-    return math.log(floor) + excess + math.log(-math.expm1(-excess))  # inverse of softplus
+    excess = scale - floor
+    return excess + math.log(-math.expm1(-excess))
 
 
 class GaussianHead(nn.Module):
@@ -48,9 +47,8 @@ class GaussianHead(nn.Module):
         if sigma_mode == "fixed":
             self.register_buffer("sigma", torch.tensor([sigma]))
         elif sigma_mode == "global":
-            self.raw_sigma: nn.Module | nn.Parameter = nn.Parameter(
-                torch.full((1,), raw_for(sigma, floor))
-            )
+            start = torch.full((1,), raw_for(sigma, floor))
+            self.register_parameter("raw_sigma", nn.Parameter(start))
         else:
             self.raw_sigma = nn.Linear(features, 1 if sigma_mode == "shared" else data_dim)
             nn.init.zeros_(self.raw_sigma.weight)
@@ -60,8 +58,8 @@ class GaussianHead(nn.Module):
         """(..., H) features to a distribution over (..., D) images."""
         if self.sigma_mode == "fixed":
             scale = self.get_buffer("sigma")
-        elif isinstance(self.raw_sigma, nn.Parameter):
-            scale = scale_above(self.floor, self.raw_sigma)
+        elif self.sigma_mode == "global":
+            scale = scale_above(self.floor, self.get_parameter("raw_sigma"))
         else:
             scale = scale_above(self.floor, self.raw_sigma(features))
         return Independent(Normal(self.mean(features), scale, validate_args=False), 1)
