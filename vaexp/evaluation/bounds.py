@@ -77,8 +77,9 @@ def iw_bound(
 
     Burda et al. 2016, equation 8; at K = 1 it is the ELBO. The Monte Carlo variance of ln of a mean
     of weights is by the delta method 1/ESS - 1/K, with the effective sample size
-    ESS = (sum w)^2 / sum w^2: too small where ESS is below about 10, and absent at K = 1. Memory stays bounded at any K:
-    at most ROWS_PER_BLOCK images are decoded at once. on_images is told of every block's images.
+    ESS = (sum w)^2 / sum w^2: too small where ESS is below about 10, and absent at K = 1. Memory
+    stays bounded at any K: at most ROWS_PER_BLOCK images are decoded at once. on_images is told the
+    number of images of every block.
     """
     values, variances, sizes = [], [], []
     for xs, labels in _blocks(x, label):
