@@ -2,7 +2,7 @@
 
     python benchmarks/shipped.py RUNS_DIR [KEY=VALUE ...]
 
-Configs that RUNS_DIR already has a finished run of are not trained again, so a stopped script goes on.
+A config that has a finished run in RUNS_DIR is not trained again, so a stopped script goes on.
 """
 
 import json
