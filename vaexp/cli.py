@@ -1,7 +1,11 @@
 """The command line: parse, call, print, exit code. Only commands that need torch import it."""
 
+import errno
+import io
 import json
+import os
 import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +29,11 @@ class Commands(TyperGroup):
             _fail(str(error), 2)
         except RunError as error:
             _fail(str(error), 1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has gone; typer ends quietly
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(f"{place}{error.strerror or error}", 1)
         except KeyboardInterrupt:
             _fail("interrupted", 130)
         except Terminated:
@@ -32,7 +41,7 @@ class Commands(TyperGroup):
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"vaexp: {message}" if "\n" not in message else message, err=True)
+    typer.echo(message, err=True)
     raise typer.Exit(code)
 
 
@@ -119,10 +128,10 @@ def train(
     run = None if resume is None else RunFolder.open(resume)
     if run is not None:
         settings = run.config()
-        if config is not None and load_config(config, overrides or []) != settings:
-            raise UserError(
-                f"{config}: differs from the config of {resume}; leave it out to resume"
-            )
+        if config is not None and (
+            "=" in config or load_config(config, overrides or []) != settings
+        ):
+            raise UserError(f"{config}: a resumed run keeps the config of {resume}; leave it out")
     elif config is None:
         raise UserError(
             "which config? Such as vaexp train quickstart; vaexp configs list shows more"
@@ -137,6 +146,9 @@ def train(
     elif run is not None and run.status() == "running":
         raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
     else:
+        if run is not None and run.status() == "unknown":
+            host = run.info()["host"]
+            typer.echo(f"note: last running on {host}; it must not be running there now", err=True)
         run = _train(settings, runs_dir, run)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
@@ -162,7 +174,9 @@ def sample(
             "By default the config's decode_mode."
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many draws.")] = 10,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, max=10_000, help="How many draws; 10 by default.")
+    ] = None,
     label: Annotated[
         int | None,
         typer.Option(help="The digit, for a conditional model. By default each in turn."),
@@ -171,8 +185,9 @@ def sample(
         bool, typer.Option("--grid", help="Draw the latent plane instead, at quantiles of p(z).")
     ] = False,
     axes: Annotated[
-        tuple[int, int], typer.Option(help="The two latents of the grid, counted from 1.")
-    ] = (1, 2),
+        tuple[int, int] | None,
+        typer.Option(help="The two latents of the grid, counted from 1; 1 2 by default."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="By default the config's seed.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -182,16 +197,20 @@ def sample(
     """
     from vaexp.run_folder import RunFolder
 
+    if grid and n is not None:
+        raise UserError("-n: a grid has its own number of images; leave out -n or --grid")
+    if axes is not None and not grid:
+        raise UserError("--axes: only a grid has axes; add --grid")
     folder = RunFolder.open(run)
     from vaexp import sampling
 
     drawn = sampling.sample(
         folder,
         mode=None if decode is None else decode.value,
-        n=n,
+        n=n or 10,
         label=label,
         grid=grid,
-        axes=axes,
+        axes=axes or (1, 2),
         seed=seed,
     )
     if as_json:
@@ -252,9 +271,12 @@ def list_runs(
     """
     from vaexp.run_list import list_runs, render_runs
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
-    text = render_runs(list_runs(folder), "json" if as_json else format_.value)
+    listed = list_runs(folder)
+    if not listed:
+        typer.echo(f"{folder}: holds no runs", err=True)
+    text = render_runs(listed, "json" if as_json else format_.value)
     if text:
         typer.echo(text, nl=False)
 
@@ -329,12 +351,15 @@ def configs_copy(
     Example: [bold]vaexp configs copy quickstart mine.yaml[/bold]
     """
     source = _shipped(name)
-    target = to / source.name if to.is_dir() else to
-    if target.exists():
+    target = to / source.name if os.path.isdir(to) else to
+    if os.path.lexists(target):
         raise UserError(f"{target}: exists already; choose another name")
     if not target.parent.is_dir():
         raise UserError(f"{target.parent}: no such folder")
-    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}") from None
     typer.echo(str(target))
 
 
@@ -347,4 +372,7 @@ def _shipped(name: str) -> Path:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # for terminals that lack σ
     app()

@@ -118,6 +118,7 @@ def incomparable(
         ("of", "one is of {}, the other of {}"),
         ("kind", "one is a {}, the other a {}"),
         ("k", "K differs ({} and {})"),
+        ("n", "the test images differ"),
     ):
         if a.get(key) != b.get(key):
             return what.format(a.get(key), b.get(key)).replace("_", " ")

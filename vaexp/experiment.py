@@ -66,11 +66,12 @@ def train(
     """Fit, measure and illustrate in a new run folder, or go on in ``resume``.
 
     However it ends, run.json says how: finished, failed (with the error) or interrupted. Every
-    finished epoch is on disk before the next one starts.
+    finished epoch is on disk before the next one starts. Raises UserError when another process is
+    at work on the same run.
     """
     config = experiment.config
     run = resume or RunFolder.create(runs_dir, config)
-    with _sigterm_raises(), reporter.logging_to(run.path / "train.log"):
+    with run.locked(), _sigterm_raises(), reporter.logging_to(run.path / "train.log"):
         try:
             run.start()
             if resume is None:
@@ -179,6 +180,12 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
                 seeded(config.seed, "iw"),
             ):
                 measures["iw_bound"] = iw_bound(model, x, label, k=k, on_images=reporter.advance)
+        for metric, measure in measures.items():
+            if not measure.values.isfinite().all():
+                raise RunError(
+                    f"the {metric} of some {name} images is not finite: training diverged in its "
+                    "last steps; a lower train.learning_rate or a train.gradient_clip usually helps"
+                )
         metrics[name] = {
             metric: measure.summary() | _facts(config, metric, measure, x)
             for metric, measure in measures.items()
@@ -224,7 +231,8 @@ def _facts(config: Config, metric: str, measure: Measure, x: Tensor) -> dict[str
 
 def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:
     run.end("interrupted", exit_code, how)
-    done = len(run.records())
+    state = run.state()  # the last line of metrics.jsonl may be of an epoch after the checkpoint
+    done = state["epoch"] if state else 0
     reporter.say(f"stopped by {how} after {done} finished epochs; go on with")
     reporter.say(f"  vaexp train --resume {run.path}")
 

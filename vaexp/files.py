@@ -12,7 +12,9 @@ from typing import Any
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write, which takes ``path``'s place when the block ends without error."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}-", suffix=f".tmp{path.suffix}"
+    )
     os.close(handle)
     temporary = Path(name)
     try:

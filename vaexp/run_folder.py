@@ -5,13 +5,17 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
+from filelock import FileLock, Timeout
 
 from vaexp.config import Config, dump, load_config
 from vaexp.errors import RunError, UserError
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+INFO_KEYS = {"status", "pid", "pid_started", "host", "start", "resumed", "error"}
 Status = Literal["running", "finished", "failed", "interrupted", "dead", "unknown"]
 
 
@@ -57,7 +62,7 @@ class RunFolder:
     def open(cls, path: str | Path) -> "RunFolder":
         """An existing run folder. Raises UserError where there is none."""
         folder = Path(path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such run folder")
         for name in ("run.json", "config.yaml"):
             if not (folder / name).is_file():
@@ -79,7 +84,10 @@ class RunFolder:
 
     def info(self) -> dict[str, Any]:
         """run.json as it was last written."""
-        return self._read_json("run.json")
+        info = self._read_json("run.json")
+        if not info.keys() >= INFO_KEYS:
+            raise RunError(f"{self.path / 'run.json'}: damaged; copy the run folder again")
+        return info
 
     def status(self) -> Status:
         """run.json's status, except that a run whose process is gone is dead.
@@ -94,8 +102,23 @@ class RunFolder:
             return "unknown"
         return "running" if _alive(info["pid"], info["pid_started"]) else "dead"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock goes with it, however it ends."""
+        lock = FileLock(self.path / "checkpoints" / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path}: another process is at work on this run") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def start(self) -> None:
         """Mark the run as running in this process; a resumed run keeps its first start."""
+        for left in self.path.rglob(".*.tmp.*"):  # by a kill in the middle of a write
+            left.unlink(missing_ok=True)
         process = psutil.Process()
         first = (self.path / "run.json").exists() and self.info()
         self._write_info(
@@ -138,8 +161,11 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError:
+            raise RunError(f"{path}: damaged, not JSON; copy the run folder again") from None
 
     def truncate_records(self, count: int) -> None:
         """Keep only the first ``count`` records, those that the checkpoint knows of."""
@@ -162,7 +188,11 @@ class RunFolder:
         """metrics.json: split -> name -> entry. Empty while the run has not finished."""
         if not (self.path / "metrics.json").exists():
             return {}
-        return self._read_json("metrics.json")
+        metrics = self._read_json("metrics.json")
+        for entries in metrics.values():
+            if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
+                raise RunError(f"{self.path / 'metrics.json'}: damaged; copy the run folder again")
+        return metrics
 
     def per_example(self) -> dict[str, "np.ndarray[Any, Any]"]:
         """per_example.npz: metric -> one value per test image, in data order."""
@@ -170,9 +200,9 @@ class RunFolder:
 
         path = self.path / "per_example.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(f"{path}: missing or damaged ({error})") from None
 
     # Weights
@@ -230,6 +260,8 @@ class RunFolder:
             raise RunError(f"{path}: cannot be read: {error.strerror}") from None
         except ValueError:
             raise RunError(f"{path}: damaged, not JSON; copy the run folder again") from None
+        if not isinstance(value, dict):
+            raise RunError(f"{path}: damaged; copy the run folder again")
         return value
 
 
@@ -242,6 +274,10 @@ def find_runs(folder: Path) -> list[RunFolder]:
 def short_names(runs: Iterable[RunFolder]) -> list[str]:
     """Each run's name without its date and time, which the four hex digits keep apart."""
     return [re.sub(r"^\d{8}-\d{6}-", "", run.name) for run in runs]
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"value", "unit", "aggregate"} <= entry.keys()
 
 
 def _now() -> str:

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +25,7 @@ from vaexp.errors import UserError
 Location = tuple[str | int, ...]
 
 MAX_DEPTH = 16  # no config nests deeper; stops documents that contain themselves
+MAX_NODES = 10_000  # nor is any larger; stops aliases of aliases of aliases
 
 
 @dataclass
@@ -64,12 +66,14 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
 
 def find_config(config: str) -> Path:
     """The YAML file that CONFIG names. Raises UserError if there is none."""
+    if not config:
+        raise UserError("which config? Its name is empty")
     path = Path(config)
-    if path.is_dir():
+    if os.path.isdir(config):  # unlike Path.is_dir, False for a name no file system takes
         if (path / "config.yaml").is_file():
             return path / "config.yaml"
         raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
-    if path.exists():
+    if os.path.exists(config):
         return path
     shipped = shipped_configs()
     if config in shipped:
@@ -164,6 +168,8 @@ def _build(node: Node, location: Location, source: Source, yaml: YAML) -> Any:
     source.values[location] = place(node)
     if len(location) > MAX_DEPTH:
         raise UserError(f"{place(node)}: nested too deeply")
+    if len(source.values) > MAX_NODES:
+        raise UserError(f"{place(node)}: too large for a config, its aliases written out")
     if isinstance(node, MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -175,9 +181,13 @@ def _build(node: Node, location: Location, source: Source, yaml: YAML) -> Any:
                 raise UserError(f"{place(key_node)}: duplicate key '{key}', first at {first}")
             source.keys[(*location, key)] = place(key_node)
             mapping[key] = _build(value_node, (*location, key), source, yaml)
+            if value_node.start_mark.index == value_node.end_mark.index:  # nothing is written there
+                source.values[(*location, key)] = place(key_node)
         return mapping
     if isinstance(node, SequenceNode):
         return [_build(item, (*location, i), source, yaml) for i, item in enumerate(node.value)]
+    if node.tag == "tag:yaml.org,2002:timestamp":  # YAML 1.2 has none: a string
+        return node.value
     try:
         return yaml.constructor.construct_object(node)
     except (YAMLError, ValueError) as error:
@@ -195,6 +205,8 @@ def _apply_override(source: Source, override: str) -> None:
     for depth, part in enumerate(parts[:-1], start=1):
         if target.get(part) is None:
             target[part] = {}
+            created: Location = tuple(parts[:depth])
+            source.keys[created] = source.values[created] = where
         target = target[part]
         if not isinstance(target, dict):
             raise UserError(f"{where}: {'.'.join(parts[:depth])} is a value, not a section")
@@ -237,5 +249,14 @@ def _unknown_key(location: Location) -> str:
         section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
     known = list(section.model_fields)
     close = get_close_matches(str(location[-1]), known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(known)}"
-    return f"unknown key; {hint}"
+    elsewhere = [key for key in _all_keys(Config) if key.endswith(f".{location[-1]}")]
+    if close or elsewhere:
+        return f"unknown key; did you mean {(close or elsewhere)[0]}?"
+    return f"unknown key; the keys here are {', '.join(known)}"
+
+
+def _all_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, info in section.model_fields.items():
+        yield prefix + name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            yield from _all_keys(info.annotation, f"{prefix}{name}.")
