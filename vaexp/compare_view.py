@@ -92,8 +92,6 @@ def show_entry(entry: dict[str, Any] | None) -> str:
             text += f" [σ ≥ {entry['sigma_floor']:g}]"
         elif "sigma" in entry:
             text += f" [σ = {entry['sigma']:g}]"
-    if "bits_per_dim" in entry:
-        text += f" = {entry['bits_per_dim']:.3f} bits/dim"
     return text
 
 

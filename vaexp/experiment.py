@@ -1,5 +1,6 @@
 """Training an experiment from its config to a finished run folder: where the parts are wired up."""
 
+import math
 import signal
 import traceback
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from vaexp.config import Config, digest
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
-from vaexp.evaluation.measure import Measure
+from vaexp.evaluation.measure import Measure, join
 from vaexp.fitting.sgd import SGDOptions, fit
 from vaexp.illustration import illustrate
 from vaexp.models import VAE, build
@@ -25,6 +26,8 @@ from vaexp.progress import Reporter
 from vaexp.run_folder import RunFolder
 from vaexp.seeding import HELD_OUT_SEED, seeded
 from vaexp.trained import resolve_device
+
+TRAINING_BLOCK = 5_000  # training images transformed at once for measuring
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,14 @@ class Experiment:
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         return cls(config, data, model.to(device), device)
 
-    def training_images(self, epoch: int) -> Tensor:
-        """The transformed training images (N, D); drawn afresh each epoch if that is random."""
-        transform = Transform(self.config.data.transform)
-        with seeded(self.config.seed, "training images", epoch if transform.is_random else 0):
-            return transform(self.data.train.pixels).to(self.device)
+    def training_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The transformed training images (n, D) and labels, block by block to spare memory."""
+        pixels, label = self.data.train.pixels, self.data.train.label
+        blocks = zip(pixels.split(TRAINING_BLOCK), label.split(TRAINING_BLOCK), strict=True)
+        for i, (block, labels) in enumerate(blocks):
+            with seeded(self.config.seed, "training images", i):
+                x = Transform(self.config.data.transform)(block)
+            yield x.to(self.device), labels.to(self.device)
 
     def held_out_images(self, split: Split, name: str) -> Tensor:
         """The transformed images (N, D) of validation or test: the same in every run."""
@@ -114,7 +120,7 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
         reporter.say(f"resuming after epoch {state['epoch']}")
 
     transform = Transform(config.data.transform)
-    static = None if transform.is_random else experiment.training_images(0)
+    pixels = data.train.pixels.to(experiment.device)
     validation = None
     if data.validation is not None:
         x = experiment.held_out_images(data.validation, "validation")
@@ -128,7 +134,7 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     with reporter.bar("training", images, done=n * state["epoch"] if state else 0):
         for step in fit(
             model,
-            lambda epoch: experiment.training_images(epoch) if static is None else static,
+            lambda rows: transform(pixels[rows]),
             data.train.label.to(experiment.device),
             validation,
             options,
@@ -154,45 +160,61 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     """Measure the kept weights on every split: metrics.json and per_example.npz."""
     config, data, model = experiment.config, experiment.data, experiment.model
     model.load_state_dict(run.weights()[0])
-    metrics: dict[str, dict[str, Any]] = {}
-    measures: dict[str, Measure] = {}
-    for name, split in (
-        ("train", data.train),
-        ("validation", data.validation),
-        ("test", data.test),
-    ):
-        if split is None:
-            continue
-        train_split = name == "train"
-        x = (
-            experiment.training_images(0)
-            if train_split
-            else experiment.held_out_images(split, name)
-        )
-        label = split.label.to(experiment.device)
-        reporter.say(f"measuring on {len(x):,} {name} images")
-        with seeded(config.seed, "elbo", name):
-            measures = elbo_measures(model, x, label)
-        k = config.evaluate.importance_samples
-        if name == "test" and k:
-            with (
-                reporter.bar(f"importance-weighted bound, K = {k}", len(x)),
-                seeded(config.seed, "iw"),
-            ):
-                measures["iw_bound"] = iw_bound(model, x, label, k=k, on_images=reporter.advance)
+    transform = Transform(config.data.transform)
+
+    def elbo(x: Tensor, label: Tensor) -> dict[str, Measure]:
+        measures = elbo_measures(model, x, label)
+        if transform.has_bits_per_dim:
+            measures["elbo_bits_per_dim"] = _bits_per_dim(measures["elbo"], transform, x)
+        return measures
+
+    splits: dict[str, dict[str, Measure]] = {}
+    reporter.say(f"measuring on {len(data.train):,} training images")
+    with seeded(config.seed, "elbo", "train"):
+        splits["train"] = join([elbo(x, label) for x, label in experiment.training_blocks()])
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        if split is not None:
+            reporter.say(f"measuring on {len(split):,} {name} images")
+            x, label = experiment.held_out_images(split, name), split.label.to(experiment.device)
+            with seeded(config.seed, "elbo", name):
+                splits[name] = elbo(x, label)
+    k = config.evaluate.importance_samples
+    if k:  # x and label are now those of the test split
+        title = f"importance-weighted bound, K = {k}"
+        with reporter.bar(title, len(x)), seeded(config.seed, "iw_bound"):
+            bound = iw_bound(model, x, label, k=k, on_images=reporter.advance)
+        splits["test"]["iw_bound"] = bound
+        if transform.has_bits_per_dim:
+            splits["test"]["iw_bound_bits_per_dim"] = _bits_per_dim(bound, transform, x)
+
+    for name, measures in splits.items():
         for metric, measure in measures.items():
             if not measure.values.isfinite().all():
                 raise RunError(
                     f"the {metric} of some {name} images is not finite: training diverged in its "
                     "last steps; a lower train.learning_rate or a train.gradient_clip usually helps"
                 )
-        metrics[name] = {
-            metric: measure.summary() | _facts(config, metric, measure, x)
+    metrics = {
+        name: {
+            metric: measure.summary() | _facts(config, metric)
             for metric, measure in measures.items()
         }
+        for name, measures in splits.items()
+    }
     reporter.say(_headline(metrics["test"]))
-    per_example = {metric: measure.values.numpy() for metric, measure in measures.items()}
+    per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
+
+
+def _bits_per_dim(bound: Measure, transform: Transform, x: Tensor) -> Measure:
+    """A lower bound on ln p(x) as an upper bound on the bits per pixel of the 0..255 image."""
+    variance = bound.monte_carlo_variance
+    return Measure(
+        transform.bits_per_dim(bound.values.to(x.device), x).cpu(),
+        "bits/dim",
+        None if variance is None else variance / (x.shape[1] * math.log(2)) ** 2,
+        facts=bound.facts,
+    )
 
 
 def _headline(test: dict[str, Any]) -> str:
@@ -208,9 +230,9 @@ def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     illustrate(run, experiment.held_out_images(test, "test").cpu(), test.label)
 
 
-def _facts(config: Config, metric: str, measure: Measure, x: Tensor) -> dict[str, Any]:
+def _facts(config: Config, metric: str) -> dict[str, Any]:
     """What a likelihood must carry beside it so that it is not read as something else."""
-    if metric not in ("elbo", "iw_bound", "distortion"):
+    if not metric.startswith(("elbo", "iw_bound", "distortion")):
         return {}
     model = config.model
     facts: dict[str, Any] = {
@@ -218,11 +240,7 @@ def _facts(config: Config, metric: str, measure: Measure, x: Tensor) -> dict[str
         "of": "x given label" if model.conditional else "x",
     }
     if metric != "distortion":
-        facts["kind"] = "lower_bound"
-        transform = Transform(config.data.transform)
-        if transform.has_bits_per_dim:
-            bits = transform.bits_per_dim(measure.values.to(x.device), x)
-            facts["bits_per_dim"] = bits.mean().item()
+        facts["kind"] = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
     if model.likelihood == "gaussian":
         key = "sigma" if model.sigma_mode == "fixed" else "sigma_floor"
         facts[key] = getattr(model, key)

@@ -1,12 +1,13 @@
 """The figures of a finished run: what to draw, from the kept weights and the test images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Normal, kl_divergence
 
 from vaexp import figures
 from vaexp.data import IMAGE_SHAPE, Transform, load
@@ -23,20 +24,29 @@ from vaexp.sampling import (
 from vaexp.seeding import HELD_OUT_SEED, seeded
 from vaexp.trained import TrainedModel
 
+ENCODED_AT_ONCE = 1000
+
 
 def illustrate(run: RunFolder, x: Tensor, label: Tensor) -> None:
     """Draw figures/*.png of a run. x (N, D) and label (N,) are its transformed test images."""
     trained = TrainedModel.read(run)
     with torch.no_grad(), seeded(trained.config.seed, "figures"):
-        drawn = {
-            "samples": _samples(trained),
-            "decode_modes": _decode_modes(trained),
-            "reconstructions": _reconstructions(trained, x, label),
-            **_latents(trained, x, label),
-            "training_curves": figures.training_curves(run.records(), caption(trained)),
-        }
-    for name, figure in drawn.items():
-        figures.save(figure, run.path / "figures" / f"{name}.png")
+        for name, figure in _figures(trained, run, x, label):
+            figures.save(figure, run.path / "figures" / f"{name}.png")
+
+
+def _figures(
+    trained: TrainedModel, run: RunFolder, x: Tensor, label: Tensor
+) -> Iterator[tuple[str, Figure]]:
+    """Name and figure, one after another: a drawn page takes tens of megabytes."""
+    q = _encode(trained, x, label)
+    axes, names = _plane_axes(trained, q)
+    yield "samples", _samples(trained)
+    yield "decode_modes", _decode_modes(trained)
+    yield "reconstructions", _reconstructions(trained, x, label)
+    yield "latent_plane", _latent_plane(trained, axes, names)
+    yield "posterior", _posterior(trained, q.mean, label, axes, names)
+    yield "training_curves", figures.training_curves(run.records(), caption(trained))
 
 
 def _samples(trained: TrainedModel) -> Figure:
@@ -89,28 +99,42 @@ def _reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
     )
 
 
-def _latents(trained: TrainedModel, x: Tensor, label: Tensor) -> dict[str, Figure]:
-    """The latent plane and the posterior means, on the two axes that carry the most nats."""
+def _encode(trained: TrainedModel, x: Tensor, label: Tensor) -> Normal:
+    """q(z|x) of all images, (N, L), in blocks: the hidden layers of all at once take 100 MB."""
+    blocks = [
+        trained.model.encode(*block).base_dist  # type: ignore[attr-defined]
+        for block in zip(x.split(ENCODED_AT_ONCE), label.split(ENCODED_AT_ONCE), strict=True)
+    ]
+    return Normal(torch.cat([q.mean for q in blocks]), torch.cat([q.stddev for q in blocks]))
+
+
+def _plane_axes(trained: TrainedModel, q: Normal) -> tuple[tuple[int, int], tuple[str, str]]:
+    """The two latents that carry the most nats, and what to call them; both if there are two."""
     model = trained.model
-    q = model.encode(x, label)
-    per_axis = kl_divergence(q.base_dist, model.prior().base_dist).mean(0)  # type: ignore[attr-defined]
     if model.latent_dim <= 2:
-        axes = (0, model.latent_dim - 1)
-        names = ("$z_1$", "$z_2$")
-    else:
-        first, second = per_axis.topk(2).indices.tolist()
-        axes = (first, second)
-        names = (
-            f"$z_{{{first + 1}}}$ ({per_axis[first]:.2f} nats)",
-            f"$z_{{{second + 1}}}$ ({per_axis[second]:.2f} nats)",
-        )
-    size = 12 if model.conditional else 20
-    plane, _ = plane_figure(trained, trained.labels, "mean", axes, names, size)
-    codes = q.mean[:, : model.latent_dim][:, list(dict.fromkeys(axes))].numpy()
-    return {
-        "latent_plane": plane,
-        "posterior": figures.posterior(codes, np.asarray(label), names, caption(trained)),
-    }
+        return (0, model.latent_dim - 1), ("$z_1$", "$z_2$")
+    per_axis = kl_divergence(q, model.prior().base_dist).mean(0)  # type: ignore[attr-defined]
+    first, second = per_axis.topk(2).indices.tolist()
+    return (first, second), (
+        f"$z_{{{first + 1}}}$ ({per_axis[first]:.2f} nats)",
+        f"$z_{{{second + 1}}}$ ({per_axis[second]:.2f} nats)",
+    )
+
+
+def _latent_plane(trained: TrainedModel, axes: tuple[int, int], names: tuple[str, str]) -> Figure:
+    size = 12 if trained.model.conditional else 20
+    return plane_figure(trained, trained.labels, "mean", axes, names, size)[0]
+
+
+def _posterior(
+    trained: TrainedModel,
+    means: Tensor,
+    label: Tensor,
+    axes: tuple[int, int],
+    names: tuple[str, str],
+) -> Figure:
+    codes = means[:, sorted(set(axes), key=axes.index)].numpy()
+    return figures.posterior(codes, np.asarray(label), names, caption(trained))
 
 
 def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:

@@ -5,16 +5,17 @@ All log quantities are nats per image, summed over pixels.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from vaexp.evaluation.measure import Measure, Moments
+from vaexp.evaluation.measure import Measure, Moments, join
 from vaexp.models.interface import LatentVariableModel
 
 IMAGES_PER_BLOCK = 500
-ROWS_PER_BLOCK = 4096  # draws x images decoded at once: 13 MB of float32 for each temporary
+ROWS_PER_BLOCK = 2048  # draws x images decoded at once: 6 MB of float32 for each temporary
 
 
 @torch.no_grad()
@@ -29,39 +30,36 @@ def elbo_measures(
     and pixels and the same draws; rmse_sample that of a draw of p(x|z). sigma, where the likelihood
     has one, is the mean of sigma(z) over draws and pixels.
     """
-    blocks: list[dict[str, tuple[Tensor, Tensor | None]]] = []
-    for xs, labels in _blocks(x, label):
-        q = model.encode(xs, labels)
-        rate = kl_divergence(q, model.prior()).double()
-        moments = {name: Moments() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")}
-        for _ in range(draws):
-            decoded = model.decode(q.sample(), labels)
-            moments["distortion"].add(-decoded.log_prob(xs))
-            moments["rmse_mean"].add((xs - decoded.mean).square().mean(-1))
-            moments["rmse_sample"].add((xs - decoded.sample()).square().mean(-1))
-            if model.has_sigma:
-                moments["sigma"].add(decoded.stddev.mean(-1))
-        block: dict[str, tuple[Tensor, Tensor | None]] = {
-            name: (moment.mean, moment.variance_of_mean())
-            for name, moment in moments.items()
-            if moment.draws
-        }
-        distortion, noise = block["distortion"]
-        blocks.append({"elbo": (-distortion - rate, noise), "rate": (rate, None), **block})
+    return join([_elbo_block(model, xs, labels, draws) for xs, labels in _blocks(x, label)])
 
-    measures = {}
-    for name in blocks[0]:
-        values = torch.cat([block[name][0] for block in blocks])
-        variances = [block[name][1] for block in blocks]
-        root = name.startswith("rmse")
-        measures[name] = Measure(
-            values.cpu(),
-            "pixel" if root or name == "sigma" else "nats",
-            None if name == "rate" else torch.cat([v for v in variances if v is not None]).cpu(),
-            "root_mean" if root else "mean",
-            {} if name == "rate" else {"draws": draws},
-        )
-    return measures
+
+def _elbo_block(
+    model: LatentVariableModel, x: Tensor, label: Tensor, draws: int
+) -> dict[str, Measure]:
+    q = model.encode(x, label)
+    rate = kl_divergence(q, model.prior()).double()
+    moments = {name: Moments() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")}
+    for _ in range(draws):
+        decoded = model.decode(q.sample(), label)
+        moments["distortion"].add(-decoded.log_prob(x))
+        moments["rmse_mean"].add((x - decoded.mean).square().mean(-1))
+        moments["rmse_sample"].add((x - decoded.sample()).square().mean(-1))
+        if model.has_sigma:
+            moments["sigma"].add(decoded.stddev.mean(-1))
+
+    def measure(name: str, unit: str, aggregate: str = "mean") -> Measure:
+        mean, variance = moments[name].mean.cpu(), moments[name].variance_of_mean().cpu()
+        return Measure(mean, unit, variance, aggregate, {"draws": draws})
+
+    distortion = measure("distortion", "nats")
+    measures = {
+        "elbo": replace(distortion, values=-distortion.values - rate.cpu()),
+        "rate": Measure(rate.cpu(), "nats"),
+        "distortion": distortion,
+        "rmse_mean": measure("rmse_mean", "pixel", "root_mean"),
+        "rmse_sample": measure("rmse_sample", "pixel", "root_mean"),
+    }
+    return measures | ({"sigma": measure("sigma", "pixel")} if model.has_sigma else {})
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """A measured quantity: one value per image, and how it is summarised."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,6 +48,22 @@ class Measure:
         if mc_se is not None:
             entry["mc_se"] = mc_se
         return {**entry, "n": n, "unit": self.unit, "aggregate": self.aggregate, **self.facts}
+
+
+def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:
+    """The same measures of several blocks of images, as measures of all the images in turn."""
+    joined = {}
+    for name, first in parts[0].items():
+        blocks = [part[name] for part in parts]
+        variances = [
+            block.monte_carlo_variance for block in blocks if block.monte_carlo_variance is not None
+        ]
+        joined[name] = replace(
+            first,
+            values=torch.cat([block.values for block in blocks]),
+            monte_carlo_variance=torch.cat(variances) if variances else None,
+        )
+    return joined
 
 
 class Moments:

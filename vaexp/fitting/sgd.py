@@ -15,7 +15,7 @@ from vaexp.models.elbo import elbo_terms
 from vaexp.models.vae import VAE
 from vaexp.seeding import seeded
 
-VALIDATION_BLOCK = 2000
+VALIDATION_BLOCK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class SGDOptions:
 
 def fit(
     model: VAE,
-    images: Callable[[int], Tensor],
+    images: Callable[[Tensor], Tensor],
     label: Tensor,
     validation: tuple[Tensor, Tensor] | None,
     options: SGDOptions,
@@ -65,9 +65,10 @@ def fit(
 ) -> Iterator[FitStep]:
     """Maximise E_q ln p(x|z) - beta KL(q(z|x) to p(z)), and yield after every epoch.
 
-    images: epoch -> training images (N, D), a fresh draw where the transform is random. label:
-    (N,). validation: images and labels on which the ELBO is measured after every epoch. state: a
-    FitStep's, to go on from there. on_batch: told the number of images after every step.
+    images: row numbers (B,) -> those training images (B, D), transformed, with fresh noise from
+    torch's generator where the transform is random. label: (N,). validation: images and labels on
+    which the ELBO is measured after every epoch. state: a FitStep's, to go on from there. on_batch:
+    told the number of images after every step.
 
     A record's training numbers are means over the epoch while the weights move, its validation
     numbers belong to the weights at its end; ``elbo`` is always at beta = 1. Raises RunError when a
@@ -87,7 +88,6 @@ def fit(
 
     while step < total_steps and not (options.patience and stale >= options.patience):
         start = time.perf_counter()
-        x = images(epoch)
         totals = _Totals(model.has_sigma)
         with seeded(seed, "epoch", epoch):
             batches = torch.randperm(n, device=label.device).split(options.batch_size)
@@ -96,7 +96,7 @@ def fit(
                 rate_now = options.learning_rate_at(step / total_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate_now
-                terms = elbo_terms(model, x[batch], label[batch])
+                terms = elbo_terms(model, images(batch), label[batch])
                 distortion, rate = terms.distortion.mean(), terms.rate.mean()
                 _check_finite(distortion, rate, "training", epoch + 1, step + 1)
                 loss = distortion + beta * rate
