@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vaexp.compare_view import show_number
 from vaexp.config import shipped_configs
 from vaexp.run_folder import RunFolder, find_runs
+from vaexp.tables import show_number
 
 METRICS = ("elbo", "iw_bound", "rate", "distortion", "rmse_mean", "rmse_sample", "sigma")
 

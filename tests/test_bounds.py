@@ -169,7 +169,7 @@ def test_sigma_is_the_mean_of_sigma_z(mode):
     if mode == "fixed":
         assert sigma.summary()["value"] == pytest.approx(0.7)
         assert sigma.summary()["mc_se"] == pytest.approx(0, abs=1e-7)
-    assert sigma.unit == "pixel"
+    assert sigma.unit == "units of x"
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
@@ -438,9 +438,9 @@ def test_measures_state_their_aggregate_and_unit():
         "elbo": ("nats", "mean"),
         "rate": ("nats", "mean"),
         "distortion": ("nats", "mean"),
-        "rmse_mean": ("pixel", "root_mean"),
-        "rmse_sample": ("pixel", "root_mean"),
-        "sigma": ("pixel", "mean"),
+        "rmse_mean": ("units of x", "root_mean"),
+        "rmse_sample": ("units of x", "root_mean"),
+        "sigma": ("units of x", "mean"),
     }
 
 

@@ -363,3 +363,18 @@ def test_a_run_folder_is_a_config(cli: Any, two_forged_runs: list[Path]) -> None
     run = RunFolder.open(two_forged_runs[1])
     for path in (f"{run.path}/", f"{run.path}/config.yaml", os.path.relpath(run.path, cli.cwd)):
         assert cli.ok("train", path, "--dry-run") == dump(run.config())
+
+
+def test_validate_takes_overrides(invoke: Any) -> None:
+    done = invoke("validate", "quickstart", "model.beta=4", "vae-pixel")
+    assert (done.exit_code, done.stdout) == (0, "quickstart: ok\nvae-pixel: ok\n")
+    done = invoke("validate", "quickstart", "model.beta=-4")
+    assert done.exit_code == 2
+    assert "override model.beta=-4: model.beta" in done.stderr
+
+
+def test_a_folder_does_not_hide_the_shipped_config_of_its_name(
+    invoke: Any, elsewhere: Path
+) -> None:
+    (elsewhere / "vae-pixel").mkdir()
+    assert invoke("validate", "vae-pixel").exit_code == 0

@@ -157,6 +157,20 @@ def test_a_third_run_that_is_unlike_spoils_the_ranking(forge: Any, comparison: A
     assert answer["runs"][2] in answer["ranking"]["refused"]
 
 
+def test_neighbours_within_two_standard_errors_are_said_to_be(forge: Any, comparison: Any) -> None:
+    """b is a plus noise of mean about 0, c is a plus exactly 1 nat."""
+    noise = np.where(np.arange(len(ELBO)) % 2, 0.1, -0.1)
+    runs = [
+        forge(name, values={"elbo": ELBO + more})
+        for name, more in (("a", 0), ("b", noise), ("c", 1))
+    ]
+    ranking = comparison(*runs)["ranking"]
+    assert ranking["order"][0].startswith("c")
+    [tie] = ranking["ties"]
+    assert "a-" in tie
+    assert "b-" in tie
+
+
 def test_bounds_with_another_k(forge: Any, comparison: Any) -> None:
     runs = [
         forge("a", values=VALUES),

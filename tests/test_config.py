@@ -580,3 +580,45 @@ def test_the_schema_documents_every_key() -> None:
 
     whole = json.loads(json.dumps(Config.model_json_schema()))
     assert check(whole, "") == len(DEFAULTS) + 2  # weight_decay and momentum, which adam lacks
+
+
+# Overrides make way for themselves
+
+
+def test_an_override_of_steps_replaces_the_files_epochs(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("model: {kind: vae}\ntrain: {epochs: 7}\n")
+    train = load_config(str(path), ["train.steps=5"]).train
+    assert (train.steps, train.epochs) == (5, None)
+    path.write_text("model: {kind: vae}\ntrain: {steps: 7}\n")
+    train = load_config(str(path), ["train.epochs=5"]).train
+    assert (train.steps, train.epochs) == (None, 5)
+    with pytest.raises(UserError, match="give epochs or steps, not both"):
+        load_config(str(path), ["train.epochs=5", "train.steps=5"])
+
+
+def test_an_override_of_the_likelihood_drops_the_files_sigma():
+    overrides = ["model.likelihood=bernoulli", "data.transform=binarize"]
+    model = load_config("vae-pixel", overrides).model
+    assert model.likelihood == "bernoulli"
+    assert "sigma_mode" not in model.model_dump()
+    with pytest.raises(UserError, match=r"override model\.sigma=2: model\.sigma: does not apply"):
+        load_config("vae-pixel", [*overrides, "model.sigma=2"])
+
+
+def test_a_name_in_an_override_is_text_whatever_it_looks_like():
+    assert load_config("quickstart", ["name=4"]).name == "4"
+
+
+def test_a_key_of_another_section_is_suggested():
+    with pytest.raises(UserError, match=r"optimizer: unknown key; did you mean train\.optimizer\?"):
+        load_config("quickstart", ["optimizer=sgd"])
+
+
+def test_a_warmup_longer_than_training_is_refused():
+    with pytest.raises(UserError, match="beta would still be rising"):
+        load_config("quickstart", ["train.epochs=3", "model.beta_warmup=4"])
+
+
+def test_the_schema_accepts_the_smallest_config():
+    assert Config.model_json_schema()["required"] == ["model"]

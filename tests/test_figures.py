@@ -167,8 +167,8 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
     path.write_bytes(b"old")
 
     class Broken(Figure):
-        def savefig(self, stream, **_):
-            stream.write(b"half a pict")
+        def savefig(self, path, **_):
+            path.write_bytes(b"half a pict")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match=r"figure\.png: No space left on device"):
@@ -279,10 +279,10 @@ def test_constant_sigma_is_a_number_and_varying_sigma_a_heat_map():
     x = images(2)
     constant = figures.reconstructions(x, x, x, np.full_like(x, 0.25), SETTINGS)
     assert len(constant.axes) == 3
-    assert "σ = 0.25 (pixel intensity) for every pixel of every image." in texts(constant)
+    assert "σ = 0.25 (units of x) for every pixel of every image." in texts(constant)
     varying = figures.reconstructions(x, x, x, np.linspace(0, 1, x.size).reshape(x.shape), SETTINGS)
     assert len(varying.axes) == 5
-    assert "σ(z), pixel intensity" in texts(varying)
+    assert "σ(z), units of x" in texts(varying)
     heat = varying.axes[3].images[0]
     assert heat.get_clim() == (0.0, 1.0)
     assert heat.get_cmap().name == "viridis"

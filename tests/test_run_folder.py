@@ -243,7 +243,7 @@ def test_list_formats(forge: Any, invoke: Any) -> None:
     assert len(lines) == 4
     assert len({line.count("|") - line.count("\\|") for line in lines}) == 1
     table = invoke("runs", folder).stdout
-    assert "model.beta=4" in table
+    assert "β = 4" in table
     assert "[σ = 1]" in table
     for run in (first, second):
         assert run.name in table
@@ -401,7 +401,7 @@ def test_draws_follow_from_the_seed(learned: Path, draw: Any, copy_of: Any) -> N
         ("fixed", ["--grid", "--axes", "1", "3"], "between 1 and 2"),
         ("fixed", ["--grid", "--axes", "1", "1"], "different latents"),
         ("fixed", ["--grid", "--axes", "0", "1"], "between 1 and 2"),
-        ("learned", ["--grid"], "--decode mean or sample"),
+        ("learned", ["--grid", "--decode", "sweep"], "--decode mean or sample"),
     ],
 )
 def test_what_cannot_be_drawn(
@@ -501,6 +501,51 @@ def test_a_damaged_run_is_not_resumed(
     assert isinstance(done.exception, SystemExit), repr(done.exception)
     assert (done.exit_code, done.stdout) == (1, "")
     assert file_name.split("/")[-1] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("hidden: [32]", "hidden: [16]"), ("beta: 1.0", "beta: 9.0")]
+)
+def test_a_run_whose_config_was_edited_is_not_resumed(
+    fixed: Path, copy_of: Any, invoke: Any, change_json: Any, old: str, new: str
+) -> None:
+    run = copy_of(fixed)
+    change_json(run / "run.json", status="interrupted")
+    config = run / "config.yaml"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    done = invoke("train", "--resume", run)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "config.yaml changed since the run started" in done.stderr
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_state_of_other_shapes_is_not_resumed(
+    fixed: Path, copy_of: Any, invoke: Any, change_json: Any
+) -> None:
+    run = copy_of(fixed)
+    change_json(run / "run.json", status="interrupted")
+    state = torch.load(run / "checkpoints" / "state.pt", weights_only=True)
+    state["model"].popitem()
+    torch.save(state, run / "checkpoints" / "state.pt")
+    done = invoke("train", "--resume", run)
+    assert isinstance(done.exception, SystemExit), repr(done.exception)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "checkpoints/state.pt does not fit config.yaml" in done.stderr
+
+
+def test_a_copy_without_its_state_does_not_start_over(
+    fixed: Path, copy_of: Any, invoke: Any, change_json: Any
+) -> None:
+    run = copy_of(fixed)
+    change_json(run / "run.json", status="interrupted")
+    (run / "checkpoints" / "state.pt").unlink()
+    records = (run / "metrics.jsonl").read_bytes()
+    assert records.count(b"\n") > 1
+    done = invoke("train", "--resume", run)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "checkpoints/state.pt is missing" in done.stderr
+    assert (run / "metrics.jsonl").read_bytes() == records
 
 
 def test_a_folder_that_cannot_be_written(fixed: Path, copy_of: Any, invoke: Any) -> None:

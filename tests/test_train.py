@@ -144,7 +144,9 @@ def test_every_number_carries_what_it_is(fixed: Path, learned: Path, bernoulli: 
             names |= {"iw_bound"} if split == "test" else set()
             assert entries.keys() == names
             for name, entry in entries.items():
-                assert entry["unit"] == ("pixel" if "rmse" in name or name == "sigma" else "nats")
+                assert entry["unit"] == (
+                    "units of x" if "rmse" in name or name == "sigma" else "nats"
+                )
                 assert entry["se"] >= 0
                 assert ("mc_se" in entry) == (name != "rate")
                 likelihood = name in ("elbo", "iw_bound", "distortion")

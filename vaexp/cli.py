@@ -210,7 +210,7 @@ def sample(
         n=n or 10,
         label=label,
         grid=grid,
-        axes=axes or (1, 2),
+        axes=axes,
         seed=seed,
     )
     if as_json:
@@ -238,7 +238,7 @@ def compare(
     Example: [bold]vaexp compare runs/*-fixed-* runs/*-pixel-* --format md[/bold]
     """
     from vaexp.compare import compare as compare_runs
-    from vaexp.compare_view import render
+    from vaexp.compare_view import render, row_names
     from vaexp.run_folder import RunFolder
 
     folders = [RunFolder.open(run) for run in runs]
@@ -250,7 +250,7 @@ def compare(
 
         suffixes = "-".join(folder.name[-4:] for folder in folders)
         path = folders[0].path / "figures" / f"compare-{suffixes}.png"
-        side_by_side(folders, comparison.runs, path)
+        side_by_side(folders, row_names(comparison), path)
         typer.echo(f"figure {path}", err=True)
     text = render(comparison, "json" if as_json else format_.value)
     if text:
@@ -283,17 +283,25 @@ def list_runs(
 
 @app.command()
 def validate(
-    configs: Annotated[list[str], typer.Argument(metavar="CONFIG...", help="Configs to check.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG... [KEY=VALUE]...", help="Configs to check, and settings to change."
+        ),
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Check configs without running them.
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
+    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
     problems: dict[str, str | None] = {}
-    for config in configs:
+    for config in arguments:
+        if config in overrides:
+            continue
         try:
-            load_config(config)
+            load_config(config, overrides)
             problems[config] = None
         except UserError as error:
             problems[config] = str(error)

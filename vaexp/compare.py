@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class Ranking:
     order: list[str]
     refused: str | None = None
     """Why the runs cannot be ranked, when they cannot."""
+    ties: list[str] = field(default_factory=list)
+    """Neighbours in that order that differ by less than two standard errors of the difference."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +59,20 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     settings = [flatten(config.model_dump()) for config in configs]
     facts = [
         {
-            "data": (run.environment().get("data_sha256"), str(config.data.labels)),
+            "data": (run.environment().get("data_sha256"), str(sorted(config.data.labels or []))),
             "data.transform": config.data.transform,
         }
         for run, config in zip(runs, configs, strict=True)
     ]
 
+    sides = list(zip(tests, arrays, facts, strict=True))
     names = _unique(short_names(runs))
     keys = list(dict.fromkeys(key for flat in settings for key in flat if key != "name"))
     n = len(runs)
     columns = {key: [flat.get(key) for flat in settings] for key in keys}
     metrics = list(dict.fromkeys(name for test in tests for name in test))
     differences = {
-        name: [
-            _difference(name, (tests[0], arrays[0], facts[0]), (tests[i], arrays[i], facts[i]))
-            for i in range(1, n)
-        ]
-        for name in metrics
+        name: [_difference(name, sides[0], side) for side in sides[1:]] for name in metrics
     }
     return Comparison(
         runs=names,
@@ -81,7 +81,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
         settings={key: values for key, values in columns.items() if values.count(values[0]) < n},
         metrics={name: [test.get(name) for test in tests] for name in metrics},
         differences=differences,
-        ranking=_rank(names, tests, facts),
+        ranking=_rank(names, sides),
     )
 
 
@@ -92,8 +92,6 @@ def _test_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
             f"{run.path}: has no final metrics (status {run.status()}); "
             f"vaexp train --resume {run.path} finishes it"
         )
-    if any("value" not in entry or "aggregate" not in entry for entry in test.values()):
-        raise RunError(f"{run.path}/metrics.json: damaged; copy the run folder again")
     return test
 
 
@@ -156,10 +154,9 @@ def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.nda
     return values
 
 
-def _rank(
-    names: list[str], tests: list[dict[str, dict[str, Any]]], facts: list[dict[str, Any]]
-) -> Ranking:
+def _rank(names: list[str], sides: list[Side]) -> Ranking:
     """By the importance-weighted bound where all runs have it at the same K, else by the ELBO."""
+    tests, _, facts = zip(*sides, strict=True)
     bounds = [test.get("iw_bound", {}).get("k") for test in tests]
     metric = "iw_bound" if bounds[0] and len(set(bounds)) == 1 else "elbo"
     if not all(metric in test for test in tests):
@@ -170,7 +167,12 @@ def _rank(
         if refused is not None:
             return Ranking(metric, [], f"{names[0]} and {names[i]}: {refused}")
     order = sorted(range(len(names)), key=lambda i: -entries[i]["value"])
-    return Ranking(metric, [names[i] for i in order])
+    ties = []
+    for better, worse in pairwise(order):
+        gap = _difference(metric, sides[worse], sides[better])
+        if gap.value is not None and gap.se is not None and gap.value < 2 * gap.se:
+            ties.append(f"{names[better]} and {names[worse]}")
+    return Ranking(metric, [names[i] for i in order], ties=ties)
 
 
 def _unique(names: list[str]) -> list[str]:

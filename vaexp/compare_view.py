@@ -1,13 +1,20 @@
 """How a comparison and a list of runs look: terminal table, Markdown, CSV and JSON."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from vaexp.compare import Comparison, Difference
-from vaexp.tables import ABSENT, comma_separated, markdown, print_table, show_value
+from vaexp.tables import (
+    ABSENT,
+    comma_separated,
+    markdown,
+    print_table,
+    show_entry,
+    show_number,
+    show_value,
+)
 
 
 def render(comparison: Comparison, format_: str) -> str | None:
@@ -43,9 +50,11 @@ def render(comparison: Comparison, format_: str) -> str | None:
             metrics,
         ),
     ]
-    notes = [ranking_line(comparison)]
-    if others:
-        notes.append("Differences are paired: their standard error is of the per-image difference.")
+    notes = [
+        ranking_line(comparison),
+        "Differences are paired: their standard error is of the per-image difference.",
+        *_refusals(comparison),
+    ]
     if format_ == "md":
         parts = [f"### {title}\n\n{markdown(headers, rows)}" for title, headers, rows in tables]
         return "\n".join([*parts, *[f"{note}\n" for note in notes]])
@@ -72,6 +81,33 @@ def _csv(comparison: Comparison) -> str:
     return comma_separated(headers, rows)
 
 
+def row_names(comparison: Comparison) -> list[str]:
+    """Each run's name and the settings in which it differs, for the figure."""
+    return [
+        ", ".join(
+            [name]
+            + [
+                f"{key.split('.')[-1]} = {show_value(values[i])}"
+                for key, values in comparison.settings.items()
+            ]
+        )
+        for i, name in enumerate(comparison.runs)
+    ]
+
+
+def _refusals(comparison: Comparison) -> list[str]:
+    """Why differences are missing: one line for each run and reason."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for name, differences in comparison.differences.items():
+        for run, difference in zip(comparison.runs[1:], differences, strict=True):
+            if difference.refused is not None:
+                metrics.setdefault((run, difference.refused), []).append(name)
+    return [
+        f"Not compared with {run}: {', '.join(names)}, as {reason}."
+        for (run, reason), names in metrics.items()
+    ]
+
+
 def ranking_line(comparison: Comparison) -> str:
     """Who is best by which likelihood, or why nobody is."""
     ranking = comparison.ranking
@@ -79,36 +115,20 @@ def ranking_line(comparison: Comparison) -> str:
         return f"Not ranked: {ranking.refused}."
     entry = next(entry for entry in comparison.metrics[ranking.metric] if entry is not None)
     what = f"{ranking.metric}, a {entry['kind'].replace('_', ' ')} on ln p({entry['of']})"
-    return f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
-
-
-def show_entry(entry: dict[str, Any] | None) -> str:
-    """A metric as text: value ± standard error, and the sigma or floor that a density hangs on."""
-    if entry is None:
-        return ABSENT
-    text = show_number(entry["value"], entry.get("se"))
-    if entry.get("measure") == "density":
-        if "sigma_floor" in entry:
-            text += f" [σ ≥ {entry['sigma_floor']:g}]"
-        elif "sigma" in entry:
-            text += f" [σ = {entry['sigma']:g}]"
-    return text
+    line = f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
+    if ranking.ties:
+        line += f" Within two standard errors of each other: {'; '.join(ranking.ties)}."
+    floors = {entry.get("sigma_floor") for entry in comparison.metrics[ranking.metric] if entry}
+    if len(floors) > 1:
+        line += " Their σ floors differ, and a density hangs on its floor."
+    return line
 
 
 def show_difference(difference: Difference) -> str:
-    """A paired difference as text, or why there is none."""
+    """A paired difference as text."""
     if difference.value is None:
-        return f"not compared: {difference.refused}"
+        return ABSENT
     return show_number(difference.value, difference.se, signed=True)
-
-
-def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
-    """Value ± standard error, with as many digits as the error lets matter."""
-    sign = "+" if signed else ""
-    if not se:
-        return f"{value:{sign}.5g}"
-    digits = max(0, 1 - math.floor(math.log10(se)))
-    return f"{value:{sign},.{digits}f} ± {se:.{digits}f}"
 
 
 def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:

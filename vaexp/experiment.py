@@ -10,13 +10,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vaexp import environment
-from vaexp.compare_view import show_number
 from vaexp.config import Config, digest
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
-from vaexp.errors import RunError, Terminated
+from vaexp.errors import RunError, Terminated, UserError
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.measure import Measure, join
 from vaexp.fitting.sgd import SGDOptions, fit
@@ -25,7 +25,8 @@ from vaexp.models import VAE, build
 from vaexp.progress import Reporter
 from vaexp.run_folder import RunFolder
 from vaexp.seeding import HELD_OUT_SEED, seeded
-from vaexp.trained import resolve_device
+from vaexp.tables import show_entry
+from vaexp.trained import load_weights
 
 TRAINING_BLOCK = 5_000  # training images transformed at once for measuring
 
@@ -45,7 +46,7 @@ class Experiment:
 
         Raises UserError or RunError for what only the data and the machine can tell.
         """
-        device = resolve_device(config.device)
+        device = _resolve_device(config.device)
         data = load(config.data)
         with seeded(config.seed, "weights"):
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
@@ -80,15 +81,7 @@ def train(
     with run.locked(), _sigterm_raises(), reporter.logging_to(run.path / "train.log"):
         try:
             run.start()
-            if resume is None:
-                run.write_environment(
-                    environment.describe(
-                        seed=config.seed,
-                        device=experiment.device,
-                        config_hash=digest(config),
-                        data_hash=experiment.data.sha256,
-                    )
-                )
+            _note_environment(experiment, run)
             reporter.say(f"run folder {run.path}")
             _fit(experiment, run, reporter)
             _measure(experiment, run, reporter)
@@ -111,10 +104,27 @@ def train(
     return run
 
 
+def _note_environment(experiment: Experiment, run: RunFolder) -> None:
+    """Write environment.json; on resuming, insist that config and data are still those it names."""
+    hashes = {
+        "config_sha256": digest(experiment.config),
+        "data_sha256": experiment.data.sha256,
+    }
+    if not (run.path / "environment.json").exists():
+        seed, device = experiment.config.seed, experiment.device
+        run.write_environment(environment.describe(seed=seed, device=device) | hashes)
+    known = run.environment()
+    for key, what in (("config_sha256", "config.yaml"), ("data_sha256", "the data")):
+        if known.get(key) != hashes[key]:
+            raise RunError(f"{what} changed since the run started; start a new run instead")
+
+
 def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     config, data, model = experiment.config, experiment.data, experiment.model
     options = SGDOptions(**_sgd_settings(config))
     state = run.state()
+    if state is None and len(run.records()) > 1:
+        raise RunError("checkpoints/state.pt is missing; copy the run folder again")
     run.truncate_records(state["epoch"] if state else 0)
     if state is not None:
         reporter.say(f"resuming after epoch {state['epoch']}")
@@ -149,6 +159,11 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
                 run.save_weights(model.state_dict(), step.record["epoch"])
             run.save_state(step.state)
             reporter.epoch(step.record, epochs)
+    if run.records()[-1]["step"] < steps:
+        reporter.say(
+            f"stopped early: no better validation ELBO for {config.train.patience} epochs; "
+            f"keeping epoch {run.weights()[1]}"
+        )
 
 
 def _sgd_settings(config: Config) -> dict[str, Any]:
@@ -159,7 +174,7 @@ def _sgd_settings(config: Config) -> dict[str, Any]:
 def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     """Measure the kept weights on every split: metrics.json and per_example.npz."""
     config, data, model = experiment.config, experiment.data, experiment.model
-    model.load_state_dict(run.weights()[0])
+    load_weights(model, run)
     transform = Transform(config.data.transform)
 
     def elbo(x: Tensor, label: Tensor) -> dict[str, Measure]:
@@ -219,9 +234,7 @@ def _bits_per_dim(bound: Measure, transform: Transform, x: Tensor) -> Measure:
 
 def _headline(test: dict[str, Any]) -> str:
     shown = [name for name in ("elbo", "iw_bound", "rate", "rmse_mean") if name in test]
-    return "test  " + "  ".join(
-        f"{name} {show_number(test[name]['value'], test[name]['se'])}" for name in shown
-    )
+    return "test  " + "  ".join(f"{name} {show_entry(test[name])}" for name in shown)
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
@@ -239,7 +252,9 @@ def _facts(config: Config, metric: str) -> dict[str, Any]:
         "measure": "mass" if model.likelihood == "bernoulli" else "density",
         "of": "x given label" if model.conditional else "x",
     }
-    if metric != "distortion":
+    if metric == "distortion":
+        facts["kind"] = "estimate"
+    else:
         facts["kind"] = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
     if model.likelihood == "gaussian":
         key = "sigma" if model.sigma_mode == "fixed" else "sigma_floor"
@@ -253,6 +268,15 @@ def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> No
     done = state["epoch"] if state else 0
     reporter.say(f"stopped by {how} after {done} finished epochs; go on with")
     reporter.say(f"  vaexp train --resume {run.path}")
+
+
+def _resolve_device(name: str) -> str:
+    """auto, cpu or cuda to cpu or cuda. Raises UserError when cuda is asked for and absent."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda is asked for, but torch sees no GPU; use auto or cpu")
+    return name
 
 
 @contextmanager

@@ -141,14 +141,18 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
     """One picture of several runs: draws at the same latents, the same test images reconstructed.
 
     Each run draws in its own decode mode (a sweep as its mean). Labels go through the digits that
-    all the runs know. Runs of different latent size cannot share z: each then has its own.
+    all the runs know. Runs of different latent size cannot share z: each then has its own. Raises
+    UserError for runs that have no test images in common.
     """
     models = [TrainedModel.read(run) for run in runs]
+    if len({trained.config.data.name for trained in models}) > 1:
+        raise UserError("--figure: these runs are of different data, and share no test images")
     digits = sorted(set.intersection(*(set(trained.labels) for trained in models)))
     if not digits:
         raise UserError("--figure: these runs have no digit in common to draw")
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.latent_dim for trained in models}
+    rows: list[str] = []
     draws, reconstructions = [], []
     with torch.no_grad():
         for trained in models:
@@ -158,19 +162,21 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
             with seeded(HELD_OUT_SEED, "side by side"):
                 given = label if trained.model.conditional else None
                 z = trained.model.prior().sample(torch.Size([COLUMNS]))
-                mode = trained.config.model.decode_mode
-                drawn = decode(trained, z, given, "sample" if mode == "sample" else "mean")
+                samples = trained.config.model.decode_mode == "sample"
+                drawn = decode(trained, z, given, "sample" if samples else "mean")
                 x = Transform(trained.config.data.transform)(pixels)
                 codes = trained.model.encode(x, given).mean
+            rows.append(f"{names[len(rows)]}; draws {'x ~ p(x|z)' if samples else 'μ(z)'}")
             draws.append(trained.to_images(drawn))
             reconstructions.append(trained.to_images(decode(trained, codes, given, "mean")))
     originals = (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy()
     figure = figures.compare_runs(
-        names,
+        rows,
         draws,
         originals,
         reconstructions,
-        "reconstructions are μ(z) at the mean of q(z|x)",
+        "reconstructions are μ(z) at the mean of q(z|x); columns go through the digits "
+        + " ".join(map(str, digits)),
         "draws at the same latents z" if len(sizes) == 1 else "draws (latent sizes differ)",
     )
     figures.save(figure, path)

@@ -85,7 +85,7 @@ class RunFolder:
     def info(self) -> dict[str, Any]:
         """run.json as it was last written."""
         info = self._read_json("run.json")
-        if not info.keys() >= INFO_KEYS:
+        if not info.keys() >= INFO_KEYS or not isinstance(info["pid"], int):
             raise RunError(f"{self.path / 'run.json'}: damaged; copy the run folder again")
         return info
 
@@ -195,7 +195,11 @@ class RunFolder:
         return metrics
 
     def per_example(self) -> dict[str, "np.ndarray[Any, Any]"]:
-        """per_example.npz: metric -> one value per test image, in data order."""
+        """per_example.npz: metric -> one value per test image, in data order.
+
+        Those of a root mean, rmse_mean and rmse_sample, are squared errors: its value is the root
+        of their mean.
+        """
         import numpy as np
 
         path = self.path / "per_example.npz"
@@ -221,7 +225,8 @@ class RunFolder:
 
         path = self.path / "checkpoints" / "model.safetensors"
         if not path.exists():
-            raise RunError(f"{path}: missing; the run stopped before its first epoch was over")
+            why = "copy the run folder again" if self.records() else "no epoch was finished"
+            raise RunError(f"{path}: missing; {why}")
         try:
             with safe_open(path, framework="pt") as file:
                 epoch = int((file.metadata() or {}).get("epoch", 0))
@@ -277,7 +282,9 @@ def short_names(runs: Iterable[RunFolder]) -> list[str]:
 
 
 def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and {"value", "unit", "aggregate"} <= entry.keys()
+    if not isinstance(entry, dict) or not {"value", "unit", "aggregate"} <= entry.keys():
+        return False
+    return all(isinstance(entry.get(key, 0.0) or 0.0, int | float) for key in ("value", "se"))
 
 
 def _now() -> str:

@@ -5,13 +5,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vaexp.compare_view import show_entry
 from vaexp.config import describe, flatten
 from vaexp.errors import RunError, UserError
 from vaexp.run_folder import find_runs
-from vaexp.tables import comma_separated, markdown, print_table, show_value
+from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
 
 HEADLINE = ("elbo", "iw_bound", "rmse_mean")
+# What a model's description says already
+DESCRIBED = {
+    "name",
+    "data.name",
+    "data.transform",
+    "data.labels",
+    "model.latent_dim",
+    "model.likelihood",
+    "model.sigma_mode",
+    "model.sigma_floor",
+    "model.beta",
+    "model.conditional",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ def list_runs(folder: Path) -> list[Listed]:
                     error=run.info()["error"],
                 )
             )
-        except (RunError, UserError, ValueError, KeyError) as error:
+        except (RunError, UserError, ValueError, KeyError, TypeError) as error:
             listed.append(Listed(str(run.path), "damaged", error=str(error)))
     return listed
 
@@ -67,23 +79,30 @@ def render_runs(runs: list[Listed], format_: str) -> str | None:
             values = [(run.settings or {}).get(key) for key in differ]
             rows.append([run.run, run.status, run.epochs, run.model, *values, *numbers])
         return comma_separated(headers, rows)
-    differ = [key for key in differ if key != "name"]
     table = [
         [
             Path(run.run).name,
             run.status,
             str(run.epochs),
-            run.model or run.error or "",
-            ", ".join(f"{key}={show_value((run.settings or {}).get(key))}" for key in differ)
-            if run.settings
-            else "",
+            "; ".join(text for text in (run.model, _differing(run, differ), run.error) if text),
             *[show_entry((run.metrics or {}).get(name)) for name in HEADLINE],
         ]
         for run in runs
     ]
-    headers = ["run", "status", "epochs", "model", "settings that differ"]
+    headers = ["run", "status", "epochs", "model, and the other settings that differ"]
     headers += [f"{name}, test" for name in HEADLINE]
     if format_ == "md":
         return markdown(headers, table)
     print_table(headers, table)
     return None
+
+
+def _differing(run: Listed, keys: list[str]) -> str:
+    """The settings that differ, but for those that the model's description tells."""
+    if run.settings is None:
+        return ""
+    return ", ".join(
+        f"{key}={show_value(run.settings[key])}"
+        for key in keys
+        if key in run.settings and key not in DESCRIBED
+    )

@@ -24,6 +24,7 @@ MODE_NAMES = {
     "sweep": "Draws x = μ(z) + k σ(z), z ~ p(z)",
 }
 COLUMNS = 10
+MOST_DRAWN = 200  # of one call, in the picture; the arrays have them all
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def plane_figure(
     subtitle = caption(trained)
     if trained.model.latent_dim > 2:
         subtitle += ", all other latents 0"
+    what = "Decoder mean μ(z)" if mode == "mean" else "Draws x ~ p(x|z)"
     figure = figures.latent_plane(
         list(images),
         [f"digit {digit}" for digit in digits] if conditional else [""],
@@ -93,6 +95,7 @@ def plane_figure(
         ticks,
         axis_names,
         subtitle,
+        what,
     )
     arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
     return figure, arrays | ({"label": np.array(digits)} if conditional else {})
@@ -105,18 +108,19 @@ def sample(
     n: int = COLUMNS,
     label: int | None = None,
     grid: bool = False,
-    axes: tuple[int, int] = (1, 2),
+    axes: tuple[int, int] | None = None,
     seed: int | None = None,
 ) -> Drawn:
     """Draw n images, or the latent plane, and write a PNG and an npz into the run's samples/.
 
     label: the digit a conditional model draws; None takes all it knows in turn. axes: the two
-    latents of the grid, counted from 1. The arrays are ``z``, ``label`` (if conditional), ``x`` on
-    the scale of the model and ``image`` on the display scale, unclipped.
+    latents of the grid, counted from 1, by default the first. The arrays are ``z``, ``label`` (if
+    conditional), ``x`` on the scale of the model and ``image`` on the display scale, unclipped.
     """
     trained = TrainedModel.read(run)
     config = trained.config
-    mode = mode or config.model.decode_mode
+    default = config.model.decode_mode
+    mode = mode or ("mean" if grid and default == "sweep" else default)
     seed = config.seed if seed is None else seed
     digits = _digits(trained, label)
     name = [mode] + ([f"label{label}"] if label is not None else [])
@@ -125,6 +129,7 @@ def sample(
             if mode == "sweep":
                 raise UserError("a grid shows one image per latent; use --decode mean or sample")
             first, second = _check_axes(axes, trained.model.latent_dim)
+            chosen = [f"z{axis + 1}" for axis in dict.fromkeys((first, second))]
             figure, arrays = plane_figure(
                 trained,
                 digits,
@@ -133,7 +138,7 @@ def sample(
                 (f"$z_{{{first + 1}}}$", f"$z_{{{second + 1}}}$"),
                 size=15,
             )
-            name += ["grid", f"z{first + 1}", f"z{second + 1}"]
+            name += ["grid", *chosen]
         else:
             figure, arrays = _strip(trained, digits, mode, n)
             name.append(f"n{n}")
@@ -155,16 +160,28 @@ def _strip(
         label = torch.tensor([digits[i % len(digits)] for i in range(n)])
     x = decode(trained, z, label, mode)
     images = trained.to_images(x)
-    if mode == "sweep":
-        rows, names = images, SWEEP_NAMES
+    drawn = images[..., :MOST_DRAWN, :, :]
+    if mode == "sweep":  # five rows for every ten draws
+        blocks = np.stack([_in_rows(row) for row in drawn], axis=1)
+        rows, names = np.concatenate(blocks), SWEEP_NAMES * len(blocks)
     else:
-        width = min(n, COLUMNS)
-        blank = np.full((-n % width, *images.shape[1:]), np.nan, images.dtype)
-        rows = np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])
-        names = None
-    figure = figures.samples(rows, names, MODE_NAMES[mode], caption(trained))
+        rows, names = _in_rows(drawn), None
+    title = MODE_NAMES[mode] + (f", the first {MOST_DRAWN} of {n:,}" if n > MOST_DRAWN else "")
+    subtitle = caption(trained)
+    if label is not None:
+        subtitle += (
+            f", in turn the digit{'s' if len(digits) > 1 else ''} {' '.join(map(str, digits))}"
+        )
+    figure = figures.samples(rows, names, title, subtitle)
     arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
     return figure, arrays | ({} if label is None else {"label": label.numpy()})
+
+
+def _in_rows(images: np.ndarray) -> np.ndarray:
+    """(n, H, W) to (rows, up to ten, H, W); NaN, which is drawn as nothing, fills the last row."""
+    width = min(len(images), COLUMNS)
+    blank = np.full((-len(images) % width, *images.shape[1:]), np.nan, images.dtype)
+    return np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])
 
 
 def caption(trained: TrainedModel) -> str:
@@ -183,9 +200,12 @@ def _digits(trained: TrainedModel, label: int | None) -> list[int]:
     return [label]
 
 
-def _check_axes(axes: tuple[int, int], latent_dim: int) -> tuple[int, int]:
+def _check_axes(axes: tuple[int, int] | None, latent_dim: int) -> tuple[int, int]:
+    """The two axes of a grid, counted from 0; the only one twice where L = 1."""
+    if axes is None:
+        return 0, min(1, latent_dim - 1)
     if latent_dim == 1:
-        return 0, 0
+        raise UserError("--axes: this model has one latent; leave it out")
     if not all(1 <= axis <= latent_dim for axis in axes) or axes[0] == axes[1]:
         raise UserError(
             f"--axes {axes[0]} {axes[1]}: choose two different latents between 1 and {latent_dim}"

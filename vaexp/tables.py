@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,28 @@ def show_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def show_entry(entry: dict[str, Any] | None) -> str:
+    """A metric as text: value ± standard error, and the sigma or floor that a density hangs on."""
+    if entry is None:
+        return ABSENT
+    text = show_number(entry["value"], entry.get("se"))
+    if entry.get("measure") == "density":
+        if "sigma_floor" in entry:
+            text += f" [σ ≥ {entry['sigma_floor']:g}]"
+        elif "sigma" in entry:
+            text += f" [σ = {entry['sigma']:g}]"
+    return text
+
+
+def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
+    """Value ± standard error, with as many digits as the error lets matter."""
+    sign = "+" if signed else ""
+    if not se:
+        return f"{value:{sign}.5g}"
+    digits = max(0, 1 - math.floor(math.log10(se)))
+    return f"{value:{sign},.{digits}f} ± {se:.{digits}f}"
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaexp.config import Config
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
-from vaexp.errors import RunError, UserError
+from vaexp.errors import RunError
 from vaexp.models import VAE, build
 from vaexp.run_folder import RunFolder
 
@@ -28,15 +28,7 @@ class TrainedModel:
         config = run.config()
         with torch.device("meta"):  # no initial weights are drawn only to be replaced
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
-        weights, epoch = run.weights()
-        try:
-            model.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise RunError(
-                f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}); "
-                "one of the two was changed or comes from another run"
-            ) from None
+        epoch = load_weights(model, run)
         return cls(config, model.eval().requires_grad_(False), epoch)
 
     @property
@@ -50,10 +42,21 @@ class TrainedModel:
         return unit.reshape(*x.shape[:-1], *IMAGE_SHAPE).numpy()
 
 
-def resolve_device(name: str) -> str:
-    """auto, cpu or cuda to cpu or cuda. Raises UserError when cuda is asked for and absent."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda is asked for, but torch sees no GPU; use auto or cpu")
-    return name
+def load_weights(model: VAE, run: RunFolder) -> int:
+    """Give the model the weights that the run keeps; returns the epoch they are of.
+
+    Raises RunError where the checkpoint does not fit the model.
+    """
+    weights, epoch = run.weights()
+    device = next(iter(model.parameters())).device
+    if device.type != "meta":
+        weights = {name: weight.to(device) for name, weight in weights.items()}
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise RunError(
+            f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}); "
+            "one of the two was changed or comes from another run"
+        ) from None
+    return epoch

@@ -54,8 +54,8 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
     Raises UserError with one ``file:line:column: key: message`` line for each thing wrong.
     """
     source = _parse(find_config(config))
-    for override in overrides:
-        _apply_override(source, override)
+    overridden = {_apply_override(source, override) for override in overrides}
+    _make_way(source.data, overridden)
     source.data.setdefault("name", _name_from(source.path))
     try:
         return Config.model_validate(source.data)
@@ -69,15 +69,17 @@ def find_config(config: str) -> Path:
     if not config:
         raise UserError("which config? Its name is empty")
     path = Path(config)
-    if os.path.isdir(config):  # unlike Path.is_dir, False for a name no file system takes
-        if (path / "config.yaml").is_file():
-            return path / "config.yaml"
-        raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
-    if os.path.exists(config):
-        return path
+    # os.path, as its functions are False where Path's raise, for a name no file system takes
+    if os.path.isfile(path / "config.yaml"):
+        return path / "config.yaml"
     shipped = shipped_configs()
+    is_folder = os.path.isdir(config)
+    if os.path.exists(config) and not is_folder:
+        return path
     if config in shipped:
         return shipped[config]
+    if is_folder:
+        raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
     close = get_close_matches(path.stem, shipped, n=1)
     hint = f"; did you mean the shipped config {close[0]}?" if close else ""
     raise UserError(f"{config}: no such file, run folder or shipped config{hint}")
@@ -194,13 +196,35 @@ def _build(node: Node, location: Location, source: Source, yaml: YAML) -> Any:
         raise UserError(f"{place(node)}: {getattr(error, 'problem', None) or error}") from None
 
 
-def _apply_override(source: Source, override: str) -> None:
+def _make_way(data: dict[str, Any], overridden: set[Location]) -> None:
+    """Drop from the file what an override leaves without a meaning, so that it need not be edited.
+
+    Overriding model.likelihood drops the file's sigma_mode, say, and train.steps its epochs; what
+    is itself overridden stays, and is complained about.
+    """
+    for section, info in Config.model_fields.items():
+        values = data.get(section)
+        if not (isinstance(info.annotation, type) and issubclass(info.annotation, Section)):
+            continue
+        if not isinstance(values, dict):
+            continue
+        for key, (decider, valid) in info.annotation.applies.items():
+            decided = (section, decider) in overridden and values.get(decider) not in valid
+            if decided and (section, key) not in overridden:
+                values.pop(key, None)
+    for key, other in (("steps", "epochs"), ("epochs", "steps")):
+        if ("train", key) in overridden and ("train", other) not in overridden:
+            data["train"].pop(other, None)
+
+
+def _apply_override(source: Source, override: str) -> Location:
+    """Set one key; returns its location."""
     key, equals, text = override.partition("=")
     where = f"override {override}"
     parts = key.split(".")
     if not equals or not all(parts):
         raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
-    value = _read(text, Source(Path(where), {}))
+    value = text if key == "name" else _read(text, Source(Path(where), {}))
     target = source.data
     for depth, part in enumerate(parts[:-1], start=1):
         if target.get(part) is None:
@@ -216,6 +240,7 @@ def _apply_override(source: Source, override: str) -> None:
         for stale in [known for known in places if known[: len(location)] == location]:
             del places[stale]
         places[location] = where
+    return location
 
 
 def _explain(source: Source, details: ErrorDetails) -> str:

@@ -227,8 +227,15 @@ class EvaluateConfig(Section):
     """K of the importance-weighted bound on the test split; 0 leaves it out."""
 
 
+def _name_is_optional(schema: dict[str, Any]) -> None:
+    """In a file: the loader fills it in from the file's own name."""
+    schema["required"].remove("name")
+
+
 class Config(Section):
     """A whole experiment. The smallest is ``model: {kind: vae}``."""
+
+    model_config = ConfigDict(json_schema_extra=_name_is_optional)
 
     name: str
     """Part of the run folder's name; by default the config file's own name."""
@@ -269,6 +276,13 @@ class Config(Section):
                 "does not suit; use scale or dequantize",
                 "model",
                 "likelihood",
+            )
+        epochs, warmup = self.train.epochs, self.model.beta_warmup
+        if epochs is not None and warmup > epochs:
+            raise problem(
+                f"beta would still be rising when training ends, after {epochs} epochs",
+                "model",
+                "beta_warmup",
             )
         if self.train.patience is not None and self.data.validation_size == 0:
             raise problem(

@@ -11,13 +11,13 @@ With p the grey value, u uniform on [0, 1) and a = 1e-6:
 
 import math
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
+from vaexp.config import TransformName
 
 LOGIT_MARGIN = 1e-6  # a
 BLOCK = 1024  # images worked on at a time, so that temporaries stay small
@@ -28,11 +28,6 @@ class Transform:
     """One of the transforms above, by name. It holds no state, not even a random one."""
 
     name: TransformName
-
-    @property
-    def is_random(self) -> bool:
-        """Whether two calls give different x."""
-        return self.name in ("dequantize", "logit", "binarize_stochastic")
 
     @property
     def has_bits_per_dim(self) -> bool:

@@ -56,10 +56,10 @@ def _elbo_block(
         "elbo": replace(distortion, values=-distortion.values - rate.cpu()),
         "rate": Measure(rate.cpu(), "nats"),
         "distortion": distortion,
-        "rmse_mean": measure("rmse_mean", "pixel", "root_mean"),
-        "rmse_sample": measure("rmse_sample", "pixel", "root_mean"),
+        "rmse_mean": measure("rmse_mean", "units of x", "root_mean"),
+        "rmse_sample": measure("rmse_sample", "units of x", "root_mean"),
     }
-    return measures | ({"sigma": measure("sigma", "pixel")} if model.has_sigma else {})
+    return measures | ({"sigma": measure("sigma", "units of x")} if model.has_sigma else {})
 
 
 @torch.no_grad()

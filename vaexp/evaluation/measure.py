@@ -16,7 +16,7 @@ class Measure:
     values: Tensor
     """(N,) float64, in data order."""
     unit: str
-    """nats, or pixel for root-mean-square errors on the scale of the transformed x."""
+    """nats, or "units of x", the transformed images, for sigma and root-mean-square errors."""
     monte_carlo_variance: Tensor | None = None
     """(N,): variance of each value over the draws of z (and x) it was estimated with."""
     aggregate: str = "mean"

@@ -75,7 +75,7 @@ def reconstructions(
     note = "Each column is one image x, with what the model decodes from its code z.\n"
     constant = sigma is not None and np.ptp(sigma) <= 1e-6 * np.max(sigma)
     if sigma is not None and constant:
-        note += f"σ = {sigma.flat[0]:.3g} (pixel intensity) for every pixel of every image.\n"
+        note += f"σ = {sigma.flat[0]:.3g} (units of x) for every pixel of every image.\n"
     note += clipping_note(x, mean, sample)
     title = "Images and their reconstructions"
     if sigma is None or constant:
@@ -96,7 +96,7 @@ def reconstructions(
     colour_bar = figure.colorbar(axes.images[0], cax=under, orientation="horizontal")
     colour_bar.outline.set_visible(False)
     under.locator_params(nbins=5)
-    under.set_xlabel("σ(z), pixel intensity", fontsize=SMALL, color=MUTED)
+    under.set_xlabel("σ(z), units of x", fontsize=SMALL, color=MUTED)
     return figure
 
 

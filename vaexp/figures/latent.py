@@ -39,13 +39,14 @@ def latent_plane(
     vertical: Array,
     axis_names: tuple[str, str],
     subtitle: str,
+    what: str = "Decoder mean μ(z)",
 ) -> Figure:
-    """The decoder mean over a grid of the latent plane, one panel per plane (up to five abreast).
+    """Images over a grid of the latent plane, one panel per plane (up to five abreast).
 
     A plane is (rows, cols, H, W): image [i, j] belongs to the latent (horizontal[j], vertical[i]),
     so vertical[0] is drawn at the bottom. Both grids increase. With one row it is a strip over one
     latent: strips lie under each other, and `vertical` and its name are not drawn. `names`, such as
-    "digit 4", may be "". `axis_names` may use mathtext.
+    "digit 4", may be "". `axis_names` may use mathtext. `what` the images are begins the title.
     """
     boards = [plane_board(plane) for plane in planes]
     height, width = boards[0].shape
@@ -64,7 +65,7 @@ def latent_plane(
         before + across * pitch[0] - between,
         name_height + down * pitch[1] - (pitch[1] - panel[1]) + under,
     )
-    title = "Decoder mean μ(z) over the latent " + ("axis" if strip else "plane")
+    title = f"{what} over the latent {'axis' if strip else 'plane'}"
     figure, top = page(*body, title, subtitle, clipping_note(*planes))
 
     for index, (board, name) in enumerate(zip(boards, names, strict=True)):

@@ -81,10 +81,16 @@ def fit(
     epoch = step = stale = 0
     best = -math.inf
     if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        epoch, step = state["epoch"], state["step"]
-        stale, best = state["stale"], state["best"]
+        try:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            epoch, step = state["epoch"], state["step"]
+            stale, best = state["stale"], state["best"]
+        except (RuntimeError, ValueError, KeyError, TypeError):
+            raise RunError(
+                "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
+                "comes from another run"
+            ) from None
 
     while step < total_steps and not (options.patience and stale >= options.patience):
         start = time.perf_counter()
@@ -192,8 +198,7 @@ def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step
         if not math.isfinite(value.item()):
             raise RunError(
                 f"the {split} {name} became {value.item()} in epoch {epoch}, step {step}; a lower "
-                "train.learning_rate, a train.gradient_clip or a higher model.sigma_floor usually "
-                "helps"
+                "train.learning_rate or a train.gradient_clip usually helps"
             )
 
 
