@@ -213,11 +213,11 @@ class RunFolder:
 
     def save_weights(self, weights: Mapping[str, "Tensor"], epoch: int) -> None:
         """Write the weights that the run keeps: checkpoints/model.safetensors."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         with replacing(self.path / "checkpoints" / "model.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"epoch": str(epoch)})
+            temporary.write_bytes(save(tensors, metadata={"epoch": str(epoch)}))
 
     def weights(self) -> tuple[dict[str, "Tensor"], int]:
         """The kept weights and the epoch they are of. Raises RunError where there are none."""
