@@ -286,6 +286,18 @@ def test_constant_sigma_is_a_number_and_varying_sigma_a_heat_map():
     heat = varying.axes[3].images[0]
     assert heat.get_clim() == (0.0, 1.0)
     assert heat.get_cmap().name == "viridis"
+
+
+def test_a_wide_range_of_sigma_is_drawn_on_a_log_scale():
+    x = np.random.default_rng(1).random((3, 28, 28))
+    sigma = np.full_like(x, 0.001)
+    sigma[1, 3, 4] = 6.0
+    figure = figures.reconstructions(x, x, x, sigma, "settings")
+    heat = figure.axes[3].images[0]
+    assert heat.norm(0.001) == 0.0
+    assert heat.norm(6.0) == 1.0
+    assert heat.norm(np.sqrt(0.006)) == pytest.approx(0.5)
+    assert "σ(z), units of x, log scale" in texts(figure)
     assert len(figures.reconstructions(x, x, x, None, SETTINGS).axes) == 3
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from vaexp.figures.mosaic import clipping_note, draw, mosaic, zoom
@@ -65,7 +66,7 @@ def reconstructions(
     """Show images x (n, H, W), their reconstruction mu(z), a draw from p(x|z), and sigma(z).
 
     A sigma that is the same for every pixel of every image is stated in the note; one that differs
-    is drawn as a heat map.
+    is drawn as a heat map, on a log scale where it differs by more than a factor of 20.
     """
     blocks = [
         ([r"$x$"], x[None]),
@@ -88,15 +89,20 @@ def reconstructions(
         blocks, title, subtitle, note, math=True, below=(height, bar), extra_name=name
     )
     top = bottom + _BLOCK_GAP
-    limits = (0.0, float(np.max(sigma)))
-    axes = draw(figure, mosaic(sigma[None]), left, top, scale, HEAT, limits)
+    lowest, highest = float(np.min(sigma)), float(np.max(sigma))
+    axes = draw(figure, mosaic(sigma[None]), left, top, scale, HEAT, (0.0, highest))
+    wide = highest > 20 * lowest > 0
+    if wide:  # a few large values would leave all others one colour
+        axes.images[0].set_norm(LogNorm(lowest, highest))
     _name_row(figure, left, top + height * scale / 2, [name], math=True)
     bar_width = min(round(width * scale), 420)
     under = place(figure, left, top + height * scale + 14, max(bar_width, 260), 16)
     colour_bar = figure.colorbar(axes.images[0], cax=under, orientation="horizontal")
     colour_bar.outline.set_visible(False)
-    under.locator_params(nbins=5)
-    under.set_xlabel("σ(z), units of x", fontsize=SMALL, color=MUTED)
+    if not wide:
+        under.locator_params(nbins=5)
+    caption = "σ(z), units of x" + (", log scale" if wide else "")
+    under.set_xlabel(caption, fontsize=SMALL, color=MUTED)
     return figure
 
 
