@@ -73,13 +73,9 @@ app = typer.Typer(
 configs_app = typer.Typer(no_args_is_help=True, help="List, show or copy the shipped configs.")
 app.add_typer(configs_app, name="configs")
 
-ConfigArgument = Annotated[
-    str,
-    typer.Argument(metavar="CONFIG", help="A YAML file, a shipped config's name or a run folder."),
-]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, such as model.beta=4."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as model.beta=4."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
