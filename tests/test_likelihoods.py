@@ -10,10 +10,10 @@ from torch import nn
 
 from vaexp.models import likelihoods
 from vaexp.models.likelihoods import (
-    BernoulliHead,
     ContinuousBernoulli,
-    ContinuousBernoulliHead,
     GaussianHead,
+    LogitsHead,
+    bernoulli,
     raw_for,
     scale_above,
 )
@@ -173,7 +173,7 @@ def test_the_gradient_of_scale_above_is_finite_and_sigmoid(floor):
 
 def test_bernoulli_log_prob_is_scipys():
     torch.manual_seed(1)
-    head = BernoulliHead(F, D).double()
+    head = LogitsHead(F, D, bernoulli).double()
     features, x = features_and_images()
     x = x.round()
     with torch.no_grad():
@@ -311,9 +311,9 @@ def test_continuous_bernoulli_is_continuous_at_the_switch(sign):
 def head_of(name: str) -> nn.Module:
     torch.manual_seed(1)
     if name == "bernoulli":
-        return BernoulliHead(F, D).double()
+        return LogitsHead(F, D, bernoulli).double()
     if name == "continuous_bernoulli":
-        return ContinuousBernoulliHead(F, D).double()
+        return LogitsHead(F, D, ContinuousBernoulli).double()
     return gaussian_head(name)
 
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +16,9 @@ from typer.core import TyperGroup
 from vaexp import __version__
 from vaexp.config import Config, dump, load_config, shipped_configs, summary
 from vaexp.errors import RunError, Terminated, UserError
+
+if TYPE_CHECKING:
+    from vaexp.run_folder import RunFolder
 
 
 class Commands(TyperGroup):
@@ -149,7 +152,7 @@ def train(
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
-def _train(settings: Config, runs_dir: Path, run: Any) -> Any:
+def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFolder":
     from vaexp.progress import Reporter
 
     reporter = Reporter()

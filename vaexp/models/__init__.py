@@ -6,7 +6,12 @@ from functools import partial
 from torch import nn
 
 from vaexp.config import VAEConfig
-from vaexp.models.likelihoods import BernoulliHead, ContinuousBernoulliHead, GaussianHead
+from vaexp.models.likelihoods import (
+    ContinuousBernoulli,
+    GaussianHead,
+    LogitsHead,
+    bernoulli,
+)
 from vaexp.models.vae import VAE
 
 
@@ -24,9 +29,9 @@ def build(config: VAEConfig, *, data_dim: int, classes: int) -> VAE:
             floor=config.sigma_floor,
         )
     elif config.likelihood == "bernoulli":
-        head = partial(BernoulliHead, data_dim=data_dim)
+        head = partial(LogitsHead, data_dim=data_dim, family=bernoulli)
     else:
-        head = partial(ContinuousBernoulliHead, data_dim=data_dim)
+        head = partial(LogitsHead, data_dim=data_dim, family=ContinuousBernoulli)
     return VAE(
         data_dim,
         config.latent_dim,

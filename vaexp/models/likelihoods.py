@@ -5,6 +5,7 @@ batch shape (..., ) and event shape (D,), so ``log_prob`` sums over pixels and i
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -65,32 +66,28 @@ class GaussianHead(nn.Module):
         return Independent(Normal(self.mean(features), scale, validate_args=False), 1)
 
 
-class BernoulliHead(nn.Module):
-    """p(x|z) = prod_j Bernoulli(x_j; logits_j(z)): a mass on binary images."""
+class LogitsHead(nn.Module):
+    """p(x|z) = prod_j family(x_j; logits_j(z)), the logits a linear map of the features.
+
+    The families are ``bernoulli``, a mass on binary images, and ``ContinuousBernoulli``, a density
+    on [0, 1]^D.
+    """
 
     has_sigma = False
 
-    def __init__(self, features: int, data_dim: int):
+    def __init__(self, features: int, data_dim: int, family: Callable[[Tensor], Distribution]):
         super().__init__()
         self.logits = nn.Linear(features, data_dim)
+        self.family = family
 
     def forward(self, features: Tensor) -> Distribution:
-        """(..., H) features to a distribution over (..., D) binary images."""
-        return Independent(Bernoulli(logits=self.logits(features), validate_args=False), 1)
+        """(..., H) features to a distribution over (..., D) images."""
+        return Independent(self.family(self.logits(features)), 1)
 
 
-class ContinuousBernoulliHead(nn.Module):
-    """p(x|z) = prod_j CB(x_j; logits_j(z)): a density on [0, 1]^D."""
-
-    has_sigma = False
-
-    def __init__(self, features: int, data_dim: int):
-        super().__init__()
-        self.logits = nn.Linear(features, data_dim)
-
-    def forward(self, features: Tensor) -> Distribution:
-        """(..., H) features to a distribution over (..., D) images in [0, 1]."""
-        return Independent(ContinuousBernoulli(self.logits(features)), 1)
+def bernoulli(logits: Tensor) -> Distribution:
+    """Bernoulli(x_j; logits_j), whose value is 0 or 1."""
+    return Bernoulli(logits=logits, validate_args=False)
 
 
 class ContinuousBernoulli(Distribution):
