@@ -94,7 +94,7 @@ data: {name: kmnist, root: /data, transform: logit, labels: [4, 9], limit: 10, v
 model:
   kind: vae
   latent_dim: 5
-  hidden: []
+  hidden: [64]
   activation: tanh
   conditional: false
   sigma_mode: pixel
@@ -126,7 +126,7 @@ evaluate: {importance_samples: 0}
         "data.limit": 10,
         "data.validation_size": 0,
         "model.latent_dim": 5,
-        "model.hidden": [],
+        "model.hidden": [64],
         "model.activation": "tanh",
         "model.conditional": False,
         "model.sigma_mode": "pixel",
@@ -622,3 +622,14 @@ def test_a_warmup_longer_than_training_is_refused():
 
 def test_the_schema_accepts_the_smallest_config():
     assert Config.model_json_schema()["required"] == ["model"]
+
+
+def test_a_linear_model_has_no_activation(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("model:\n  kind: vae\n  hidden: []\n  activation: tanh\n")
+    with pytest.raises(UserError, match=r"a\.yaml:4:15: model\.activation: does not apply"):
+        load_config(str(path))
+    linear = load_config("quickstart", ["model.hidden=[]"])
+    assert "activation" not in linear.model_dump()["model"]
+    with pytest.raises(UserError, match="does not apply to a linear model"):
+        load_config("quickstart", ["model.hidden=[]", "model.activation=relu"])

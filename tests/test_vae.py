@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
 from vaexp.config import VAEConfig
 from vaexp.models import VAE, build
 from vaexp.models.elbo import elbo_terms
-from vaexp.models.likelihoods import GaussianHead, raw_for
+from vaexp.models.likelihoods import ContinuousBernoulli, GaussianHead, raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 from vaexp.seeding import derive, seeded
 
@@ -160,7 +160,14 @@ def test_no_hidden_layers_is_linear():
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "continuous_bernoulli"])
 def test_build_gives_the_named_likelihood(likelihood):
     model = tiny(likelihood=likelihood)
-    assert type(model.likelihood).__name__.lower() == likelihood.replace("_", "") + "head"
+    z = torch.zeros(N, L, dtype=torch.float64)
+    family = type(model.decode(z, torch.zeros(N, dtype=torch.int64)).base_dist)
+    expected = {
+        "gaussian": Normal,
+        "bernoulli": Bernoulli,
+        "continuous_bernoulli": ContinuousBernoulli,
+    }
+    assert family is expected[likelihood]
     assert model.has_sigma == (likelihood == "gaussian")
 
 

@@ -212,6 +212,9 @@ def _make_way(data: dict[str, Any], overridden: set[Location]) -> None:
             decided = (section, decider) in overridden and values.get(decider) not in valid
             if decided and (section, key) not in overridden:
                 values.pop(key, None)
+    linear = ("model", "hidden") in overridden and data["model"]["hidden"] == []
+    if linear and ("model", "activation") not in overridden:
+        data["model"].pop("activation", None)
     for key, other in (("steps", "epochs"), ("epochs", "steps")):
         if ("train", key) in overridden and ("train", other) not in overridden:
             data["train"].pop(other, None)

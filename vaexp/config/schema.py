@@ -4,7 +4,6 @@ The docstring under each field is its documentation, in ``vaexp schema`` and so 
 """
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -53,28 +52,28 @@ class Section(BaseModel):
     applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {}
     """key -> (the key that decides whether it applies, the values for which it does)"""
 
-    def _inapplicable(self) -> Iterator[str]:
-        for key, (decider, values) in self.applies.items():
-            if getattr(self, decider) not in values:
-                yield key
+    def _inapplicable(self) -> dict[str, str]:
+        """Key -> why it does not apply, for those that do not."""
+        return {
+            key: f"when {decider} is {value}, only when it is {' or '.join(values)}"
+            for key, (decider, values) in self.applies.items()
+            if (value := getattr(self, decider)) not in values
+        }
 
     @model_validator(mode="after")
     def _reject_inapplicable(self) -> Self:
-        inapplicable = list(self._inapplicable())
-        for key in inapplicable:
+        inapplicable = self._inapplicable()
+        for key, why in inapplicable.items():
             if key in self.model_fields_set:
-                decider, values = self.applies[key]
                 valid = [name for name in type(self).model_fields if name not in inapplicable]
                 raise problem(
-                    f"does not apply when {decider} is {getattr(self, decider)}, only when it is "
-                    f"{' or '.join(values)}; the keys that apply here: {', '.join(valid)}",
-                    key,
+                    f"does not apply {why}; the keys that apply here: {', '.join(valid)}", key
                 )
         return self
 
     @model_serializer(mode="wrap")
     def _drop_inapplicable(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        inapplicable = set(self._inapplicable())
+        inapplicable = self._inapplicable()
         return {key: value for key, value in serialize(self).items() if key not in inapplicable}
 
 
@@ -128,6 +127,10 @@ class VAEConfig(Section):
         "sigma": ("likelihood", ("gaussian",)),
         "sigma_floor": ("likelihood", ("gaussian",)),
     }
+
+    def _inapplicable(self) -> dict[str, str]:
+        linear = {"activation": "to a linear model, whose hidden is []"} if not self.hidden else {}
+        return super()._inapplicable() | linear
 
     kind: Literal["vae"]
     """The kind of model."""
