@@ -434,3 +434,12 @@ def test_wrap_keeps_every_character_within_the_width():
     assert all(style.text_width(line, 10) <= 150 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert style.wrap("short", 10, 500) == ["short"]
+
+
+def test_places_without_an_image_are_blank_paper_and_not_counted():
+    images = np.full((1, 3, 4, 4), 2.0)
+    images[0, 2] = np.nan
+    board = tiles.mosaic(images)
+    assert (board[1:5, 11:15] == 0).all()
+    assert (board[1:5, 1:5] == 2).all()
+    assert tiles.clipping_note(images).startswith("100% of the pixel values shown")

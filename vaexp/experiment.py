@@ -96,7 +96,8 @@ def train(
         except RunError as error:
             run.end("failed", 1, str(error))
             reporter.log(str(error))
-            raise RunError(f"{run.path}: {error}") from None
+            place = "" if str(run.path) in str(error) else f"{run.path}: "
+            raise RunError(f"{place}{error}") from None
         except BaseException as error:
             run.end("failed", 1, f"{type(error).__name__}: {error}")
             reporter.log(traceback.format_exc())

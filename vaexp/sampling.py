@@ -153,7 +153,7 @@ def sample(
 def _strip(
     trained: TrainedModel, digits: list[int], mode: DecodeMode, n: int
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """n draws, z ~ p(z), in rows of ten; or one column per draw and a row per k for a sweep."""
+    """n draws, z ~ p(z), in rows of ten; for a sweep, each ten have one row per k."""
     z = trained.model.prior().sample(torch.Size([n]))
     label = None
     if trained.model.conditional:
@@ -178,7 +178,7 @@ def _strip(
 
 
 def _in_rows(images: np.ndarray) -> np.ndarray:
-    """(n, H, W) to (rows, up to ten, H, W); NaN, which is drawn as nothing, fills the last row."""
+    """(n, H, W) to (rows, up to ten, H, W); NaN, drawn as blank paper, fills the last row."""
     width = min(len(images), COLUMNS)
     blank = np.full((-len(images) % width, *images.shape[1:]), np.nan, images.dtype)
     return np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])

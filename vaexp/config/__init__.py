@@ -1,7 +1,7 @@
 """What an experiment is, read from YAML. Imports no torch."""
 
 from vaexp.config.describe import describe
-from vaexp.config.load import digest, dump, find_config, flatten, load_config
+from vaexp.config.load import digest, dump, flatten, load_config
 from vaexp.config.schema import (
     Config,
     DataConfig,
@@ -26,7 +26,6 @@ __all__ = [
     "describe",
     "digest",
     "dump",
-    "find_config",
     "flatten",
     "load_config",
     "shipped_configs",

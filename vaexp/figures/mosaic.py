@@ -11,8 +11,10 @@ from vaexp.figures.style import INK, Array, place
 def mosaic(images: Array, gap: int = 1) -> Array:
     """Tile images (R, C, H, W) into (R (H + gap) + gap, C (W + gap) + gap), row 0 at the top.
 
-    The gaps, which also run around the edge, are NaN.
+    The gaps, which also run around the edge, are NaN. An image that is NaN throughout stands for
+    none, as at the end of a last row, and becomes blank paper.
     """
+    images = np.where(np.isnan(images).all(axis=(2, 3), keepdims=True), 0.0, images)
     rows, columns, height, width = images.shape
     tiles = np.full((rows, height + gap, columns, width + gap), np.nan)
     tiles[:, gap:, :, gap:] = images.transpose(0, 2, 1, 3)
@@ -56,6 +58,7 @@ def draw(
 def clipping_note(*images: Array | None) -> str:
     """Say which share of pixels lies outside [0, 1], where drawing loses something; else ""."""
     values = np.concatenate([np.ravel(array) for array in images if array is not None])
+    values = values[~np.isnan(values)]
     outside = float(np.mean((values < -0.005) | (values > 1.005))) if values.size else 0.0
     if outside == 0:
         return ""
