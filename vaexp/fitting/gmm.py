@@ -1,0 +1,328 @@
+"""The E-step and the M-step of a Gaussian mixture, as pure functions.
+
+Letters in shapes: N data, D pixels, K components, q factors. Section 2.2 of the report this project
+follows; for lowrank covariances Tipping and Bishop 1999, Mixtures of probabilistic principal
+component analyzers, appendix C.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
+from vaexp.models.gaussians import (
+    NEGLIGIBLE,
+    ROWS,
+    Diag,
+    Full,
+    Gaussians,
+    LowRank,
+    Spherical,
+    Tied,
+    rows_by_component,
+)
+from vaexp.models.gmm import GMM
+
+TINY = 10 * torch.finfo(torch.float64).eps  # added to weights that may be zero
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All that an M-step needs of the images: sums over them, which add up over blocks of images.
+
+    r are the responsibilities, c the ``centre`` of the components the E-step was done with: sums
+    about it lose few digits. All float64.
+    """
+
+    count: Tensor
+    """(): images."""
+    weight: Tensor
+    """(K,): sums of r."""
+    first: Tensor
+    """(K, D): sums of r (x - c)."""
+    second: Tensor
+    """Of r (x - c)(x - c)^T. full: its sums (K, D, D). tied: over components too, (D, D). diag:
+    its diagonals (K, D). lowrank: its sums times W, (K, D, q). spherical: empty."""
+    square: Tensor
+    """spherical and lowrank: sums of r |x - c|^2, (K,). The others: empty."""
+    log_prob: Tensor
+    """(): sum of ln p(x), nats."""
+    elbo: Tensor
+    """(): sum of E_r [ln p(x, z) - ln r], which is the same, by another way."""
+    entropy: Tensor
+    """(): sum of -E_r ln r."""
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        return Statistics(
+            *[getattr(self, field.name) + getattr(other, field.name) for field in fields(self)]
+        )
+
+
+def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
+    """The statistics of images x (N, D) under the responsibilities that ``model`` gives them.
+
+    moments: those of x, which a tied covariance needs, if they are known already. Responsibilities
+    below e^-NEGLIGIBLE are taken for zero. Raises SingularCovariance.
+    """
+    gaussians = model.gaussians
+    x = x.to(gaussians.mean)
+    if isinstance(gaussians, Tied):
+        scatter = (moments or Moments.of(x)).scatter_about(gaussians.centre)
+        joint = gaussians.log_joint_but_quadratic(x, model.weight.double().log())
+        quadratic = -0.5 * (gaussians.precision.double() * scatter).sum()
+    else:
+        scatter = None
+        joint = model.log_joint(x)
+        quadratic = joint.new_zeros(())
+    log_prob = joint.logsumexp(1)
+    log_r = joint - log_prob[:, None]
+    held = log_r > -NEGLIGIBLE
+    r = torch.where(held, log_r, -math.inf).exp()
+    entropy = -(r * torch.where(held, log_r, 0)).sum()
+    weighted = (r * torch.where(held, joint, 0)).sum()
+    first, second, square = _sums(gaussians, x, r)
+    return Statistics(
+        count=r.new_tensor(len(x)),
+        weight=r.sum(0),
+        first=first,
+        second=second if scatter is None else scatter,
+        square=square,
+        log_prob=log_prob.sum() + quadratic,
+        elbo=weighted + entropy + quadratic,
+        entropy=entropy,
+    )
+
+
+def _sums(gaussians: Gaussians, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``first``, ``second`` (but for tied) and ``square`` of Statistics."""
+    k, d = gaussians.mean.shape
+    first, empty = r.new_zeros(k, d), r.new_zeros(0)
+    match gaussians:
+        case Full():
+            second = r.new_zeros(k, d, d)
+            for j, centred, weight in _held(gaussians, x, r):
+                scaled = centred * weight.sqrt()
+                first[j] += (centred.T @ weight)[:, 0]
+                add_symmetric_product(second[j], scaled)
+            for j in range(k):
+                second[j] = mirror_upper(second[j])
+            return first, second, empty
+        case LowRank():
+            second, square = torch.zeros_like(gaussians.factors, dtype=r.dtype), r.new_zeros(k)
+            for j, centred, weight in _held(gaussians, x, r):
+                scaled = centred * weight
+                first[j] += scaled.sum(0, dtype=r.dtype)
+                second[j] += scaled.T @ (centred @ gaussians.factors[j])
+                square[j] += (scaled * centred).sum(dtype=r.dtype)
+            return first, second, square
+        case Tied() | Diag() | Spherical():
+            second = torch.zeros_like(first) if isinstance(gaussians, Diag) else empty
+            square = r.new_zeros(k) if isinstance(gaussians, Spherical) else empty
+            for block, weight in zip(x.split(ROWS), r.split(ROWS), strict=True):
+                centred, transposed = block - gaussians.centre, weight.T.to(x.dtype)
+                first += transposed @ centred
+                if isinstance(gaussians, Diag):
+                    second += transposed @ centred.square()
+                elif isinstance(gaussians, Spherical):
+                    square += weight.T @ centred.square().sum(1, dtype=r.dtype)
+            return first, second, square
+    assert_never(gaussians)
+
+
+def _held(gaussians: Full | LowRank, x: Tensor, r: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """For each component k: x - mu_k (n, D) and r (n, 1) of the images it holds, in blocks."""
+    for k, rows in enumerate(rows_by_component(r > 0)):
+        for some in rows.split(ROWS):
+            yield k, x[some] - gaussians.mean[k], r[some, k, None].to(x.dtype)
+
+
+def m_step(statistics: Statistics, model: GMM, floor: float) -> GMM:
+    """The mixture that maximises the expected complete-data log-likelihood.
+
+    ``model`` is the one whose responsibilities the statistics were taken with. ``floor`` is added
+    to the diagonal of every covariance; of lowrank ones it is the least sigma^2. With lowrank
+    covariances W and sigma^2 take one step towards their maximum: z has a second part, the latents
+    of the component's PCA, whose posterior is taken at the new mean and the old W and sigma^2.
+    """
+    old, dtype = model.gaussians, model.gaussians.mean.dtype
+    weight = statistics.weight + TINY
+    shift = statistics.first / weight[:, None]
+    mean = (old.centre + shift).to(dtype)
+    d = mean.shape[1]
+    match old:
+        case Full():
+            covariance = torch.empty_like(old.covariance)
+            for k in range(len(mean)):
+                second = statistics.second[k] / weight[k] - torch.outer(shift[k], shift[k])
+                second.diagonal().add_(floor)
+                covariance[k] = second
+            new: Gaussians = Full(mean, covariance)
+        case Tied():
+            between = (shift * weight[:, None]).T @ shift
+            pooled = (statistics.second - between) / statistics.count
+            pooled.diagonal().add_(floor)
+            new = Tied(mean, pooled.to(dtype))
+        case Diag():
+            variances = statistics.second / weight[:, None] - shift.square()
+            new = Diag(mean, (variances.clamp(min=0) + floor).to(dtype))
+        case Spherical():
+            variances = (statistics.square / weight - shift.square().sum(1)) / d
+            new = Spherical(mean, (variances.clamp(min=0) + floor).to(dtype))
+        case LowRank():
+            w = _Loadings.of(statistics, old)
+            # W' = S W (sigma^2 I + M^-1 W^T S W)^-1
+            divisor = w.noise * w.identity + torch.linalg.solve(w.inner, w.inner_second)
+            factors = torch.linalg.solve(divisor, w.second, left=False)
+            explained = (torch.linalg.solve(w.inner, w.second, left=False) * factors).sum((1, 2))
+            variances = ((w.trace - explained) / d).clamp(min=floor)
+            new = LowRank(mean, factors.to(dtype), variances.to(dtype))
+        case _:
+            assert_never(old)
+    return GMM((statistics.weight / statistics.count).to(dtype), new)
+
+
+def elbo_after_m(statistics: Statistics, model: GMM, updated: GMM, floor: float) -> Tensor:
+    """The ELBO of all images with the E-step's posterior and the M-step's parameters, () nats.
+
+    ``updated`` is ``m_step(statistics, model, floor)``. With lowrank covariances the posterior is
+    that of the component and of its latents, see ``m_step``.
+    """
+    new, d = updated.gaussians, updated.gaussians.mean.shape[1]
+    constant = d * math.log(2 * math.pi)
+    match new:
+        case Full():
+            whitening, log_det = new.whitening
+            inverse_trace = whitening.double().square().sum((1, 2))
+            per_component = constant + log_det + d - floor * inverse_trace
+        case Tied():
+            whitening, log_det = new.whitening
+            inverse_trace = whitening.double().square().sum()
+            per_component = (constant + log_det + d - floor * inverse_trace).expand(len(new.mean))
+        case Diag():
+            variances = new.variances.double()
+            per_component = constant + (variances.log() + 1 - floor / variances).sum(1)
+        case Spherical():
+            variances = new.variances.double()
+            per_component = constant + d * (variances.log() + 1 - floor / variances)
+        case LowRank():
+            assert isinstance(model.gaussians, LowRank)
+            w = _Loadings.of(statistics, model.gaussians)
+            factors, variances = new.factors.double(), new.variances.double()
+            q = factors.shape[2]
+            # moments of the latents: E x z^T = S W M^-1, E z z^T = sigma^2 M^-1 + M^-1 W^T E x z^T
+            cross = torch.linalg.solve(w.inner, w.second, left=False)
+            latent = torch.linalg.solve(w.inner, w.noise * w.identity + w.factors.mT @ cross)
+            error = (
+                w.trace
+                - 2 * (factors * cross).sum((1, 2))
+                + (factors.mT @ factors * latent).sum((1, 2))
+            )
+            trace = latent.diagonal(dim1=1, dim2=2).sum(1)
+            entropy = q + q * w.noise[:, 0, 0].log() - torch.linalg.slogdet(w.inner).logabsdet
+            per_component = constant + d * variances.log() + error / variances + trace - entropy
+        case _:
+            assert_never(new)
+    log_weight = torch.where(statistics.weight > 0, updated.weight.double().log(), 0)
+    return (statistics.weight * (log_weight - 0.5 * per_component)).sum() + statistics.entropy
+
+
+@dataclass(frozen=True)
+class _Loadings:
+    """The old W of lowrank covariances beside what the images say of it; S is about the new means.
+
+    float64; S = sum of r (x - mu')(x - mu')^T / sum of r.
+    """
+
+    factors: Tensor
+    """W, (K, D, q)."""
+    noise: Tensor
+    """sigma^2, (K, 1, 1)."""
+    inner: Tensor
+    """M = W^T W + sigma^2 I, (K, q, q)."""
+    second: Tensor
+    """S W, (K, D, q)."""
+    inner_second: Tensor
+    """W^T S W, (K, q, q)."""
+    trace: Tensor
+    """tr S, (K,)."""
+    identity: Tensor
+
+    @classmethod
+    def of(cls, statistics: Statistics, old: LowRank) -> "_Loadings":
+        weight = statistics.weight + TINY
+        shift = (statistics.first / weight[:, None])[..., None]
+        factors = old.factors.double()
+        second = statistics.second / weight[:, None, None] - shift @ (shift.mT @ factors)
+        return cls(
+            factors,
+            old.variances.double()[:, None, None],
+            old.inner,
+            second,
+            factors.mT @ second,
+            statistics.square / weight - shift.square().sum((1, 2)),
+            torch.eye(factors.shape[2], dtype=torch.float64, device=factors.device),
+        )
+
+
+def initial_gmm(
+    x: Tensor,
+    assigned: Tensor,
+    components: int,
+    covariance: str,
+    *,
+    factors: int,
+    floor: float,
+    dtype: torch.dtype,
+) -> GMM:
+    """The mixture of the M-step when each image (N, D) belongs to one component, ``assigned`` (N,).
+
+    covariance: full, tied, diag, spherical or lowrank, whose W and sigma^2 are those of a PCA of
+    the component's images with ``factors`` latents. ``floor`` as for ``m_step``.
+    """
+    x = x.to(dtype)
+    r = torch.nn.functional.one_hot(assigned, components).double()
+    weight = r.sum(0)
+    sums = torch.zeros(components, x.shape[1], dtype=torch.float64, device=x.device)
+    for block, share in zip(x.split(ROWS), r.split(ROWS), strict=True):
+        sums += share.T @ block.double()
+    overall = sums.sum(0) / len(x)
+    mean = torch.where(weight[:, None] > 0, sums / weight.clamp(min=1)[:, None], overall)
+    if covariance == "lowrank":
+        return _initial_lowrank(x, r, mean, factors, floor)
+    nothing = torch.empty(0, dtype=dtype, device=x.device)
+    template: Gaussians
+    match covariance:
+        case "full":
+            template = Full(mean.to(dtype), torch.empty(components, x.shape[1], x.shape[1], dtype=dtype))
+        case "tied":
+            template = Tied(mean.to(dtype), nothing)
+        case "diag":
+            template = Diag(mean.to(dtype), nothing)
+        case _:
+            template = Spherical(mean.to(dtype), nothing)
+    first, second, square = _sums(template, x, r)
+    if covariance == "tied":
+        second = Moments.of(x).scatter_about(template.centre)
+    zero = weight.new_zeros(())
+    statistics = Statistics(
+        weight.new_tensor(len(x)), weight, first, second, square, zero, zero, zero
+    )
+    return m_step(statistics, GMM(weight, template), floor)
+
+
+def _initial_lowrank(x: Tensor, r: Tensor, mean: Tensor, factors: int, floor: float) -> GMM:
+    k, d = mean.shape
+    loadings, variances = mean.new_zeros(k, d, factors), mean.new_zeros(k)
+    for j, rows in enumerate(rows_by_component(r > 0)):
+        if len(rows):
+            eigenvalues, vectors = torch.linalg.eigh(Moments.of(x[rows]).covariance)
+            variances[j] = eigenvalues[:-factors].clamp(min=0).mean()
+            scale = (eigenvalues[-factors:] - variances[j]).clamp(min=0).sqrt()
+            loadings[j] = vectors[:, -factors:] * scale
+    variances = variances.clamp(min=floor)
+    gaussians = LowRank(mean.to(x.dtype), loadings.to(x.dtype), variances.to(x.dtype))
+    return GMM((r.sum(0) / len(x)).to(x.dtype), gaussians)
