@@ -7,7 +7,7 @@ component analyzers, appendix C.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import assert_never
 
 import torch
@@ -70,29 +70,50 @@ def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
     """
     gaussians = model.gaussians
     x = x.to(gaussians.mean)
+    first, *others = (_e_step(model, block) for block in x.split(_at_once(gaussians)))
+    statistics = sum(others, start=first)
     if isinstance(gaussians, Tied):
         scatter = (moments or Moments.of(x)).scatter_about(gaussians.centre)
-        joint = gaussians.log_joint_but_quadratic(x, model.weight.double().log())
         quadratic = -0.5 * (gaussians.precision.double() * scatter).sum()
+        statistics = replace(
+            statistics,
+            second=scatter,
+            log_prob=statistics.log_prob + quadratic,
+            elbo=statistics.elbo + quadratic,
+        )
+    return statistics
+
+
+def _at_once(gaussians: Gaussians) -> int:
+    """How many images to work on: many with a matrix for each component, else few.
+
+    The former is to pay off, the latter to stay in the processor's cache.
+    """
+    return 1 << 17 if isinstance(gaussians, Full | LowRank) else 2048
+
+
+def _e_step(model: GMM, x: Tensor) -> Statistics:
+    """Of a few images; of a tied covariance without what needs their scatter."""
+    gaussians = model.gaussians
+    if isinstance(gaussians, Tied):
+        joint = gaussians.log_joint_but_quadratic(x, model.weight.double().log())
     else:
-        scatter = None
         joint = model.log_joint(x)
-        quadratic = joint.new_zeros(())
     log_prob = joint.logsumexp(1)
     log_r = joint - log_prob[:, None]
     held = log_r > -NEGLIGIBLE
-    r = torch.where(held, log_r, -math.inf).exp()
-    entropy = -(r * torch.where(held, log_r, 0)).sum()
-    weighted = (r * torch.where(held, joint, 0)).sum()
+    r = log_r.exp() * held
+    entropy = -(r * log_r.masked_fill(~held, 0)).sum()
+    weighted = (r * joint.masked_fill(~held, 0)).sum()
     first, second, square = _sums(gaussians, x, r)
     return Statistics(
         count=r.new_tensor(len(x)),
         weight=r.sum(0),
         first=first,
-        second=second if scatter is None else scatter,
+        second=second,
         square=square,
-        log_prob=log_prob.sum() + quadratic,
-        elbo=weighted + entropy + quadratic,
+        log_prob=log_prob.sum(),
+        elbo=weighted + entropy,
         entropy=entropy,
     )
 
@@ -100,44 +121,44 @@ def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
 def _sums(gaussians: Gaussians, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``first``, ``second`` (but for tied) and ``square`` of Statistics."""
     k, d = gaussians.mean.shape
-    first, empty = r.new_zeros(k, d), r.new_zeros(0)
+    empty = r.new_zeros(0)
+    if isinstance(gaussians, Full | LowRank):
+        first = r.new_zeros(k, d)
+    else:
+        centred = x - gaussians.centre
+        share = r.to(x.dtype).T
+        first = (share @ centred).double()
     match gaussians:
         case Full():
             second = r.new_zeros(k, d, d)
-            for j, centred, weight in _held(gaussians, x, r):
-                scaled = centred * weight.sqrt()
-                first[j] += (centred.T @ weight)[:, 0]
-                add_symmetric_product(second[j], scaled)
-            for j in range(k):
-                second[j] = mirror_upper(second[j])
+            for j, own, weight in _held(gaussians, x, r):
+                first[j] += own.T @ weight
+                add_symmetric_product(second[j], own * weight.sqrt()[:, None])
+            for each in second:
+                mirror_upper(each)
             return first, second, empty
         case LowRank():
             second, square = torch.zeros_like(gaussians.factors, dtype=r.dtype), r.new_zeros(k)
-            for j, centred, weight in _held(gaussians, x, r):
-                scaled = centred * weight
+            for j, own, weight in _held(gaussians, x, r):
+                scaled = own * weight[:, None]
                 first[j] += scaled.sum(0, dtype=r.dtype)
-                second[j] += scaled.T @ (centred @ gaussians.factors[j])
-                square[j] += (scaled * centred).sum(dtype=r.dtype)
+                second[j] += scaled.T @ (own @ gaussians.factors[j])
+                square[j] += (scaled * own).sum(dtype=r.dtype)
             return first, second, square
-        case Tied() | Diag() | Spherical():
-            second = torch.zeros_like(first) if isinstance(gaussians, Diag) else empty
-            square = r.new_zeros(k) if isinstance(gaussians, Spherical) else empty
-            for block, weight in zip(x.split(ROWS), r.split(ROWS), strict=True):
-                centred, transposed = block - gaussians.centre, weight.T.to(x.dtype)
-                first += transposed @ centred
-                if isinstance(gaussians, Diag):
-                    second += transposed @ centred.square()
-                elif isinstance(gaussians, Spherical):
-                    square += weight.T @ centred.square().sum(1, dtype=r.dtype)
-            return first, second, square
+        case Tied():
+            return first, empty, empty
+        case Diag():
+            return first, (share @ centred.square()).double(), empty
+        case Spherical():
+            return first, empty, r.T @ centred.square().sum(1, dtype=r.dtype)
     assert_never(gaussians)
 
 
 def _held(gaussians: Full | LowRank, x: Tensor, r: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For each component k: x - mu_k (n, D) and r (n, 1) of the images it holds, in blocks."""
+    """For each component k: x - mu_k (n, D) and r (n,) of the images it holds, in blocks."""
     for k, rows in enumerate(rows_by_component(r > 0)):
         for some in rows.split(ROWS):
-            yield k, x[some] - gaussians.mean[k], r[some, k, None].to(x.dtype)
+            yield k, x[some] - gaussians.mean[k], r[some, k].to(x.dtype)
 
 
 def m_step(statistics: Statistics, model: GMM, floor: float) -> GMM:
@@ -304,7 +325,11 @@ def initial_gmm(
             template = Diag(mean.to(dtype), nothing)
         case _:
             template = Spherical(mean.to(dtype), nothing)
-    first, second, square = _sums(template, x, r)
+    at_once = _at_once(template)
+    parts = [
+        _sums(template, *block) for block in zip(x.split(at_once), r.split(at_once), strict=True)
+    ]
+    first, second, square = (sum(part[1:], start=part[0]) for part in zip(*parts, strict=True))
     if covariance == "tied":
         second = Moments.of(x).scatter_about(template.centre)
     zero = weight.new_zeros(())

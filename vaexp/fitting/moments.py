@@ -26,7 +26,8 @@ class Moments:
         scatter = mean.new_zeros(len(mean), len(mean))
         for block in x.split(ROWS):
             add_symmetric_product(scatter, block.double() - mean)
-        return cls(len(x), mean, mirror_upper(scatter))
+        mirror_upper(scatter)
+        return cls(len(x), mean, scatter)
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[Tensor]) -> "Moments":
@@ -67,6 +68,6 @@ def add_symmetric_product(total: Tensor, x: Tensor) -> None:
         total[:high, low:high] += x[:, :high].T @ x[:, low:high]
 
 
-def mirror_upper(upper: Tensor) -> Tensor:
-    """The symmetric matrix (D, D) with this upper triangle."""
-    return upper.triu() + upper.triu(1).T
+def mirror_upper(matrix: Tensor) -> None:
+    """Make a matrix (D, D) symmetric by copying its upper triangle to the lower one."""
+    matrix.copy_(matrix.triu() + matrix.triu(1).T)

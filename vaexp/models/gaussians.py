@@ -23,7 +23,7 @@ from torch import Tensor, nn
 # in their place: K of them are K e^-50 = K 2e-22 of p(x), far less than float64 resolves.
 NEGLIGIBLE = 50.0
 ROWS = 4096  # images worked on at once
-DIRECTIONS = 16  # of each component, in which its Mahalanobis distances are bounded
+DIRECTIONS = 32  # of each component, in which its Mahalanobis distances are bounded
 
 
 class SingularCovariance(Exception):
@@ -40,12 +40,13 @@ class SingularCovariance(Exception):
 class Full(nn.Module):
     """One covariance (K, D, D) for each component.
 
-    In hundreds of dimensions nearly all components are out of the question for an image, and a
-    bound shows it for a fraction of the work: with V (D, r), V^T Sigma V = I, the Mahalanobis
-    distance is at least |V^T (x - mu)|. The columns of V are, nearly, the leading generalised
-    eigenvectors of the mixture's total covariance against Sigma, in which a random image lies
-    furthest from the component. Only those pairs of image and component that the bound does not put
-    NEGLIGIBLE nats below the image's best component are computed in full.
+    In hundreds of dimensions nearly all components are out of the question for an image, and two
+    bounds on Mahalanobis distances show it for a fraction of the work. With V (D, r),
+    V^T Sigma V = I, the distance is at least |V^T (x - mu)|; the columns of V are, nearly, the
+    leading generalised eigenvectors of the mixture's total covariance against Sigma, in which a
+    random image lies furthest from the component. And the squared distance is a sum over whitened
+    pixels, broken off where it has become too large. Only pairs of image and component that neither
+    puts NEGLIGIBLE nats below the image's best component are computed to the end.
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor):
@@ -62,69 +63,57 @@ class Full(nn.Module):
         return self.mean
 
     @cached_property
+    def _order(self) -> Tensor:
+        """The pixels in the order of their total variance, largest first, (D,)."""
+        return (self.variance().mean(0) + self.mean.var(0, correction=0)).argsort(descending=True)
+
+    @cached_property
     def whitening(self) -> tuple[Tensor, Tensor]:
-        """U (K, D, D) upper triangular, U U^T = Sigma^-1, and ln det Sigma (K,) float64."""
+        """U (K, D, D) upper triangular and ln det Sigma (K,) float64, of the pixels in `_order`.
+
+        U U^T = Sigma^-1.
+        """
+        order = self._order
         whitening = torch.empty_like(self.covariance)
         log_det = self.mean.new_empty(len(self.mean), dtype=torch.float64)
         for k, covariance in enumerate(self.covariance):
-            whitening[k], log_det[k] = _whiten(covariance, k)
+            whitening[k], log_det[k] = _whiten(covariance[order[:, None], order], k)
         return whitening, log_det
 
     @cached_property
     def _directions(self) -> Tensor:
         """V (K, D, r), V_k^T Sigma_k V_k = I, by subspace iteration on Sigma_k^-1 times total."""
         whitening, _ = self.whitening
-        spread = self.mean - self.mean.mean(0)
-        total = self.covariance.mean(0) + spread.T @ spread / len(spread)
-        count = min(DIRECTIONS, self.mean.shape[1])
-        basis = _start(whitening, count)
+        mean = self.mean[:, self._order]
+        spread = mean - mean.mean(0)
+        total = self.covariance.mean(0)[self._order[:, None], self._order]
+        total = total + spread.T @ spread / len(spread)
+        basis = _start(whitening, min(DIRECTIONS, mean.shape[1]))
         for _ in range(3):
             basis = torch.linalg.qr(whitening.mT @ (total @ (whitening @ basis))).Q
         return whitening @ basis
 
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, Sigma_k), (N, K), with -inf where that is negligible."""
-        _, log_det = self.whitening
+        whitening, log_det = self.whitening
+        x, mean = x[:, self._order], self.mean[:, self._order]
         constant = log_weight.double() - 0.5 * (x.shape[1] * math.log(2 * math.pi) + log_det)
-        bound = constant - 0.5 * self.mahalanobis_bound(x)
+        bound = constant - 0.5 * mahalanobis_bound(x, mean, self._directions)
         joint = torch.full_like(bound, -math.inf)
+
+        def fill(pairs: Tensor, least: Tensor) -> None:
+            for k, rows in enumerate(rows_by_component(pairs)):
+                for some in rows.split(ROWS):
+                    most = 2 * (constant[k] - least[some])
+                    kept, squares = _whitened_squares(x, some, mean[k], whitening[k], most)
+                    joint[kept, k] = constant[k] - 0.5 * squares
+
         best = bound.argmax(1)
         likely = nn.functional.one_hot(best, len(constant)).bool()
-        self._fill(joint, x, likely, constant)
+        fill(likely, torch.full_like(bound[:, 0], -math.inf))
         least = joint.gather(1, best[:, None]) - NEGLIGIBLE
-        self._fill(joint, x, (bound > least) & ~likely, constant)
+        fill((bound > least) & ~likely, least[:, 0])
         return joint
-
-    def _fill(self, joint: Tensor, x: Tensor, pairs: Tensor, constant: Tensor) -> None:
-        """Compute the entries of joint (N, K) that pairs (N, K) marks."""
-        whitening, _ = self.whitening
-        for k, rows in enumerate(rows_by_component(pairs)):
-            for some in rows.split(ROWS):
-                squares = _whitened_square(x[some] - self.mean[k], whitening[k])
-                joint[some, k] = constant[k] - 0.5 * squares
-
-    def mahalanobis_bound(self, x: Tensor) -> Tensor:
-        """A lower bound on the squared Mahalanobis distances of x (N, D), (N, K) float64.
-
-        |V^T (x - mu)|^2, less what rounding may have added: an inner product of D terms is off by
-        at most D eps |a||b| (Higham 2002, section 3.1), each of the r that are summed here.
-        """
-        centre = self.mean.mean(0)
-        directions = self._directions
-        k, d, r = directions.shape
-        columns = directions.permute(1, 0, 2).reshape(d, k * r)
-        means = ((self.mean - centre).unsqueeze(1) @ directions).reshape(k * r)
-        eps = d * torch.finfo(x.dtype).eps
-        lengths = directions.norm(dim=1).amax(1) * math.sqrt(r) * eps  # (K,)
-        reach = (self.mean - centre).norm(dim=1)
-        bound = x.new_empty(len(x), k, dtype=torch.float64)
-        for block, out in zip(x.split(ROWS), bound.split(ROWS), strict=True):
-            centred = block - centre
-            distance = (centred @ columns - means).view(-1, k, r).norm(dim=2)
-            rounding = lengths * (centred.norm(dim=1, keepdim=True) + reach)
-            # 0.999: V itself is rounded, so that V^T Sigma V is not quite the identity
-            out.copy_((distance - rounding).clamp(min=0).square() * 0.999)
-        return bound
 
     def draw(self, k: int, noise: Tensor) -> Tensor:
         """noise (n, D) to draws of component k, (n, D)."""
@@ -172,7 +161,7 @@ class Tied(nn.Module):
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, Sigma), (N, K)."""
         upper, _ = self.whitening
-        squares = [_whitened_square(block - self.centre, upper) for block in x.split(ROWS)]
+        squares = [((x_ - self.centre) @ upper).square().sum(1) for x_ in x.split(ROWS)]
         return self.log_joint_but_quadratic(x, log_weight) - 0.5 * torch.cat(squares)[:, None]
 
     def log_joint_but_quadratic(self, x: Tensor, log_weight: Tensor) -> Tensor:
@@ -363,20 +352,49 @@ def rows_by_component(pairs: Tensor) -> list[Tensor]:
     return list(row.split(counts.tolist()))
 
 
-def triangular_product(x: Tensor, upper: Tensor) -> list[tuple[slice, Tensor]]:
-    """x (n, D) times an upper triangular (D, D), in blocks of columns: 10 of 16 flops of it all."""
-    d = len(upper)
-    edges = [round(d * i / 4) for i in range(5)]
-    return [
-        (slice(low, high), x[:, :high] @ upper[:high, low:high])
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
+def mahalanobis_bound(x: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """A lower bound on squared Mahalanobis distances |U^T (x - mu)|^2, (N, K) float64.
+
+    x (N, D), mean (K, D), directions V (K, D, r) with V^T Sigma V = I. It is |V^T (x - mu)|^2, less
+    what rounding may have added: an inner product of D terms is off by at most D eps |a||b|
+    (Higham 2002, section 3.1), and r of them are summed.
+    """
+    centre = mean.mean(0)
+    k, d, r = directions.shape
+    columns = directions.permute(1, 0, 2).reshape(d, k * r)
+    shift = ((mean - centre).unsqueeze(1) @ directions).reshape(k * r)
+    lengths = directions.norm(dim=1).amax(1) * (math.sqrt(r) * d * torch.finfo(x.dtype).eps)
+    reach = (mean - centre).norm(dim=1)
+    bound = x.new_empty(len(x), k, dtype=torch.float64)
+    for block, out in zip(x.split(ROWS), bound.split(ROWS), strict=True):
+        centred = block - centre
+        distance = (centred @ columns - shift).view(-1, k, r).norm(dim=2)
+        rounding = lengths * (centred.norm(dim=1, keepdim=True) + reach)
+        # 0.999: V itself is rounded, so that V^T Sigma V is not quite the identity
+        out.copy_((distance - rounding).clamp(min=0).square() * 0.999)
+    return bound
 
 
-def _whitened_square(centred: Tensor, upper: Tensor) -> Tensor:
-    """|U^T (x - mu)|^2 of rows x - mu (n, D), (n,) float64."""
-    parts = [part.square().sum(1) for _, part in triangular_product(centred, upper)]
-    return torch.stack(parts).sum(0, dtype=torch.float64)
+def _whitened_squares(
+    x: Tensor, rows: Tensor, mean: Tensor, upper: Tensor, most: Tensor
+) -> tuple[Tensor, Tensor]:
+    """|U^T (x - mu)|^2 of the ``rows`` (n,) of x (N, D), float64, as far as it is below ``most``.
+
+    U (D, D) is upper triangular. Returns the rows for which it is, and their values.
+    """
+    squares = torch.zeros_like(most)
+    for low, high in blocks_of_columns(len(upper)):
+        whitened = (x[:, :high][rows] - mean[:high]) @ upper[:high, low:high]
+        squares = squares + whitened.square().sum(1)
+        kept = squares < most
+        rows, squares, most = rows[kept], squares[kept], most[kept]
+    return rows, squares
+
+
+def blocks_of_columns(count: int) -> list[tuple[int, int]]:
+    """Eight blocks of columns, for products of which only a triangle is needed."""
+    edges = [round(count * i / 8) for i in range(9)]
+    return list(zip(edges, edges[1:], strict=False))
 
 
 def _whiten(covariance: Tensor, k: int) -> tuple[Tensor, Tensor]:
