@@ -321,7 +321,9 @@ def schema() -> None:
 
     Example: [bold]vaexp schema > vaexp.schema.json[/bold]
     """
-    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+    from pydantic import TypeAdapter
+
+    typer.echo(json.dumps(TypeAdapter(Config).json_schema(), indent=2))
 
 
 @configs_app.command("list")

@@ -1,6 +1,8 @@
 """A config in a few words, for titles and tables."""
 
-from vaexp.config.schema import Config
+from typing import assert_never
+
+from vaexp.config.schema import Config, GMMConfig, PPCAConfig, VAEConfig
 
 FAMILIES = {
     "gaussian": "Gaussian",
@@ -11,10 +13,29 @@ FAMILIES = {
 
 def describe(config: Config) -> str:
     """The settings that matter when looking at a picture or a number, on one line."""
-    model = config.model
-    parts = [
-        f"VAE, L = {model.latent_dim}" if model.hidden else f"linear VAE, L = {model.latent_dim}"
-    ]
+    match config.model:
+        case VAEConfig():
+            parts = _vae(config.model)
+        case GMMConfig():
+            parts = _gmm(config.model)
+            if config.train.max_iter == 0:
+                parts.append("as initialised")
+        case PPCAConfig():
+            method = {"em": "EM", "closed_form": "closed form"}[config.model.method]
+            parts = [f"probabilistic PCA, L = {config.model.latent_dim}", method]
+        case _:
+            assert_never(config.model)
+    if config.data.labels is not None:
+        parts.append("digits " + " ".join(map(str, config.data.labels)))
+    if config.data.name != "mnist":
+        parts.append(config.data.name)
+    if config.data.transform != "scale":
+        parts.append(config.data.transform)
+    return ", ".join(parts)
+
+
+def _vae(model: VAEConfig) -> list[str]:
+    name = "VAE" if model.hidden else "linear VAE"
     likelihood = FAMILIES[model.likelihood]
     if model.likelihood == "gaussian":
         learned = f"≥ {model.sigma_floor:g}"
@@ -24,13 +45,17 @@ def describe(config: Config) -> str:
             "shared": f", σ(z) per image ({learned})",
             "pixel": f", σ(z) per pixel ({learned})",
         }[model.sigma_mode]
-    parts += [likelihood, f"β = {model.beta:g}"]
-    if model.conditional:
-        parts.append("given the label")
-    if config.data.labels is not None:
-        parts.append("digits " + " ".join(map(str, config.data.labels)))
-    if config.data.name != "mnist":
-        parts.append(config.data.name)
-    if config.data.transform != "scale":
-        parts.append(config.data.transform)
-    return ", ".join(parts)
+    parts = [f"{name}, L = {model.latent_dim}", likelihood, f"β = {model.beta:g}"]
+    return parts + (["given the label"] if model.conditional else [])
+
+
+def _gmm(model: GMMConfig) -> list[str]:
+    covariance = model.covariance
+    if covariance == "lowrank":
+        covariance = f"rank {model.factors} + σ²I"
+    started = "one per digit" if model.init == "labels" else f"from {model.init}"
+    return [
+        f"Gaussian mixture, K = {model.components}, {covariance}",
+        f"covariance floor {model.covariance_floor:g}",
+        started,
+    ]

@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from vaexp.config.schema import Config, Section
+from vaexp.config.schema import EXPERIMENTS, Config, Section
 from vaexp.config.shipped import shipped_configs
 from vaexp.errors import UserError
 
@@ -55,13 +55,30 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
     """
     source = _parse(find_config(config))
     overridden = {_apply_override(source, override) for override in overrides}
-    _make_way(source.data, overridden)
+    experiment = _experiment(source)
+    _make_way(source.data, overridden, experiment)
     source.data.setdefault("name", _name_from(source.path))
     try:
-        return Config.model_validate(source.data)
+        return experiment.model_validate(source.data)
     except ValidationError as error:
-        lines = [_explain(source, details) for details in error.errors(include_url=False)]
+        every = error.errors(include_url=False)
+        lines = [_explain(source, details, experiment) for details in every]
         raise UserError("\n".join(lines)) from None
+
+
+def _experiment(source: Source) -> type[Config]:
+    """The type that the document's model.kind asks for. Raises UserError if it asks for none."""
+    model = source.data.get("model")
+    if not isinstance(model, dict):
+        return EXPERIMENTS["vae"]  # whose validation says what is missing
+    if "kind" not in model:
+        place = source.at(("model", "kind"))
+        raise UserError(f"{place}: model.kind: this key is required: {', '.join(EXPERIMENTS)}")
+    kind = model["kind"]
+    if not isinstance(kind, str) or kind not in EXPERIMENTS:
+        place, kinds = source.at(("model", "kind")), " or ".join(map(repr, EXPERIMENTS))
+        raise UserError(f"{place}: model.kind: should be {kinds}, got {_shown(kind)}")
+    return EXPERIMENTS[kind]
 
 
 def find_config(config: str) -> Path:
@@ -196,28 +213,54 @@ def _build(node: Node, location: Location, source: Source, yaml: YAML) -> Any:
         raise UserError(f"{place(node)}: {getattr(error, 'problem', None) or error}") from None
 
 
-def _make_way(data: dict[str, Any], overridden: set[Location]) -> None:
+def _make_way(
+    data: dict[str, Any], overridden: set[Location], experiment: type[Config]
+) -> None:
     """Drop from the file what an override leaves without a meaning, so that it need not be edited.
 
-    Overriding model.likelihood drops the file's sigma_mode, say, and train.steps its epochs; what
-    is itself overridden stays, and is complained about.
+    Overriding model.likelihood drops the file's sigma_mode, say, train.steps its epochs, and
+    model.kind all that the other kind has not; what is itself overridden stays, and is complained
+    about.
     """
-    for section, info in Config.model_fields.items():
-        values = data.get(section)
-        if not (isinstance(info.annotation, type) and issubclass(info.annotation, Section)):
+    another_kind = ("model", "kind") in overridden
+    for name, values in list(data.items()):
+        section = _section(experiment, name)
+        if section is None:
+            known_elsewhere = any(name in other.model_fields for other in EXPERIMENTS.values())
+            if another_kind and known_elsewhere and not _touches(overridden, (name,)):
+                del data[name]
             continue
         if not isinstance(values, dict):
             continue
-        for key, (decider, valid) in info.annotation.applies.items():
-            decided = (section, decider) in overridden and values.get(decider) not in valid
-            if decided and (section, key) not in overridden:
-                values.pop(key, None)
+        for key in list(values):
+            unknown = another_kind and key not in section.model_fields
+            decider, valid = section.applies.get(key, ("", ()))
+            decided = (name, decider) in overridden and values.get(decider) not in valid
+            if (unknown or decided) and not _touches(overridden, (name, key)):
+                del values[key]
     linear = ("model", "hidden") in overridden and data["model"]["hidden"] == []
     if linear and ("model", "activation") not in overridden:
         data["model"].pop("activation", None)
+    closed = ("model", "method") in overridden and data["model"]["method"] == "closed_form"
+    if closed and not _touches(overridden, ("train",)):
+        data.pop("train", None)
     for key, other in (("steps", "epochs"), ("epochs", "steps")):
         if ("train", key) in overridden and ("train", other) not in overridden:
             data["train"].pop(other, None)
+
+
+def _section(section: type[Section], name: str) -> type[Section] | None:
+    """The type of the section ``name`` below another; None if there is none."""
+    field = section.model_fields.get(name)
+    annotation = None if field is None else field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return None
+
+
+def _touches(overridden: set[Location], location: Location) -> bool:
+    """Whether an override sets this key or one below it."""
+    return any(known[: len(location)] == location for known in overridden)
 
 
 def _apply_override(source: Source, override: str) -> Location:
@@ -246,13 +289,13 @@ def _apply_override(source: Source, override: str) -> Location:
     return location
 
 
-def _explain(source: Source, details: ErrorDetails) -> str:
+def _explain(source: Source, details: ErrorDetails, experiment: type[Config]) -> str:
     context = details.get("ctx", {})
     location: Location = (*details["loc"], *context.get("key", ()))
     kind = details["type"]
     is_key = kind in ("extra_forbidden", "missing")
     if kind == "extra_forbidden":
-        message = _unknown_key(location)
+        message = _unknown_key(location, experiment)
     elif kind == "missing":
         message = "this key is required"
     elif kind == "config":
@@ -271,20 +314,34 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _unknown_key(location: Location) -> str:
-    section: type[Section] = Config
-    for part in location[:-1]:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+def _unknown_key(location: Location, experiment: type[Config]) -> str:
+    *parents, key = map(str, location)
+    section: type[Section] = experiment
+    for part in parents:
+        section = _section(section, part) or section
     known = list(section.model_fields)
-    close = get_close_matches(str(location[-1]), known, n=1)
-    elsewhere = [key for key in _all_keys(Config) if key.endswith(f".{location[-1]}")]
+    close = get_close_matches(key, known, n=1)
+    all_keys = list(_all_keys(experiment))
+    elsewhere = [path for path in all_keys if path.endswith(f".{key}")]
+    kinds = [
+        kind
+        for kind, other in EXPERIMENTS.items()
+        if ".".join([*parents, key]) in _all_keys(other)
+    ]
+    if kinds:
+        this = next(kind for kind, other in EXPERIMENTS.items() if other is experiment)
+        return (
+            f"does not apply when model.kind is {this}, only when it is {' or '.join(kinds)}; the "
+            f"keys that apply here: {', '.join(known)}"
+        )
     if close or elsewhere:
         return f"unknown key; did you mean {(close or elsewhere)[0]}?"
     return f"unknown key; the keys here are {', '.join(known)}"
 
 
 def _all_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
-    for name, info in section.model_fields.items():
+    for name in section.model_fields:
         yield prefix + name
-        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-            yield from _all_keys(info.annotation, f"{prefix}{name}.")
+        below = _section(section, name)
+        if below is not None:
+            yield from _all_keys(below, f"{prefix}{name}.")

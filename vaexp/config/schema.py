@@ -177,7 +177,61 @@ class VAEConfig(Section):
         return self
 
 
-class TrainConfig(Section):
+class GMMConfig(Section):
+    """A Gaussian mixture, fitted by EM: p(z) categorical, p(x|z) one Gaussian per component."""
+
+    applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "factors": ("covariance", ("lowrank",)),
+    }
+
+    kind: Literal["gmm"]
+    """The kind of model."""
+    components: int = Field(10, ge=1, le=1000)
+    """K, the number of components."""
+    covariance: Literal["full", "tied", "diag", "spherical", "lowrank"] = "full"
+    """full: any, one per component. tied: any, the same for all. diag: a variance per pixel.
+    spherical: one variance. lowrank: W W^T + sigma^2 I, a mixture of probabilistic PCAs."""
+    factors: int = Field(6, ge=1, lt=PIXELS)
+    """The columns of W, per component."""
+    covariance_floor: float = Field(1e-3, ge=0)
+    """Added to the diagonal of every covariance, so that no variance is below it; of lowrank ones it
+    is the least sigma^2. 0 lets components collapse, which ends the run and is explained."""
+    init: Literal["kmeans", "kmeans++", "random", "labels"] = "kmeans"
+    """Which images each component starts with: those nearest to centres that are k-means' result,
+    its kmeans++ seeds or random images; or, with labels, those of one digit each."""
+    precision: Literal["float32", "float64"] = "float32"
+    """float32: products with the images in single precision, sums in double. float64: throughout."""
+    decode_mode: DecodeMode = "mean"
+    """What figures and `vaexp sample` draw unless told otherwise. mean: the component's mean.
+    sample: a draw of the component. sweep: mean + k standard deviations, k = -2..2."""
+
+
+class PPCAConfig(Section):
+    """Probabilistic PCA: p(z) = N(0, I), p(x|z) = N(W z + mu, sigma^2 I), fitted in float64."""
+
+    kind: Literal["ppca"]
+    """The kind of model."""
+    latent_dim: int = Field(2, ge=1, lt=PIXELS)
+    """L, the number of latent dimensions."""
+    method: Literal["em", "closed_form"] = "em"
+    """closed_form: from the eigenvectors of the covariance (Tipping and Bishop 1999)."""
+    decode_mode: DecodeMode = "mean"
+    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    p(x|z). sweep: mu(z) + k sigma, k = -2..2."""
+
+
+class EMConfig(Section):
+    """Expectation maximisation."""
+
+    max_iter: int = Field(500, ge=0)
+    """At most so many iterations; 0 keeps the initial parameters."""
+    tolerance: float = Field(1e-4, ge=0)
+    """Stop when an iteration adds less to the mean ln p(x) of the training images, in nats."""
+    restarts: int = Field(1, ge=1)
+    """Fit so many times from different random starts, and keep the best."""
+
+
+class SGDConfig(Section):
     """Stochastic gradient ascent on the objective."""
 
     applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -235,8 +289,8 @@ def _name_is_optional(schema: dict[str, Any]) -> None:
     schema["required"].remove("name")
 
 
-class Config(Section):
-    """A whole experiment. The smallest is ``model: {kind: vae}``."""
+class BaseConfig(Section):
+    """What every experiment has, whatever its model."""
 
     model_config = ConfigDict(json_schema_extra=_name_is_optional)
 
@@ -247,9 +301,6 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where there is one."""
     data: DataConfig = DataConfig()
-    model: VAEConfig
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
 
     @field_validator("name")
     @classmethod
@@ -260,6 +311,14 @@ class Config(Section):
                 "'-', at most 64, the first a letter or digit"
             )
         return name
+
+
+class VAEExperiment(BaseConfig):
+    """A VAE by stochastic gradients. The smallest is ``model: {kind: vae}``."""
+
+    model: VAEConfig
+    train: SGDConfig = SGDConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
     def _likelihood_suits_the_data(self) -> Self:
@@ -294,3 +353,49 @@ class Config(Section):
                 "patience",
             )
         return self
+
+
+class GMMExperiment(BaseConfig):
+    """A Gaussian mixture by EM. The smallest is ``model: {kind: gmm}``."""
+
+    model: GMMConfig
+    train: EMConfig = EMConfig()
+
+    @model_validator(mode="after")
+    def _components_suit_the_data(self) -> Self:
+        model, labels = self.model, self.data.labels
+        digits = 10 if labels is None else len(labels)
+        if model.init == "labels" and model.components != digits:
+            raise problem(
+                f"init: labels starts one component per digit, so with {digits} digits it needs "
+                f"components: {digits}, not {model.components}",
+                "model",
+                "components",
+            )
+        if model.init == "labels" and self.train.restarts > 1:
+            raise problem(
+                "init: labels starts every time from the same parameters; use 1",
+                "train",
+                "restarts",
+            )
+        return self
+
+
+class PPCAExperiment(BaseConfig):
+    """Probabilistic PCA. The smallest is ``model: {kind: ppca}``."""
+
+    model: PPCAConfig
+    train: EMConfig = EMConfig()
+
+    def _inapplicable(self) -> dict[str, str]:
+        closed = self.model.method == "closed_form"
+        return {"train": "when model.method is closed_form, only when it is em"} if closed else {}
+
+
+Config = VAEExperiment | GMMExperiment | PPCAExperiment
+"""A whole experiment, as a YAML file describes it."""
+EXPERIMENTS: dict[str, type[Config]] = {
+    "vae": VAEExperiment,
+    "gmm": GMMExperiment,
+    "ppca": PPCAExperiment,
+}

@@ -164,10 +164,10 @@ def singularities(
     shared = total > 1 and bool((smallest == smallest[:, :1]).all())  # one covariance for all k
     most = total if total <= len(_NAME_COLOURS) else _NAMED
     lowest = np.argsort(count[-1], kind="stable")[:most].tolist()
-    if not shared:  # many may end at the floor: of those, the ones with the fewest images
-        lowest = (
-            np.lexsort([count[-1], np.maximum(smallest[-1], 1.01 * floor)])[:most].tolist() + lowest
-        )
+    if not shared:
+        # Many may end at the floor: of those, the ones with the fewest images.
+        ends = np.lexsort([count[-1], np.maximum(smallest[-1], 1.01 * floor)])
+        lowest = ends[:most].tolist() + lowest
     names = {
         k: (f"k = {k}", colour)
         for k, colour in zip(dict.fromkeys(lowest), _NAME_COLOURS, strict=False)
@@ -191,9 +191,9 @@ def singularities(
     if (count < _LEAST_COUNT).any():
         note += f"Counts below {_LEAST_COUNT:g} are drawn as {_LEAST_COUNT:g}."
 
-    width, height, beside, name = 490, 400, 80, 40
+    width, height, beside, name = 480, 400, 85, 40
     legend = 34 if floor > 0 or singular_below is not None else 0
-    body = (2 * (_BEFORE + width + beside) - 15, legend + name + height + 68)
+    body = (2 * (_BEFORE + width + beside), legend + name + height + 68)
     title = "How near the components come to a singularity"
     figure, top = page(*body, title, subtitle, note)
     eigenvalues = (

@@ -119,7 +119,9 @@ def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitl
         note += f"Their mean is {number(float(np.mean(values[kept:])))}: "
         note += "the σ² of the highest likelihood.\n"
     if hidden:
-        note += f"{hidden:,} eigenvalues, under a millionth of the largest, are out of view.\n"
+        many = f"{hidden:,} eigenvalue{'s' if hidden > 1 else ''}"
+        note += f"{many} under a millionth of the largest {'are' if hidden > 1 else 'is'} "
+        note += "out of view.\n"
 
     width, height, before, legend, name = 500, 400, 125, 34, 40
     body = (2 * (before + width + 15) + 15, legend + name + height + 70)

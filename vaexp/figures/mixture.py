@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vaexp.figures.em import spread
 from vaexp.figures.mosaic import clipping_note, draw
@@ -129,10 +129,10 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
         note += "that is most frequent in their component."
         note += f" A single component would have {alone:.1%}.\n" if rows > 1 else "\n"
     if empty.any():
-        note += f"With less than half an image, and so no shares: {np.sum(empty)} of {rows}.\n"
+        note += f"{np.sum(empty)} of {rows} have less than half an image: no shares are shown.\n"
 
     pitch = 40 if rows <= _NUMBERED else 26 if rows <= _NAMED else max(1300 // rows, 6)
-    cell, bars, height = 56, 320, pitch * rows
+    cell, bars, height = max(56, 320 // columns), 320, pitch * rows
     groups = np.where(empty, columns, majority)
     borders = np.flatnonzero(np.diff(groups)) + 1
     if rows <= _NAMED:
@@ -180,7 +180,7 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
     axes.set(ylim=(rows - 0.5, -0.5), xlim=(0, largest * (1.3 if rows <= _NAMED else 1.05)))
     axes.grid(False, axis="y")
     axes.set_yticks([])
-    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("test images in the component")
     if rows <= _NAMED:

@@ -8,6 +8,8 @@ from typing import Any
 class FitStep:
     """What one epoch, or one EM iteration, leaves behind."""
 
+    at: int
+    """The number of the epoch, or of the EM iteration."""
     record: dict[str, Any]
     """The line of metrics.jsonl."""
     state: dict[str, Any]

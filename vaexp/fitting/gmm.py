@@ -56,6 +56,16 @@ class Statistics:
     entropy: Tensor
     """(): sum of -E_r ln r."""
 
+    @property
+    def mean_log_prob(self) -> float:
+        """Mean of ln p(x), nats."""
+        return (self.log_prob / self.count).item()
+
+    @property
+    def mean_elbo(self) -> float:
+        """Mean of ``elbo``, nats."""
+        return (self.elbo / self.count).item()
+
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(
             *[getattr(self, field.name) + getattr(other, field.name) for field in fields(self)]

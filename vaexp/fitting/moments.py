@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Moments:
             self.scatter + other.scatter + weight * torch.outer(gap, gap),
         )
 
-    @property
+    @cached_property
     def covariance(self) -> Tensor:
         """The maximum-likelihood covariance, scatter / N, (D, D)."""
         return self.scatter / self.count

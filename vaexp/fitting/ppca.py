@@ -28,70 +28,76 @@ class Expectations:
     """tr S, ()."""
     entropy: Tensor
     """Of the posterior N(., sigma^2 M^-1), (), nats."""
-    log_prob: Tensor
-    """Mean of ln p(x), (), nats."""
-    elbo: Tensor
+    mean_log_prob: float
+    """Mean of ln p(x), nats."""
+    mean_elbo: float
     """Mean of E[ln p(x, z)] + entropy, which is the same, by another way."""
 
 
 def e_step(model: PPCA, moments: Moments) -> Expectations:
-    """Expectations under p(z|x) of all images, in O(D^2 L)."""
+    """Expectations under p(z|x) of all images, in O(D^2 L), whatever their number."""
     d, q = model.factors.shape
     w, noise = model.factors, model.variance
-    inner = w.T @ w
-    inner.diagonal().add_(noise)
-    root = torch.linalg.cholesky(inner)
+    trace = moments.covariance.trace()
+    second = moments.covariance @ w
+    inner_second = w.T @ second
+    squares = w.T @ w
+    root = torch.linalg.cholesky(squares + noise * torch.eye(q).to(w))
     inverse = torch.cholesky_inverse(root)
-    covariance = moments.covariance
-    second = covariance @ w
-    cross = second @ inverse
-    latent = noise * inverse + inverse @ (w.T @ cross)
-    trace = covariance.trace()
+    explained = inner_second @ inverse  # W^T E[(x - mu) z^T]
+    latent = noise * inverse + inverse @ explained
     log_det_inner = 2 * root.diagonal().log().sum()
     entropy = 0.5 * (q * (1 + math.log(2 * math.pi) + noise.log()) - log_det_inner)
-    # tr(C^-1 S) = (tr S - tr(M^-1 W^T S W)) / sigma^2, ln|C| = (D - L) ln sigma^2 + ln|M|
-    squares = (trace - (w * cross).sum()) / noise
-    log_prob = -0.5 * (d * math.log(2 * math.pi) + (d - q) * noise.log() + log_det_inner + squares)
-    elbo = _expected_log_joint(model, cross, latent, trace) + entropy
-    return Expectations(cross, latent, trace, entropy, log_prob, elbo)
+    # With C = W W^T + sigma^2 I: tr(C^-1 S) = (tr S - tr(M^-1 W^T S W)) / sigma^2 and
+    # ln|C| = (D - L) ln sigma^2 + ln|M|.
+    distance = (trace - explained.trace()) / noise
+    log_prob = -0.5 * (d * math.log(2 * math.pi) + (d - q) * noise.log() + log_det_inner + distance)
+    error = trace - 2 * explained.trace() + (squares * latent).sum()
+    elbo = _expected_log_joint(error, noise, d, latent) + entropy
+    return Expectations(
+        second @ inverse, latent, trace, entropy, log_prob.item(), elbo.item()
+    )
 
 
 def m_step(expectations: Expectations, model: PPCA) -> PPCA:
     """The W and sigma^2 that maximise the expected complete-data log-likelihood.
 
     W = E[(x - mu) z^T] E[z z^T]^-1, sigma^2 = (tr S - tr(W^T E[(x - mu) z^T])) / D; mu, the mean of
-    the images, is the maximum already.
+    the images, is the maximum already. Raises RunError where no sigma^2 is left.
     """
-    factors = torch.linalg.solve(expectations.latent, expectations.cross, left=False)
-    variance = (expectations.trace - (factors * expectations.cross).sum()) / len(factors)
-    if not variance > expectations.trace * torch.finfo(variance.dtype).eps:
-        raise RunError(_no_noise_left(factors.shape[1]))
-    return PPCA(model.mean, factors, variance)
+    cross, trace = expectations.cross, expectations.trace
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(expectations.latent))
+    variance = (trace - (cross.T @ cross * inverse).sum()) / len(cross)
+    if not variance > trace * torch.finfo(variance.dtype).eps:
+        raise RunError(_no_noise_left(cross.shape[1]))
+    return PPCA(model.mean, cross @ inverse, variance)
 
 
-def elbo_after_m(expectations: Expectations, updated: PPCA) -> Tensor:
-    """The mean ELBO with the E-step's posterior and the M-step's parameters, (), nats."""
-    e = expectations
-    return _expected_log_joint(updated, e.cross, e.latent, e.trace) + e.entropy
+def elbo_after_m(expectations: Expectations, updated: PPCA) -> float:
+    """The mean ELBO with the E-step's posterior and the M-step's parameters, nats."""
+    e, w = expectations, updated.factors
+    error = e.trace - 2 * (w.T @ e.cross).trace() + (w.T @ w * e.latent).sum()
+    return (_expected_log_joint(error, updated.variance, len(w), e.latent) + e.entropy).item()
 
 
-def _expected_log_joint(model: PPCA, cross: Tensor, latent: Tensor, trace: Tensor) -> Tensor:
-    d, q = model.factors.shape
-    w = model.factors
-    error = trace - 2 * (w * cross).sum() + (w.T @ w * latent).sum()
-    of_x = d * (2 * math.pi * model.variance).log() + error / model.variance
-    return -0.5 * (of_x + q * math.log(2 * math.pi) + latent.trace())
+def _expected_log_joint(error: Tensor, variance: Tensor, d: int, latent: Tensor) -> Tensor:
+    """E ln p(x, z), of the mean of E|x - W z - mu|^2 and of E[z z^T]."""
+    of_x = d * (2 * math.pi * variance).log() + error / variance
+    return -0.5 * (of_x + len(latent) * math.log(2 * math.pi) + latent.trace())
 
 
 def start(moments: Moments, latent_dim: int) -> PPCA:
-    """Parameters to start EM from: W at random, from torch's global generator.
+    """Parameters to start EM from: the best of those with W in a subspace drawn at random.
 
-    W is S times noise, so that it lies where the images vary, and sigma^2 their mean variance.
+    The subspace is that of S times noise from torch's global generator, so that it lies where the
+    images vary (the range finder of Halko, Martinsson and Tropp 2011).
     """
-    variance = moments.covariance.trace() / len(moments.mean)
-    noise = torch.randn(len(moments.mean), latent_dim, dtype=torch.float64).to(moments.mean.device)
-    factors = torch.linalg.qr(moments.covariance @ noise).Q * variance.sqrt()
-    return PPCA(moments.mean, factors, variance)
+    covariance = moments.covariance
+    noise = torch.randn(len(covariance), latent_dim, dtype=torch.float64).to(covariance)
+    basis = torch.linalg.qr(covariance @ noise).Q
+    eigenvalues, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
+    rest = covariance.trace() - eigenvalues.sum()
+    return _from_eigen(moments, eigenvalues, basis @ vectors, rest)
 
 
 def closed_form(moments: Moments, latent_dim: int) -> PPCA:
@@ -101,19 +107,24 @@ def closed_form(moments: Moments, latent_dim: int) -> PPCA:
     its other eigenvalues. Raises RunError where these are zero.
     """
     eigenvalues, vectors = torch.linalg.eigh(moments.covariance)
-    discarded = eigenvalues[:-latent_dim]
-    variance = discarded.clamp(min=0).sum() / max(len(discarded), 1)
-    if not variance > eigenvalues[-1] * len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps:
-        raise RunError(_no_noise_left(latent_dim))
-    scale = (eigenvalues[-latent_dim:] - variance).clamp(min=0).sqrt()
-    factors = (vectors[:, -latent_dim:] * scale).flip(1)
-    return PPCA(moments.mean, _with_signs(factors), variance)
+    rest = eigenvalues[:-latent_dim].clamp(min=0).sum()
+    return _from_eigen(moments, eigenvalues[-latent_dim:], vectors[:, -latent_dim:], rest)
+
+
+def _from_eigen(moments: Moments, eigenvalues: Tensor, vectors: Tensor, rest: Tensor) -> PPCA:
+    """With L increasing eigenvalues, their vectors (D, L) and the sum of the others."""
+    d, q = vectors.shape
+    variance = rest / (d - q)
+    if not variance > eigenvalues[-1] * d * torch.finfo(eigenvalues.dtype).eps:
+        raise RunError(_no_noise_left(q))
+    factors = vectors * (eigenvalues - variance).clamp(min=0).sqrt()
+    return PPCA(moments.mean, _with_signs(factors.flip(1)), variance)
 
 
 def principal(model: PPCA) -> PPCA:
     """The same density with W rotated to principal axes: orthogonal columns, longest first."""
-    vectors, lengths, _ = torch.linalg.svd(model.factors, full_matrices=False)
-    return PPCA(model.mean, _with_signs(vectors * lengths), model.variance)
+    _, rotation = torch.linalg.eigh(model.factors.T @ model.factors)
+    return PPCA(model.mean, _with_signs(model.factors @ rotation.flip(1)), model.variance)
 
 
 def _with_signs(factors: Tensor) -> Tensor:

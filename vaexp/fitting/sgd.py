@@ -135,6 +135,7 @@ def fit(
                 stale = 0 if keep else stale + 1
         record |= {"seconds": seconds, "images_per_second": totals.count / seconds}
         yield FitStep(
+            epoch,
             record,
             {
                 "model": model.state_dict(),

@@ -1,0 +1,524 @@
+"""Figures of the models with an exact likelihood: mixtures and probabilistic PCA."""
+
+import copy
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from vaexp import figures
+from vaexp.figures.em import log_axis, number, spread
+from vaexp.figures.mixture import percent
+
+SETTINGS = "Gaussian mixture, K = 10, diag, covariance floor 0.001, 50,000 training images"
+
+
+def history(iterations=30, components=10, restarts=1, validation=True, scale=1.0, offset=0.0):
+    """A run as EM writes it: in each iteration 80% of the rise is the M-step's."""
+    generator = np.random.default_rng(components)
+    share = generator.dirichlet(np.full(components, 2.0))
+    records = []
+    for restart in range(restarts):
+        reached = 1000 + 10 * np.sin(restart + 1)
+        curve = offset + scale * (reached - 500 * 0.6 ** np.arange(iterations + 1))
+        for t, log_prob in enumerate(curve.tolist()):
+            train = {"log_prob": log_prob, "elbo_after_e": log_prob}
+            if t:
+                train["elbo_after_m"] = curve[t - 1] + 0.8 * (log_prob - curve[t - 1])
+            record = {
+                "iteration": t,
+                "restart": restart,
+                "train": train,
+                "smallest_eigenvalue": (0.001 + 0.1 * share * 0.7**t).tolist(),
+                "effective_count": (50_000 * share).tolist(),
+            }
+            validated = {"validation": {"log_prob": log_prob - 20 * scale}} if validation else {}
+            records.append(record | validated)
+    return records
+
+
+def fallen():
+    """ln p(x) falls by 60 and 25 nats, in iterations 7 and 12 of 30."""
+    records = history()
+    for t, fall in ((7, 60), (12, 25)):
+        level = records[t - 1]["train"]["log_prob"] - fall
+        records[t]["train"] |= {"log_prob": level, "elbo_after_e": level}
+    return records
+
+
+def flat(iterations=5):
+    records = history(iterations)
+    for record in records:
+        record["train"] = dict.fromkeys(record["train"], 700.0)
+    return records
+
+
+def mixture(components):
+    generator = np.random.default_rng(components)
+    mean = generator.random((components, 28, 28))
+    return mean, 0.1 + 0.4 * mean, generator.dirichlet(np.full(components, 2.0))
+
+
+def counts(components):
+    generator = np.random.default_rng(components)
+    majority = np.eye(10)[generator.integers(0, 10, components)]
+    shares = 0.7 * majority + 0.3 * generator.dirichlet(np.ones(10), components)
+    return 10_000 * generator.dirichlet(np.full(components, 2.0))[:, None] * shares
+
+
+def axes_of(count):
+    generator = np.random.default_rng(1)
+    return (
+        generator.random((28, 28)),
+        generator.normal(size=(count, 28, 28)),
+        np.linspace(3, 0.3, count),
+    )
+
+
+EIGENVALUES = np.append(5 / np.arange(1, 701) ** 1.5, np.zeros(84))
+FLOORS = 10.0 ** np.arange(0, -9, -1)
+FLOOR_TRAIN = np.linspace(200, 1720, 9)
+FLOOR_VALIDATION = np.array([190, 360, 500, 540, 450, 100, -2000, -20_000, -104_233.0])
+
+EVERY = {
+    "staircase": lambda: figures.em_staircase(history(), SETTINGS),
+    "staircase, restarts": lambda: figures.em_staircase(history(restarts=4), SETTINGS),
+    "staircase, no iteration": lambda: figures.em_staircase(history(0, restarts=3), SETTINGS),
+    "staircase, one": lambda: figures.em_staircase(history(1, validation=False), SETTINGS),
+    "staircase, 2000": lambda: figures.em_staircase(history(2000), SETTINGS),
+    "staircase, low": lambda: figures.em_staircase(history(30, 10, 1, True, 1e3, -2e6), SETTINGS),
+    "staircase, high": lambda: figures.em_staircase(history(30, 10, 1, True, 1e3, 1e6), SETTINGS),
+    "staircase, small": lambda: figures.em_staircase(history(9, scale=1e-9), SETTINGS),
+    "staircase, falls": lambda: figures.em_staircase(fallen(), SETTINGS),
+    "staircase, flat": lambda: figures.em_staircase(flat(), SETTINGS),
+    "singularities": lambda: figures.singularities(history(), 1e-3, SETTINGS, 785),
+    "singularities, 1": lambda: figures.singularities(history(20, 1), 1e-3, SETTINGS, 785),
+    "singularities, 200": lambda: figures.singularities(history(20, 200), 0.0, SETTINGS),
+    "singularities, first": lambda: figures.singularities(history(0, 50), 1e-3, SETTINGS, 785),
+    "floor": lambda: figures.floor_curve(FLOORS, FLOOR_TRAIN, FLOOR_VALIDATION, SETTINGS),
+    "floor, near": lambda: figures.floor_curve(
+        np.array([0.01, 0.02]), np.array([800.0, 750]), np.array([790.0, 745]), SETTINGS
+    ),
+    "floor, one": lambda: figures.floor_curve(*np.array([[0.01], [800], [790]]), SETTINGS),
+    "components, 1": lambda: figures.components(*mixture(1), SETTINGS),
+    "components, 10": lambda: figures.components(*mixture(10), SETTINGS),
+    "components, 200": lambda: figures.components(*mixture(200), SETTINGS),
+    "components, means": lambda: figures.components(mixture(50)[0], None, mixture(50)[2], SETTINGS),
+    "confusion, 1": lambda: figures.confusion(counts(1), range(10), SETTINGS),
+    "confusion, 20": lambda: figures.confusion(counts(20), range(10), SETTINGS),
+    "confusion, 50": lambda: figures.confusion(counts(50), range(10), SETTINGS),
+    "confusion, 200": lambda: figures.confusion(counts(200), range(10), SETTINGS),
+    "confusion, none": lambda: figures.confusion(np.zeros((3, 10)), range(10), SETTINGS),
+    "confusion, two digits": lambda: figures.confusion(counts(9)[:, :2], [4, 9], SETTINGS),
+    "axes, 1": lambda: figures.principal_axes(*axes_of(1), SETTINGS),
+    "axes, 50": lambda: figures.principal_axes(*axes_of(50), SETTINGS),
+    "spectrum": lambda: figures.spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
+    "spectrum, small": lambda: figures.spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
+    "spectrum, all": lambda: figures.spectrum(EIGENVALUES, 784, 0.0, SETTINGS),
+}
+
+
+def shown_texts(figure):
+    """Every text in view on a page: its own, and that of axes, ticks and legends."""
+    shown = list(figure.texts)
+    for axes in figure.axes:
+        shown += axes.texts
+        if axes.axison:
+            shown += [axes._left_title, axes.xaxis.label, axes.yaxis.label]
+            for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+                for tick in axis.get_major_ticks():
+                    if min(limits) <= tick.get_loc() <= max(limits):
+                        shown += [tick.label1, tick.label2]
+    for legend in figure.legends:
+        shown += legend.get_texts()
+    return [text for text in shown if text.get_visible() and text.get_text()]
+
+
+def texts(figure):
+    return [text.get_text() for text in shown_texts(figure)]
+
+
+def titled(figure, start):
+    """The axes whose title starts so."""
+    return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(start))
+
+
+def note(figure):
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def pixels(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text(name):
+    figure = EVERY[name]()
+    assert figure.texts[0].get_fontweight() == "bold"
+    assert SETTINGS in note(figure)
+    page = pixels(figure)
+    height, width, _ = page.shape
+    assert width <= 1500
+    renderer = figure.canvas.get_renderer()
+    shown = shown_texts(figure)
+    boxes = np.array([text.get_window_extent(renderer).extents for text in shown])
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2] <= width).all()
+    assert (boxes[:, 3] <= height).all()
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    # A pixel or two of the boxes is leading, not ink.
+    over = np.argwhere(np.triu((high - low > 3).all(axis=2), 1))
+    assert [(shown[a].get_text(), shown[b].get_text()) for a, b in over] == []
+    edge = np.concatenate([page[:3].ravel(), page[-3:].ravel(), page[:, :3].ravel()])
+    assert (np.append(edge, page[:, -3:].ravel()) == 255).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["staircase", "singularities", "floor", "components, 10", "confusion, 20", "axes, 1",
+     "spectrum"],
+)  # fmt: skip
+def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
+    figures.save(EVERY[name](), tmp_path / "a.png")
+    figures.save(EVERY[name](), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_figures_do_not_change_their_input():
+    given = history(3), *mixture(3), counts(3), *axes_of(3)
+    kept = copy.deepcopy(given)
+    figures.em_staircase(given[0], SETTINGS)
+    figures.singularities(given[0], 0.001, SETTINGS)
+    figures.components(*given[1:4], SETTINGS)
+    figures.confusion(given[4], range(10), SETTINGS)
+    figures.principal_axes(*given[5:], SETTINGS)
+    assert given[0] == kept[0]
+    for array, before in zip(given[1:], kept[1:], strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+def test_the_stairs_rise_from_elbo_to_elbo_and_touch_ln_p_after_each_e_step():
+    records = history(3)
+    log_prob = [record["train"]["log_prob"] for record in records]
+    after_m = [record["train"].get("elbo_after_m") for record in records]
+    stairs = titled(figures.em_staircase(records, SETTINGS), "steps of iterations 1 to 3")
+    risers = {}
+    for line in stairs.lines:
+        if line.get_linewidth() == 4:
+            (x, _), (low, high) = line.get_data()
+            risers.setdefault(line.get_color(), []).append((x, low, high))
+    m_steps, e_steps = risers.values()
+    assert m_steps == [(t - 0.5, log_prob[t - 1], after_m[t]) for t in (1, 2, 3)]
+    assert e_steps == [(t, after_m[t], log_prob[t]) for t in (1, 2, 3)]
+    touching = next(line for line in stairs.lines if line.get_marker() == "o")
+    np.testing.assert_array_equal(touching.get_xdata(), [0, 1, 2, 3])
+    np.testing.assert_array_equal(touching.get_ydata(), log_prob)
+
+
+def test_what_each_step_gained_is_written_under_it():
+    # ln p(x) is 500, 700, 820: it rises by 200, of which the M-step has 160, then 120.
+    records = history(2)
+    for record, log_prob in zip(records, (500.0, 700.0, 820.0), strict=True):
+        record["train"] |= {"log_prob": log_prob, "elbo_after_e": log_prob}
+    records[1]["train"]["elbo_after_m"] = 660.0
+    records[2]["train"]["elbo_after_m"] = 830.0  # higher than ln p(x), as no ELBO can be
+    found = texts(figures.em_staircase(records, SETTINGS))
+    start = found.index("M-step")
+    assert found[start : start + 6] == ["M-step", "+160", "+130", "E-step", "+40", "−10"]
+
+
+def test_the_stairs_begin_later_where_the_first_step_hides_all_others():
+    records = history(30)
+    records[0]["train"] |= {"log_prob": -1e6, "elbo_after_e": -1e6}
+    figure = figures.em_staircase(records, SETTINGS)
+    titled(figure, "steps of iterations 2 to")
+    low, high = titled(figure, "ln p(x)").get_ylim()
+    assert 400 < low < 1000 < high
+    assert "Out of view (triangles): 1 value, lowest −1,000,000 at iteration 0." in texts(figure)
+
+
+def test_the_kept_restart_has_the_highest_final_training_likelihood():
+    records = history(20, restarts=4)
+    final = {record["restart"]: record["train"]["log_prob"] for record in records}
+    kept = max(final, key=final.get)
+    figure = figures.em_staircase(records, SETTINGS)
+    assert f"Thick lines and steps: restart {kept} of 0 to 3, whose" in note(figure)
+    run = titled(figure, "ln p(x)")
+    curves = [line for line in run.lines if len(line.get_xdata())]
+    thick = [line for line in curves if line.get_linewidth() > 1]
+    assert len(curves) == 8
+    assert [line.get_ydata()[-1] for line in thick] == [final[kept] - 20, final[kept]]
+    assert curves[-2:] == thick  # over the others
+    assert f"Restart {kept} of 0 to 3" in note(figures.singularities(records, 0.001, SETTINGS))
+
+
+def test_one_record_is_drawn_without_steps():
+    figure = EVERY["staircase, no iteration"]()
+    assert len(figure.axes) == 1
+    assert "No iteration: these are the initial parameters." in texts(figure)
+    assert "M-step" not in texts(figure)
+
+
+def test_validation_is_named_only_where_there_is_one():
+    assert "validation" in texts(figures.em_staircase(history(5), SETTINGS))
+    alone = figures.em_staircase(history(5, validation=False), SETTINGS)
+    assert not any("validation" in text for text in texts(alone))
+
+
+def test_falls_of_the_likelihood_are_counted_and_rounding_is_not():
+    found = note(figures.em_staircase(fallen(), SETTINGS))
+    assert (
+        "ln p(x) fell in 2 of 30 iterations (triangles), by at most 60 nats, in iteration 7."
+        in (found)
+    )
+    records = history(3)
+    records[3]["train"]["log_prob"] = records[2]["train"]["log_prob"] - 1e-10
+    assert "ln p(x) never fell." in note(figures.em_staircase(records, SETTINGS))
+
+
+def test_the_increase_per_iteration_is_drawn_on_a_log_axis():
+    figure = figures.em_staircase(fallen(), SETTINGS)
+    axes = titled(figure, "increase")
+    assert axes.get_yscale() == "log"
+    rises, falls = axes.lines
+    assert rises.get_ydata()[0] == pytest.approx(200)
+    assert np.flatnonzero(np.isnan(rises.get_ydata())).tolist() == [6, 11]
+    assert falls.get_xdata().tolist() == [7, 12]
+
+
+def test_how_far_elbo_and_likelihood_are_apart_after_e_steps_is_said():
+    records = history(4)
+    records[2]["train"]["elbo_after_e"] -= 3e-6
+    assert "differ by 3e−06 nats at most" in note(figures.em_staircase(records, SETTINGS))
+
+
+def test_values_that_are_not_finite_are_said():
+    records = history(8)
+    records[3]["train"]["log_prob"] = float("nan")
+    figure = figures.em_staircase(records, SETTINGS)
+    assert "Values that are not finite: 1." in note(figure)
+    pixels(figure)
+
+
+def test_singularities_count_components_at_the_floor_and_name_the_lowest():
+    records = history(2, 10)
+    records[-1]["smallest_eigenvalue"] = [0.5] * 7 + [0.0015, 0.002, 0.0021]
+    records[-1]["effective_count"] = [4000.0, 3.25, 800, 780, *[7000.0] * 6]
+    figure = figures.singularities(records, 0.001, SETTINGS, 785)
+    found = texts(figure)
+    assert "At the end 2 of 10 lie within a factor 2 of the floor, 0.001." in found
+    wanted = "The smallest effective count at the end is 3.25 (k = 1); 2 of 10 end with fewer than"
+    assert wanted + " 785 images." in found
+    names = {text for text in found if text.startswith("k = ")}
+    assert names == {"k = 7", "k = 8", "k = 9", "k = 1", "k = 3", "k = 2"}
+    for start, level in (("smallest", 0.001), ("effective", 785)):
+        axes = titled(figure, start)
+        assert axes.get_yscale() == "log"
+        assert [level, level] in [list(line.get_ydata()) for line in axes.lines]
+
+
+def test_components_at_the_floor_are_named_by_the_fewest_images():
+    records = history(2, 50)
+    records[-1]["smallest_eigenvalue"] = [0.001 * (1 + 1e-12 * k) for k in range(50)]
+    records[-1]["effective_count"] = [float(100 - k) for k in range(50)]
+    names = {t for t in texts(figures.singularities(records, 0.001, SETTINGS)) if "k = 4" in t[:6]}
+    assert names == {"k = 49", "k = 48", "k = 47"}
+
+
+def test_a_covariance_that_all_share_is_one_line():
+    records = history(4, 10)
+    for record in records:
+        record["smallest_eigenvalue"] = [0.02] * 10
+    figure = figures.singularities(records, 0.0, SETTINGS)
+    assert len(titled(figure, "smallest eigenvalue, the same for all k").lines) == 1
+    assert "all k" in texts(figure)
+    assert "There is no floor; the smallest eigenvalue ends at 0.02." in texts(figure)
+
+
+def test_a_component_that_died_does_not_stretch_the_axis():
+    records = history(3, 5)
+    records[-1]["effective_count"][2] = 1e-40
+    figure = figures.singularities(records, 0.0, SETTINGS)
+    assert titled(figure, "effective").get_ylim()[0] > 0.01
+    assert "Counts below 0.1 are drawn as 0.1." in texts(figure)
+
+
+def test_the_best_floor_is_that_of_the_highest_validation_likelihood():
+    shuffled = np.random.default_rng(0).permutation(9)
+    arrays = (FLOORS[shuffled], FLOOR_TRAIN[shuffled], FLOOR_VALIDATION[shuffled])
+    figure = figures.floor_curve(*arrays, SETTINGS)
+    assert "best on validation: floor 0.001" in texts(figure)
+    wanted = (
+        "0.001 is the best of 9 floors on validation images: 540 nats per image, 770 on training."
+    )
+    assert wanted in note(figure)
+    (axes,) = figure.axes
+    left, right = axes.get_xlim()
+    assert left > 1 > 1e-8 > right
+    low, high = axes.get_ylim()
+    assert -2000 < low < 100
+    assert high > 1720
+    assert "3 values, lowest −104,233 at floor 1e−08." in note(figure)
+
+
+def test_a_best_floor_at_the_end_is_said():
+    assert "It is the smallest of them: a smaller one may be better still." in texts(
+        EVERY["floor, near"]()
+    )
+    train, validation = np.array([800.0, 750]), np.array([700.0, 745])
+    figure = figures.floor_curve(np.array([0.01, 0.02]), train, validation, SETTINGS)
+    assert "It is the largest of them: a larger one may be better still." in texts(figure)
+    assert not any("It is the" in text for text in texts(EVERY["floor"]()))
+
+
+def test_floors_that_failed_are_left_out():
+    validation = np.array([500.0, np.nan, -np.inf])
+    figure = figures.floor_curve(np.array([1.0, 0.1, 0.01]), np.ones(3), validation, SETTINGS)
+    assert "best on validation: floor 1" in texts(figure)
+    assert "Values that are not finite: 2." in note(figure)
+    pixels(figures.floor_curve(FLOORS, FLOOR_TRAIN, np.full(9, np.nan), SETTINGS))
+
+
+def test_components_are_sorted_by_weight():
+    mean = np.broadcast_to(np.array([0.2, 0.4, 0.6])[:, None, None], (3, 28, 28))
+    stddev = mean / 2
+    weight = np.array([0.3, 0.004, 0.696])
+    figure = figures.components(mean, stddev, weight, SETTINGS)
+    found = texts(figure)
+    start = found.index("k")
+    assert found[start : start + 8] == ["k", "2", "0", "1", "weight", "69.6%", "30.0%", "0.40%"]
+    means, deviations, _ = figure.axes
+    for axes, wanted in ((means, [0.6, 0.2, 0.4]), (deviations, [0.3, 0.1, 0.2])):
+        board = axes.images[0].get_array()[14].filled(np.nan)
+        inside = board[np.isfinite(board) & (board > 0)]
+        np.testing.assert_array_equal(inside, np.repeat(wanted, 28))
+    assert deviations.images[0].get_clim() == (0.0, 0.3)
+    assert "standard deviation, units of x" in found
+
+
+def test_the_heaviest_components_are_shown_and_their_weight_is_said():
+    mean, stddev, _ = mixture(5)
+    weight = np.array([0.1, 0.4, 0.05, 0.3, 0.15])
+    figure = figures.components(mean, stddev, weight, SETTINGS, limit=2)
+    assert "The 2 heaviest of 5 are shown, which have 70.0% of the weight." in texts(figure)
+    assert "The 100 heaviest of 200 are shown" in note(EVERY["components, 200"]())
+    assert "heaviest" not in note(figures.components(mean, stddev, weight, SETTINGS, limit=5))
+
+
+def test_percents_keep_digits_that_matter():
+    shares = [1, 0.99951, 0.1234, 0.05, 0.00996, 0.0099, 0.0001, 0.00001, 0]
+    wanted = ["100%", "100%", "12.3%", "5.0%", "1.0%", "0.99%", "0.01%", "<0.01%", "0%"]
+    assert [percent(share) for share in shares] == wanted
+
+
+def test_confusion_is_sorted_by_majority_then_size_with_empty_ones_last():
+    matrix = np.zeros((5, 3))
+    matrix[0] = [0, 1, 9]  # mostly 2
+    matrix[1] = [1e-9, 0, 0]  # empty
+    matrix[2] = [30, 0, 10]  # mostly 0
+    matrix[3] = [45, 5, 0]  # mostly 0, larger
+    matrix[4] = [0, 20, 0]  # mostly 1
+    figure = figures.confusion(matrix, [0, 1, 2], SETTINGS)
+    heat, _, bars = figure.axes
+    names = [text for text in texts(figure) if text.startswith("k = ")]
+    assert names == ["k = 3", "k = 2", "k = 4", "k = 0", "k = 1"]
+    shares = heat.images[0].get_array().filled(np.nan)
+    wanted = [[0.9, 0.1, 0], [0.75, 0, 0.25], [0, 1, 0], [0, 0.1, 0.9], [np.nan] * 3]
+    np.testing.assert_allclose(shares, wanted)
+    np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [50, 40, 20, 10, 1e-9])
+    # 45 + 30 + 20 + 9 of 120; digit 0 alone has 75.
+    assert "Purity is 86.7%: so many of the 120 test images" in note(figure)
+    assert "A single component would have 62.5%." in note(figure)
+    assert "1 of 5 have less than half an image: no shares are shown." in texts(figure)
+
+
+@pytest.mark.parametrize(("components", "numbered"), [(20, True), (21, False)])
+def test_cells_have_numbers_while_there_is_room(components, numbered):
+    heat = figures.confusion(counts(components), range(10), SETTINGS).axes[0]
+    assert bool(heat.texts) == numbered
+
+
+def test_many_components_are_named_by_their_majority():
+    found = texts(EVERY["confusion, 200"]())
+    assert {f"mostly {digit}" for digit in range(10)} <= set(found)
+    assert not any(text.startswith("k = ") for text in found)
+
+
+def test_axes_are_moved_along_by_standard_deviations():
+    mean = np.full((28, 28), 0.5)
+    axis = np.zeros((1, 28, 28))
+    axis[0, 3, 4], axis[0, 5, 6] = 3.0, -4.0  # of length 5
+    figure = figures.principal_axes(mean, axis, np.array([0.25]), SETTINGS)
+    board = figure.axes[-1].images[0].get_array()
+    along = [board[4, 1 + 29 * step + 4] for step in range(5)]
+    against = [board[6, 1 + 29 * step + 6] for step in range(5)]
+    np.testing.assert_allclose(along, 0.5 + 0.25 * 0.6 * np.arange(-2, 3))
+    np.testing.assert_allclose(against, 0.5 - 0.25 * 0.8 * np.arange(-2, 3))
+    signed = figure.axes[1].images[0]
+    assert signed.get_clim() == (-1.0, 1.0)
+    assert signed.get_array()[6, 7] == -1
+    assert signed.get_array()[4, 5] == pytest.approx(0.75)
+    assert "1: sd 0.250" in texts(figure)
+
+
+def test_axes_of_any_length_and_of_none_give_the_same_directions():
+    mean, axes, stddev = axes_of(3)
+    first = pixels(figures.principal_axes(mean, axes, stddev, SETTINGS))
+    np.testing.assert_array_equal(
+        first, pixels(figures.principal_axes(mean, 7 * axes, stddev, SETTINGS))
+    )
+    pixels(figures.principal_axes(mean, 0 * axes, stddev, SETTINGS))
+
+
+def test_at_most_24_axes_are_shown():
+    found = texts(EVERY["axes, 50"]())
+    assert "The first 24 of 50 axes are shown." in found
+    assert sum(": sd " in text for text in found) == 24
+    assert [text for text in found if text.startswith("axis ")] == [
+        f"axis {i}" for i in range(1, 6)
+    ]
+
+
+def test_the_spectrum_says_what_the_model_keeps():
+    eigenvalues = np.array([4.0, 3.0, 2.0, 1.0, 0.0])
+    figure = figures.spectrum(eigenvalues, 2, 1.0, SETTINGS)
+    found = note(figure)
+    assert "keeps the largest eigenvalues, L = 2, and has σ² in place of the other 3." in found
+    assert "Their mean is 1: the σ² of the highest likelihood." in found
+    assert "1 eigenvalue under a millionth of the largest is out of view." in found
+    assert "the kept hold 70.0% of the variance" in texts(figure)
+    assert "in their place: σ² = 1" in texts(figure)
+    discarded, kept, level = figure.axes[0].lines
+    np.testing.assert_array_equal(kept.get_data(), [[1, 2], [4, 3]])
+    np.testing.assert_array_equal(discarded.get_ydata(), [2, 1, np.nan])
+    np.testing.assert_array_equal(level.get_data(), [[3, 5], [1, 1]])
+    np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), [0.4, 0.7, 0.9, 1, 1])
+
+
+def test_spread_moves_as_little_as_it_can():
+    far = np.array([30.0, 0.0, 60.0])
+    np.testing.assert_array_equal(spread(far, 10, (0, 100)), far)
+    np.testing.assert_allclose(spread(np.array([50.0, 50, 50]), 10, (0, 100)), [40, 50, 60])
+    np.testing.assert_allclose(spread(np.array([1.0, 0, 90]), 10, (0, 100)), [10, 0, 90])
+    crowded = np.random.default_rng(0).normal(50, 5, 6)
+    moved = spread(crowded, 10, (0, 100))
+    assert (np.argsort(moved) == np.argsort(crowded)).all()
+    assert np.diff(np.sort(moved)) == pytest.approx(10)
+    assert moved.mean() == pytest.approx(crowded.mean())
+
+
+def test_numbers_are_written_for_people():
+    values = [-1234567.0, 12.34567, -0.5, 1e-8, 0.0]
+    assert [number(value) for value in values] == ["−1,234,567", "12.35", "−0.5", "1e−08", "0"]
+
+
+@pytest.mark.parametrize("limits", [(1e-3, 1e-3), (0.02, 0.3), (1e-12, 1e3), (45_000, 52_000)])
+def test_a_log_axis_has_numbers(limits):
+    axes = figures.samples(np.zeros((1, 1, 28, 28)), None, "", "").add_axes((0.2, 0.2, 0.6, 0.6))
+    log_axis(axes.yaxis, *limits)
+    low, high = axes.get_ylim()
+    assert low < limits[0] <= limits[1] < high
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2

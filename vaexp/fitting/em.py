@@ -1,0 +1,127 @@
+"""Expectation maximisation: the loop, for any model whose E-step is exact."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from torch import nn
+
+from vaexp.fitting import FitStep
+
+
+class Expected(Protocol):
+    """What an E-step returns; the M-step knows what else it holds."""
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Mean of ln p(x) over the training images, nats."""
+        ...
+
+    @property
+    def mean_elbo(self) -> float:
+        """Mean of the ELBO with the exact posterior: the same number, by another way."""
+        ...
+
+
+Model = TypeVar("Model", bound=nn.Module)
+E = TypeVar("E", bound=Expected)
+
+
+@dataclass(frozen=True)
+class Steps(Generic[Model, E]):
+    """EM for one kind of model and given images."""
+
+    start: Callable[[int], Model]
+    """The initial parameters of a restart, counted from 0."""
+    e_step: Callable[[Model, int], E]
+    """Of the parameters after an iteration, whose number it is told for its error messages."""
+    m_step: Callable[[E, Model], Model]
+    elbo_after_m: Callable[[E, Model, Model], float]
+    """The mean ELBO with the posterior of the first model and the parameters of the second."""
+    facts: Callable[[Model], dict[str, Any]]
+    """What else the record of an iteration holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMOptions:
+    """When to stop; the meaning of each is documented at the config key of the same name."""
+
+    max_iter: int
+    tolerance: float
+    restarts: int
+
+
+def fit(
+    steps: Steps[Model, E],
+    validation: Callable[[Model], float] | None,
+    options: EMOptions,
+    *,
+    state: dict[str, Any] | None = None,
+    restore: Callable[[dict[str, Any]], Model],
+) -> Iterator[FitStep]:
+    """Alternate E-step and M-step, and yield after every iteration; iteration 0 is the start.
+
+    A record's ``train.log_prob`` is the mean of ln p(x) for the parameters after that iteration,
+    the ones that FitStep holds. ``elbo_after_m`` is the ELBO after the iteration's M-step, with the
+    posterior of the parameters before it, and ``elbo_after_e`` that after the next E-step, which
+    closes the gap: section 2.2 of the report this project follows. Parameters are to be kept as
+    soon as they are better than all earlier restarts. The last record of a restart says why it
+    ``stopped``: tolerance or max_iter. validation: the mean of ln p(x) of other images. state: a
+    FitStep's, to go on from there. restore: a model from the state dict in it.
+    """
+    restart, best, model = 0, -math.inf, None
+    if state is not None:
+        restart, best = state["restart"], state["best"]
+        model, iteration = restore(state["model"]), state["iteration"]
+        if state["stopped"]:
+            restart, best, model = restart + 1, max(best, state["log_prob"]), None
+        else:
+            expected = steps.e_step(model, iteration)
+
+    while restart < options.restarts:
+        began = time.perf_counter()
+        after_m = None
+        before = -math.inf
+        if model is None:
+            iteration, model = 0, steps.start(restart)
+        else:
+            iteration, before = iteration + 1, expected.mean_log_prob
+            updated = steps.m_step(expected, model)
+            after_m = steps.elbo_after_m(expected, model, updated)
+            model = updated
+        expected = steps.e_step(model, iteration)
+        log_prob = expected.mean_log_prob
+        stopped = None
+        if log_prob - before < options.tolerance:
+            stopped = "tolerance"
+        elif iteration >= options.max_iter:
+            stopped = "max_iter"
+        record: dict[str, Any] = {
+            "iteration": iteration,
+            "restart": restart,
+            "train": {"log_prob": log_prob, "elbo_after_e": expected.mean_elbo}
+            | ({} if after_m is None else {"elbo_after_m": after_m}),
+        }
+        if validation is not None:
+            record["validation"] = {"log_prob": validation(model)}
+        record |= steps.facts(model) | {
+            "stopped": stopped,
+            "seconds": time.perf_counter() - began,
+        }
+        yield FitStep(
+            iteration,
+            record,
+            {
+                "model": model.state_dict(),
+                "restart": restart,
+                "iteration": iteration,
+                "log_prob": log_prob,
+                "best": best,
+                "stopped": stopped,
+            },
+            keep=log_prob > best,
+        )
+        if stopped:
+            restart, best, model = restart + 1, max(best, log_prob), None
