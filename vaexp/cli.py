@@ -178,7 +178,11 @@ def sample(
     ] = None,
     label: Annotated[
         int | None,
-        typer.Option(help="The digit, for a conditional model. By default each in turn."),
+        typer.Option(help="The digit, for a model given the label. By default each in turn."),
+    ] = None,
+    component: Annotated[
+        int | None,
+        typer.Option(min=0, help="The component of a Gaussian mixture, counted from 0."),
     ] = None,
     grid: Annotated[
         bool, typer.Option("--grid", help="Draw the latent plane instead, at quantiles of p(z).")
@@ -208,6 +212,7 @@ def sample(
         mode=None if decode is None else decode.value,
         n=n or 10,
         label=label,
+        component=component,
         grid=grid,
         axes=axes,
         seed=seed,

@@ -2,10 +2,11 @@
 
 import math
 import signal
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,14 +15,15 @@ import torch
 from torch import Tensor
 
 from vaexp import environment
-from vaexp.config import Config, digest
+from vaexp.config import Config, GMMExperiment, VAEExperiment, digest, unit
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import RunError, Terminated, UserError
-from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.measure import Measure, join
-from vaexp.fitting.sgd import SGDOptions, fit
-from vaexp.illustration import illustrate
-from vaexp.models import VAE, build
+from vaexp.fitting import FitStep, em, gmm, ppca, sgd
+from vaexp.fitting.moments import Moments
+from vaexp.illustration import illustrate, illustrate_history
+from vaexp.measuring import facts, importance_weighted, measure_split
+from vaexp.models import PPCA, VAE, Model, build
 from vaexp.progress import Reporter
 from vaexp.run_folder import RunFolder
 from vaexp.seeding import HELD_OUT_SEED, seeded
@@ -29,6 +31,7 @@ from vaexp.tables import show_entry
 from vaexp.trained import load_weights
 
 TRAINING_BLOCK = 5_000  # training images transformed at once for measuring
+EM_WRITES_EVERY = 1.0  # seconds: an iteration may take a millisecond, and writing it far more
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class Experiment:
 
     config: Config
     data: Dataset
-    model: VAE
+    model: Model
     device: str
 
     @classmethod
     def prepare(cls, config: Config) -> "Experiment":
-        """Load the data and draw the initial weights.
+        """Load the data and, for a VAE, draw the initial weights.
 
         Raises UserError or RunError for what only the data and the machine can tell.
         """
@@ -60,6 +63,17 @@ class Experiment:
             with seeded(self.config.seed, "training images", i):
                 x = Transform(self.config.data.transform)(block)
             yield x.to(self.device), labels.to(self.device)
+
+    def training_images(self) -> Tensor:
+        """All of them at once, (N, D): what EM goes through again and again."""
+        return torch.cat([x for x, _ in self.training_blocks()])
+
+    def validation_images(self) -> tuple[Tensor, Tensor] | None:
+        """The transformed validation images and their labels, if there are any."""
+        split = self.data.validation
+        if split is None:
+            return None
+        return self.held_out_images(split, "validation"), split.label.to(self.device)
 
     def held_out_images(self, split: Split, name: str) -> Tensor:
         """The transformed images (N, D) of validation or test: the same in every run."""
@@ -121,45 +135,59 @@ def _note_environment(experiment: Experiment, run: RunFolder) -> None:
 
 
 def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
-    config, data, model = experiment.config, experiment.data, experiment.model
-    options = SGDOptions(**_sgd_settings(config))
+    """Fit the model, or go on from where the run stopped; each step is soon on disk."""
     state = run.state()
     if state is None and len(run.records()) > 1:
         raise RunError("checkpoints/state.pt is missing; copy the run folder again")
-    run.truncate_records(state["epoch"] if state else 0)
+    run.truncate_records(state["records"] if state else 0)
     if state is not None:
-        reporter.say(f"resuming after epoch {state['epoch']}")
+        reporter.say(f"resuming after {unit(experiment.config)} {state['at']}")
+    if isinstance(experiment.model, VAE):
+        _fit_by_gradients(experiment, experiment.model, run, reporter, state)
+    else:
+        _fit_by_em(experiment, run, reporter, state)
 
+
+def _fit_by_gradients(
+    experiment: Experiment,
+    model: VAE,
+    run: RunFolder,
+    reporter: Reporter,
+    state: dict[str, Any] | None,
+) -> None:
+    config, data = experiment.config, experiment.data
+    assert isinstance(config, VAEExperiment)
+    objective = {"beta": config.model.beta, "beta_warmup": config.model.beta_warmup}
+    options = sgd.SGDOptions(**config.train.model_dump() | objective)
     transform = Transform(config.data.transform)
     pixels = data.train.pixels.to(experiment.device)
-    validation = None
-    if data.validation is not None:
-        x = experiment.held_out_images(data.validation, "validation")
-        validation = x, data.validation.label.to(experiment.device)
-
     n = len(data.train)
     steps = options.total_steps(n)
     steps_per_epoch = -(-n // options.batch_size)
     epochs = -(-steps // steps_per_epoch)
     images = n * (steps // steps_per_epoch) + options.batch_size * (steps % steps_per_epoch)
-    with reporter.bar("training", images, done=n * state["epoch"] if state else 0):
-        for step in fit(
+
+    def show(record: dict[str, Any]) -> None:
+        split = "validation" if "validation" in record else "train"
+        numbers = [f"{key} {record[split][key]:,.2f}" for key in ("elbo", "rate", "distortion")]
+        reporter.step(
+            f"epoch {record['epoch']}/{epochs}",
+            "  ".join([f"{split} {numbers[0]}", *numbers[1:]]),
+            f"{record['images_per_second']:,.0f} images/s",
+        )
+
+    with reporter.bar("training", images, "images", done=n * state["epoch"] if state else 0):
+        fitted = sgd.fit(
             model,
             lambda rows: transform(pixels[rows]),
             data.train.label.to(experiment.device),
-            validation,
+            experiment.validation_images(),
             options,
             seed=config.seed,
             state=state,
             on_batch=reporter.advance,
-        ):
-            # In this order a kill at any point leaves something to resume from: the state is last,
-            # and what was written before it is written again, the same, by the resumed epoch.
-            run.append_record(step.record)
-            if step.keep:
-                run.save_weights(model.state_dict(), step.record["epoch"])
-            run.save_state(step.state)
-            reporter.epoch(step.record, epochs)
+        )
+        _write_steps(run, fitted, show)
     if run.records()[-1]["step"] < steps:
         reporter.say(
             f"stopped early: no better validation ELBO for {config.train.patience} epochs; "
@@ -167,41 +195,128 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
         )
 
 
-def _sgd_settings(config: Config) -> dict[str, Any]:
-    model = config.model
-    return config.train.model_dump() | {"beta": model.beta, "beta_warmup": model.beta_warmup}
+def _fit_by_em(
+    experiment: Experiment, run: RunFolder, reporter: Reporter, state: dict[str, Any] | None
+) -> None:
+    config, data = experiment.config, experiment.data
+    assert not isinstance(config, VAEExperiment)
+    options = em.EMOptions(**config.train.model_dump())
+    held_out = experiment.validation_images()
+    validation = None if held_out is None else held_out[0]
+    x = experiment.training_images()
+    beside = ""
+    if isinstance(config, GMMExperiment):
+        label = data.train.label.to(experiment.device)
+        settings: dict[str, Any] = {"factors": config.model.factors}  # dumped where it applies
+        settings |= config.model.model_dump(exclude={"kind", "decode_mode"})
+        steps: em.Steps[Any, Any] = gmm.steps(x, label, validation, **settings, seed=config.seed)
+        beside = f" [floor {config.model.covariance_floor:g}]"
+    else:
+        closed = config.model.method == "closed_form"
+        if closed:
+            options = replace(options, max_iter=0)
+        moments = Moments.of(x), None if validation is None else Moments.of(validation)
+        q = config.model.latent_dim
+        steps = ppca.steps(*moments, q, closed=closed, seed=config.seed)
+    del x, held_out, validation  # pPCA needs nothing of the images but their moments
+
+    def restore(parameters: dict[str, Tensor]) -> Model:
+        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        model.load_state_dict(parameters, assign=True)
+        return model.to(experiment.device)
+
+    def show(record: dict[str, Any]) -> None:
+        restart = f"restart {record['restart'] + 1}, " if options.restarts > 1 else ""
+        numbers = [
+            f"{split} log_prob {record[split]['log_prob']:,.3f}{beside}"
+            for split in ("train", "validation")
+            if split in record
+        ]
+        title = f"{restart}iteration {record['iteration']}"
+        reporter.step(title, "  ".join(numbers), f"{record['seconds']:.3g} s")
+
+    with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
+        fitted = em.fit(
+            steps,
+            options,
+            state=state,
+            restore=restore,
+        )
+        try:
+            _write_steps(run, fitted, show, EM_WRITES_EVERY, lambda: reporter.advance(1))
+        except RunError:
+            if run.records():
+                illustrate_history(run)
+            raise
+    last = run.records()[-1]
+    if last["stopped"] == "max_iter" and options.max_iter > 0:
+        reporter.say(
+            f"stopped at train.max_iter = {options.max_iter}, before an iteration added less than "
+            f"train.tolerance = {options.tolerance:g} nats"
+        )
+
+
+def _write_steps(
+    run: RunFolder,
+    steps: Iterator[FitStep],
+    show: Callable[[dict[str, Any]], None],
+    every: float = 0.0,
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Go through the steps of a fit and write them, those of ``every`` seconds together.
+
+    However the fit ends, the steps that it finished are written.
+    """
+    done = len(run.records())
+    pending: list[FitStep] = []
+    written = -math.inf  # the first step is written at once
+
+    def write() -> None:
+        # In this order a kill at any point leaves something to resume from: the state is last, and
+        # what was written before it is written again, the same, by the resumed step.
+        run.append_records([step.record for step in pending])
+        kept = [step for step in pending if step.keep]
+        if kept:
+            run.save_weights(kept[-1].state["model"], kept[-1].at)
+        run.save_state(pending[-1].state | {"at": pending[-1].at, "records": done})
+        show(pending[-1].record)
+        pending.clear()
+
+    try:
+        for step in steps:
+            pending.append(step)
+            done += 1
+            on_step()
+            if time.monotonic() - written >= every:
+                write()
+                written = time.monotonic()
+    finally:
+        if pending:
+            write()
 
 
 def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     """Measure the kept weights on every split: metrics.json and per_example.npz."""
     config, data, model = experiment.config, experiment.data, experiment.model
-    load_weights(model, run)
+    load_weights(model, run, experiment.device)
     transform = Transform(config.data.transform)
-
-    def elbo(x: Tensor, label: Tensor) -> dict[str, Measure]:
-        measures = elbo_measures(model, x, label)
-        if transform.has_bits_per_dim:
-            measures["elbo_bits_per_dim"] = _bits_per_dim(measures["elbo"], transform, x)
-        return measures
-
     splits: dict[str, dict[str, Measure]] = {}
     reporter.say(f"measuring on {len(data.train):,} training images")
     with seeded(config.seed, "elbo", "train"):
-        splits["train"] = join([elbo(x, label) for x, label in experiment.training_blocks()])
+        blocks = experiment.training_blocks()
+        splits["train"] = join([measure_split(model, *block, transform) for block in blocks])
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
             reporter.say(f"measuring on {len(split):,} {name} images")
             x, label = experiment.held_out_images(split, name), split.label.to(experiment.device)
             with seeded(config.seed, "elbo", name):
-                splits[name] = elbo(x, label)
-    k = config.evaluate.importance_samples
-    if k:  # x and label are now those of the test split
+                splits[name] = measure_split(model, x, label, transform)
+    k = config.evaluate.importance_samples if isinstance(config, VAEExperiment) else 0
+    if isinstance(model, VAE) and k:
         title = f"importance-weighted bound, K = {k}"
-        with reporter.bar(title, len(x)), seeded(config.seed, "iw_bound"):
-            bound = iw_bound(model, x, label, k=k, on_images=reporter.advance)
-        splits["test"]["iw_bound"] = bound
-        if transform.has_bits_per_dim:
-            splits["test"]["iw_bound_bits_per_dim"] = _bits_per_dim(bound, transform, x)
+        with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
+            bound = importance_weighted(model, x, label, transform, k, reporter.advance)
+        splits["test"] |= bound  # x and label are now those of the test split
 
     for name, measures in splits.items():
         for metric, measure in measures.items():
@@ -212,7 +327,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
                 )
     metrics = {
         name: {
-            metric: measure.summary() | _facts(config, metric)
+            metric: measure.summary() | facts(config, metric)
             for metric, measure in measures.items()
         }
         for name, measures in splits.items()
@@ -222,52 +337,29 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
 
 
-def _bits_per_dim(bound: Measure, transform: Transform, x: Tensor) -> Measure:
-    """A lower bound on ln p(x) as an upper bound on the bits per pixel of the 0..255 image."""
-    variance = bound.monte_carlo_variance
-    return Measure(
-        transform.bits_per_dim(bound.values.to(x.device), x).cpu(),
-        "bits/dim",
-        None if variance is None else variance / (x.shape[1] * math.log(2)) ** 2,
-        facts=bound.facts,
-    )
-
-
 def _headline(test: dict[str, Any]) -> str:
-    shown = [name for name in ("elbo", "iw_bound", "rate", "rmse_mean") if name in test]
+    names = ("log_prob", "elbo", "iw_bound", "rate", "rmse_mean")
+    exact = test["elbo"].get("draws") is None  # then the elbo is the log_prob
+    shown = [name for name in names if name in test and not (exact and name == "elbo")]
     return "test  " + "  ".join(f"{name} {show_entry(test[name])}" for name in shown)
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     reporter.say("drawing figures")
+    spectrum = None
+    if isinstance(experiment.model, PPCA):
+        covariance = Moments.of(experiment.training_images()).covariance
+        spectrum = torch.linalg.eigvalsh(covariance).flip(0).cpu()
     test = experiment.data.test
-    illustrate(run, experiment.held_out_images(test, "test").cpu(), test.label)
-
-
-def _facts(config: Config, metric: str) -> dict[str, Any]:
-    """What a likelihood must carry beside it so that it is not read as something else."""
-    if not metric.startswith(("elbo", "iw_bound", "distortion")):
-        return {}
-    model = config.model
-    facts: dict[str, Any] = {
-        "measure": "mass" if model.likelihood == "bernoulli" else "density",
-        "of": "x given label" if model.conditional else "x",
-    }
-    if metric == "distortion":
-        facts["kind"] = "estimate"
-    else:
-        facts["kind"] = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
-    if model.likelihood == "gaussian":
-        key = "sigma" if model.sigma_mode == "fixed" else "sigma_floor"
-        facts[key] = getattr(model, key)
-    return facts
+    x = experiment.held_out_images(test, "test").cpu()
+    illustrate(run, x, test.label, spectrum)
 
 
 def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:
     run.end("interrupted", exit_code, how)
     state = run.state()  # the last line of metrics.jsonl may be of an epoch after the checkpoint
-    done = state["epoch"] if state else 0
-    reporter.say(f"stopped by {how} after {done} finished epochs; go on with")
+    done = state["at"] if state else 0
+    reporter.say(f"stopped by {how} after {done} finished {unit(run.config())}s; go on with")
     reporter.say(f"  vaexp train --resume {run.path}")
 
 

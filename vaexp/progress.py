@@ -3,10 +3,10 @@
 Everything goes to stderr. What is said while a run folder is open also goes to its train.log.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -45,8 +45,8 @@ class Reporter:
             yield
 
     @contextmanager
-    def bar(self, what: str, images: int, done: int = 0) -> Iterator[None]:
-        """A progress bar over ``images``, of which ``done`` are over; nothing when piped."""
+    def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[None]:
+        """A progress bar over so many of a unit, of which ``done`` are over; nothing when piped."""
         if not self.console.is_terminal:
             yield
             return
@@ -58,37 +58,30 @@ class Reporter:
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(what, total=images, completed=done, numbers="", speed="")
+            task = progress.add_task(
+                what, total=total, completed=done, numbers="", speed="", unit=unit
+            )
             self._bar = progress, task
             try:
                 yield
             finally:
                 self._bar = None
 
-    def advance(self, images: int) -> None:
+    def advance(self, count: int) -> None:
         """Move the bar."""
         if self._bar:
             progress, task = self._bar
-            progress.advance(task, images)
-            speed = progress.tasks[task].speed
-            if speed:
-                progress.update(task, speed=f"{speed:,.0f} images/s")
+            progress.advance(task, count)
+            now = progress.tasks[task]
+            if now.speed:
+                progress.update(task, speed=f"{now.speed:,.0f} {now.fields['unit']}/s")
 
-    def epoch(self, record: Mapping[str, Any], epochs: int) -> None:
-        """The numbers of an epoch: beside the bar, or as a line."""
-        split = "validation" if "validation" in record else "train"
-        numbers = "  ".join(
-            f"{name} {record[split][name]:,.2f}" for name in ("elbo", "rate", "distortion")
-        )
-        line = (
-            f"epoch {record['epoch']}/{epochs}  {split} {numbers}  "
-            f"{record['images_per_second']:,.0f} images/s"
-        )
+    def step(self, title: str, numbers: str, speed: str) -> None:
+        """An epoch or iteration: its numbers beside the bar, or as a line."""
+        line = f"{title}  {numbers}  {speed}"
         if self._bar:
             progress, task = self._bar
-            progress.update(
-                task, description=f"epoch {record['epoch']}/{epochs}", numbers=f"{split} {numbers}"
-            )
+            progress.update(task, description=title, numbers=numbers)
             self._write(line)
         else:
             self.say(line)

@@ -148,11 +148,11 @@ class RunFolder:
 
     # Numbers
 
-    def append_record(self, record: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl, in a single write."""
-        line = json.dumps(record, allow_nan=False) + "\n"
+    def append_records(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines to metrics.jsonl, in a single write."""
+        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
 
@@ -211,26 +211,29 @@ class RunFolder:
 
     # Weights
 
-    def save_weights(self, weights: Mapping[str, "Tensor"], epoch: int) -> None:
-        """Write the weights that the run keeps: checkpoints/model.safetensors."""
+    def save_weights(self, weights: Mapping[str, "Tensor"], at: int) -> None:
+        """Write the weights that the run keeps, those of one epoch or iteration."""
         from safetensors.torch import save
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         with replacing(self.path / "checkpoints" / "model.safetensors") as temporary:
-            temporary.write_bytes(save(tensors, metadata={"epoch": str(epoch)}))
+            temporary.write_bytes(save(tensors, metadata={"at": str(at)}))
 
     def weights(self) -> tuple[dict[str, "Tensor"], int]:
-        """The kept weights and the epoch they are of. Raises RunError where there are none."""
+        """The kept weights, and the epoch or iteration they are of.
+
+        Raises RunError where there are none.
+        """
         from safetensors import SafetensorError, safe_open
 
         path = self.path / "checkpoints" / "model.safetensors"
         if not path.exists():
-            why = "copy the run folder again" if self.records() else "no epoch was finished"
+            why = "copy the run folder again" if self.records() else "training had only begun"
             raise RunError(f"{path}: missing; {why}")
         try:
             with safe_open(path, framework="pt") as file:
-                epoch = int((file.metadata() or {}).get("epoch", 0))
-                return {name: file.get_tensor(name) for name in file.keys()}, epoch  # noqa: SIM118
+                at = int((file.metadata() or {}).get("at", 0))
+                return {name: file.get_tensor(name) for name in file.keys()}, at  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise RunError(f"{path}: damaged ({error}); copy the run folder again") from None
 

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
-from vaexp.config import DecodeMode, describe
+from vaexp.config import DecodeMode, GMMExperiment, describe, unit
 from vaexp.errors import UserError
 from vaexp.files import replacing
+from vaexp.models import GMM
 from vaexp.run_folder import RunFolder
 from vaexp.seeding import seeded
 from vaexp.trained import TrainedModel
@@ -48,10 +49,7 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
     if mode == "sample":
         return p.sample()
     if not trained.model.has_sigma:
-        raise UserError(
-            f"a {trained.config.model.likelihood} likelihood has no sigma to sweep; "
-            "use mean or sample"
-        )
+        raise UserError("this model's likelihood has no sigma to sweep; use mean or sample")
     return torch.stack([p.mean + k * p.stddev for k in SWEEP])
 
 
@@ -107,23 +105,34 @@ def sample(
     mode: DecodeMode | None = None,
     n: int = COLUMNS,
     label: int | None = None,
+    component: int | None = None,
     grid: bool = False,
     axes: tuple[int, int] | None = None,
     seed: int | None = None,
 ) -> Drawn:
     """Draw n images, or the latent plane, and write a PNG and an npz into the run's samples/.
 
-    label: the digit a conditional model draws; None takes all it knows in turn. axes: the two
-    latents of the grid, counted from 1, by default the first. The arrays are ``z``, ``label`` (if
-    conditional), ``x`` on the scale of the model and ``image`` on the display scale, unclipped.
+    label: the digit that a conditional model draws, or the component that is this digit's Gaussian;
+    None takes all it knows in turn. component: of a mixture, counted from 0; None draws it from
+    p(z). axes: the two latents of the grid, counted from 1, by default the first. The arrays are
+    ``z``, ``label`` (if conditional), ``x`` on the scale of the model and ``image`` on the display
+    scale, unclipped.
     """
     trained = TrainedModel.read(run)
     config = trained.config
     default = config.model.decode_mode
     mode = mode or ("mean" if grid and default == "sweep" else default)
     seed = config.seed if seed is None else seed
-    digits = _digits(trained, label)
     name = [mode] + ([f"label{label}"] if label is not None else [])
+    if isinstance(trained.model, GMM):
+        if grid:
+            raise UserError("--grid: a mixture has no latent plane; leave it out")
+        component = _component(trained, component, label)
+        if label is None and component is not None:
+            name.append(f"component{component}")
+    elif component is not None:
+        raise UserError("--component: only a Gaussian mixture has components; leave it out")
+    digits = trained.labels if isinstance(trained.model, GMM) else _digits(trained, label)
     with seeded(seed, "sample"):
         if grid:
             if mode == "sweep":
@@ -140,7 +149,7 @@ def sample(
             )
             name += ["grid", *chosen]
         else:
-            figure, arrays = _strip(trained, digits, mode, n)
+            figure, arrays = _strip(trained, digits, component, mode, n)
             name.append(f"n{n}")
     path = run.path / "samples" / "-".join([*name, f"seed{seed}.png"])
     path.parent.mkdir(exist_ok=True)
@@ -151,10 +160,13 @@ def sample(
 
 
 def _strip(
-    trained: TrainedModel, digits: list[int], mode: DecodeMode, n: int
+    trained: TrainedModel, digits: list[int], component: int | None, mode: DecodeMode, n: int
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """n draws, z ~ p(z), in rows of ten; for a sweep, each ten have one row per k."""
-    z = trained.model.prior().sample(torch.Size([n]))
+    """n draws, z ~ p(z) or all of one component, in rows of ten; a sweep has a row per k."""
+    if component is None:
+        z = trained.model.prior().sample(torch.Size([n]))
+    else:
+        z = torch.full((n,), component)
     label = None
     if trained.model.conditional:
         label = torch.tensor([digits[i % len(digits)] for i in range(n)])
@@ -166,7 +178,10 @@ def _strip(
         rows, names = np.concatenate(blocks), SWEEP_NAMES * len(blocks)
     else:
         rows, names = _in_rows(drawn), None
-    title = MODE_NAMES[mode] + (f", the first {MOST_DRAWN} of {n:,}" if n > MOST_DRAWN else "")
+    title = MODE_NAMES[mode]
+    if component is not None:
+        title = title.replace("z ~ p(z)", f"z = {component}")
+    title += f", the first {MOST_DRAWN} of {n:,}" if n > MOST_DRAWN else ""
     subtitle = caption(trained)
     if label is not None:
         subtitle += (
@@ -186,7 +201,7 @@ def _in_rows(images: np.ndarray) -> np.ndarray:
 
 def caption(trained: TrainedModel) -> str:
     """The settings under every figure's title."""
-    return f"{describe(trained.config)}, epoch {trained.epoch}"
+    return f"{describe(trained.config)}, {unit(trained.config)} {trained.at}"
 
 
 def _digits(trained: TrainedModel, label: int | None) -> list[int]:
@@ -198,6 +213,29 @@ def _digits(trained: TrainedModel, label: int | None) -> list[int]:
         known = ", ".join(map(str, trained.labels))
         raise UserError(f"--label {label}: this model was trained on the digits {known}")
     return [label]
+
+
+def _component(trained: TrainedModel, component: int | None, label: int | None) -> int | None:
+    """The component of a mixture to draw from; None for all, in proportion to their weights."""
+    config = trained.config
+    assert isinstance(config, GMMExperiment)
+    count = config.model.components
+    if label is not None:
+        if config.model.init != "labels" or trained.at > 0:
+            raise UserError(
+                "--label: the components of this mixture are not digits, as they are with "
+                "model.init=labels and train.max_iter=0; use --component"
+            )
+        if component is not None:
+            raise UserError("--label and --component: give one of them")
+        known = sorted(trained.labels)
+        if label not in known:
+            shown = ", ".join(map(str, known))
+            raise UserError(f"--label {label}: this model was trained on the digits {shown}")
+        return known.index(label)
+    if component is not None and not 0 <= component < count:
+        raise UserError(f"--component {component}: there are {count}, counted from 0")
+    return component
 
 
 def _check_axes(axes: tuple[int, int] | None, latent_dim: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ def show_value(value: Any) -> str:
 def show_entry(entry: dict[str, Any] | None) -> str:
     """A metric as text: value ± standard error, and what it hangs on.
 
-    That is the sigma, or its floor, of a density, and the effective sample size where it is small.
+    That is the sigma, or the floor, of a density, and the effective sample size where it is small.
     """
     if entry is None:
         return ABSENT
@@ -32,6 +32,8 @@ def show_entry(entry: dict[str, Any] | None) -> str:
             text += f" [σ ≥ {entry['sigma_floor']:g}]"
         elif "sigma" in entry:
             text += f" [σ = {entry['sigma']:g}]"
+        elif "covariance_floor" in entry:
+            text += f" [floor {entry['covariance_floor']:g}]"
     if entry.get("effective_samples", 10) < 10:
         text += f" (only {entry['effective_samples']:.1f} effective samples)"
     return text

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaexp.config import Config
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
 from vaexp.errors import RunError
-from vaexp.models import VAE, build
+from vaexp.models import Model, build
 from vaexp.run_folder import RunFolder
 
 
@@ -18,9 +18,9 @@ class TrainedModel:
     """The kept weights of a run, on the CPU, and what is needed to draw with them."""
 
     config: Config
-    model: VAE
-    epoch: int
-    """The epoch that the weights are of."""
+    model: Model
+    at: int
+    """The epoch or iteration that the weights are of."""
 
     @classmethod
     def read(cls, run: RunFolder) -> "TrainedModel":
@@ -28,8 +28,8 @@ class TrainedModel:
         config = run.config()
         with torch.device("meta"):  # no initial weights are drawn only to be replaced
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
-        epoch = load_weights(model, run)
-        return cls(config, model.eval().requires_grad_(False), epoch)
+        at = load_weights(model, run, "cpu")
+        return cls(config, model.eval().requires_grad_(False), at)
 
     @property
     def labels(self) -> list[int]:
@@ -42,21 +42,18 @@ class TrainedModel:
         return unit.reshape(*x.shape[:-1], *IMAGE_SHAPE).numpy()
 
 
-def load_weights(model: VAE, run: RunFolder) -> int:
-    """Give the model the weights that the run keeps; returns the epoch they are of.
+def load_weights(model: Model, run: RunFolder, device: str) -> int:
+    """Give the model the weights that the run keeps, on a device.
 
-    Raises RunError where the checkpoint does not fit the model.
+    Returns the epoch or iteration they are of. Raises RunError where they do not fit the model.
     """
-    weights, epoch = run.weights()
-    device = next(iter(model.parameters())).device
-    if device.type != "meta":
-        weights = {name: weight.to(device) for name, weight in weights.items()}
+    weights, at = run.weights()
     try:
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict({k: v.to(device) for k, v in weights.items()}, assign=True)
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise RunError(
             f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}); "
             "one of the two was changed or comes from another run"
         ) from None
-    return epoch
+    return at

@@ -1,6 +1,6 @@
 """What an experiment is, read from YAML. Imports no torch."""
 
-from vaexp.config.describe import describe
+from vaexp.config.describe import describe, unit
 from vaexp.config.load import digest, dump, flatten, load_config
 from vaexp.config.schema import (
     Config,
@@ -36,4 +36,5 @@ __all__ = [
     "load_config",
     "shipped_configs",
     "summary",
+    "unit",
 ]

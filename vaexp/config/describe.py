@@ -50,12 +50,16 @@ def _vae(model: VAEConfig) -> list[str]:
 
 
 def _gmm(model: GMMConfig) -> list[str]:
-    covariance = model.covariance
-    if covariance == "lowrank":
-        covariance = f"rank {model.factors} + σ²I"
+    lowrank = f"rank {model.factors} + σ²I"
+    covariance = lowrank if model.covariance == "lowrank" else model.covariance
     started = "one per digit" if model.init == "labels" else f"from {model.init}"
     return [
         f"Gaussian mixture, K = {model.components}, {covariance}",
         f"covariance floor {model.covariance_floor:g}",
         started,
     ]
+
+
+def unit(config: Config) -> str:
+    """What training counts: epochs of gradients, or iterations of EM."""
+    return "epoch" if isinstance(config.model, VAEConfig) else "iteration"

@@ -213,9 +213,7 @@ def _build(node: Node, location: Location, source: Source, yaml: YAML) -> Any:
         raise UserError(f"{place(node)}: {getattr(error, 'problem', None) or error}") from None
 
 
-def _make_way(
-    data: dict[str, Any], overridden: set[Location], experiment: type[Config]
-) -> None:
+def _make_way(data: dict[str, Any], overridden: set[Location], experiment: type[Config]) -> None:
     """Drop from the file what an override leaves without a meaning, so that it need not be edited.
 
     Overriding model.likelihood drops the file's sigma_mode, say, train.steps its epochs, and
@@ -324,9 +322,7 @@ def _unknown_key(location: Location, experiment: type[Config]) -> str:
     all_keys = list(_all_keys(experiment))
     elsewhere = [path for path in all_keys if path.endswith(f".{key}")]
     kinds = [
-        kind
-        for kind, other in EXPERIMENTS.items()
-        if ".".join([*parents, key]) in _all_keys(other)
+        kind for kind, other in EXPERIMENTS.items() if ".".join([*parents, key]) in _all_keys(other)
     ]
     if kinds:
         this = next(kind for kind, other in EXPERIMENTS.items() if other is experiment)

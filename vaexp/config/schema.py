@@ -194,13 +194,14 @@ class GMMConfig(Section):
     factors: int = Field(6, ge=1, lt=PIXELS)
     """The columns of W, per component."""
     covariance_floor: float = Field(1e-3, ge=0)
-    """Added to the diagonal of every covariance, so that no variance is below it; of lowrank ones it
-    is the least sigma^2. 0 lets components collapse, which ends the run and is explained."""
+    """Added to the diagonal of every covariance, so that no variance is below it; of lowrank ones
+    it is the least sigma^2. 0 lets components collapse, which ends the run and is explained."""
     init: Literal["kmeans", "kmeans++", "random", "labels"] = "kmeans"
     """Which images each component starts with: those nearest to centres that are k-means' result,
     its kmeans++ seeds or random images; or, with labels, those of one digit each."""
     precision: Literal["float32", "float64"] = "float32"
-    """float32: products with the images in single precision, sums in double. float64: throughout."""
+    """float32: products with the images in single precision, sums in double. float64: all in
+    double."""
     decode_mode: DecodeMode = "mean"
     """What figures and `vaexp sample` draw unless told otherwise. mean: the component's mean.
     sample: a draw of the component. sweep: mean + k standard deviations, k = -2..2."""

@@ -40,8 +40,12 @@ class Steps(Generic[Model, E]):
     m_step: Callable[[E, Model], Model]
     elbo_after_m: Callable[[E, Model, Model], float]
     """The mean ELBO with the posterior of the first model and the parameters of the second."""
+    validation: Callable[[Model], float] | None
+    """Mean of ln p(x) over images that are not trained on, if there are any."""
     facts: Callable[[Model], dict[str, Any]]
     """What else the record of an iteration holds."""
+    finish: Callable[[Model], Model] = lambda model: model
+    """The parameters to keep of a restart's last: the same density, in a form easier to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,6 @@ class EMOptions:
 
 def fit(
     steps: Steps[Model, E],
-    validation: Callable[[Model], float] | None,
     options: EMOptions,
     *,
     state: dict[str, Any] | None = None,
@@ -68,8 +71,8 @@ def fit(
     posterior of the parameters before it, and ``elbo_after_e`` that after the next E-step, which
     closes the gap: section 2.2 of the report this project follows. Parameters are to be kept as
     soon as they are better than all earlier restarts. The last record of a restart says why it
-    ``stopped``: tolerance or max_iter. validation: the mean of ln p(x) of other images. state: a
-    FitStep's, to go on from there. restore: a model from the state dict in it.
+    ``stopped``: tolerance or max_iter. state: a FitStep's, to go on from there. restore: a model
+    from the state dict in it.
     """
     restart, best, model = 0, -math.inf, None
     if state is not None:
@@ -91,6 +94,7 @@ def fit(
             updated = steps.m_step(expected, model)
             after_m = steps.elbo_after_m(expected, model, updated)
             model = updated
+            del expected, updated  # before the next E-step makes room for its own
         expected = steps.e_step(model, iteration)
         log_prob = expected.mean_log_prob
         stopped = None
@@ -104,12 +108,14 @@ def fit(
             "train": {"log_prob": log_prob, "elbo_after_e": expected.mean_elbo}
             | ({} if after_m is None else {"elbo_after_m": after_m}),
         }
-        if validation is not None:
-            record["validation"] = {"log_prob": validation(model)}
+        if steps.validation is not None:
+            record["validation"] = {"log_prob": steps.validation(model)}
         record |= steps.facts(model) | {
             "stopped": stopped,
             "seconds": time.perf_counter() - began,
         }
+        if stopped:
+            model = steps.finish(model)
         yield FitStep(
             iteration,
             record,

@@ -13,6 +13,9 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from vaexp.errors import RunError
+from vaexp.fitting.em import Steps
+from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
 from vaexp.models.gaussians import (
     NEGLIGIBLE,
@@ -21,13 +24,109 @@ from vaexp.models.gaussians import (
     Full,
     Gaussians,
     LowRank,
+    SingularCovariance,
     Spherical,
     Tied,
     rows_by_component,
 )
 from vaexp.models.gmm import GMM
+from vaexp.seeding import seeded
 
 TINY = 10 * torch.finfo(torch.float64).eps  # added to weights that may be zero
+
+
+def steps(
+    x: Tensor,
+    label: Tensor,
+    validation: Tensor | None,
+    *,
+    components: int,
+    covariance: str,
+    factors: int,
+    covariance_floor: float,
+    init: str,
+    precision: str,
+    seed: int,
+) -> Steps[GMM, "Statistics"]:
+    """EM on images x (N, D) with digits label (N,); the options are those of the config.
+
+    validation: other images, (M, D).
+
+    The steps raise RunError where a component has collapsed.
+    """
+    dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
+    x = x.to(dtype)
+    moments = Moments.of(x) if covariance == "tied" else None
+
+    def start(restart: int) -> GMM:
+        with seeded(seed, "initial parameters", restart):
+            assigned = assign(x, label, components, init)
+        return initial_gmm(
+            x, assigned, components, covariance, factors=factors, floor=covariance_floor
+        )
+
+    def explained_e_step(model: GMM, iteration: int) -> Statistics:
+        try:
+            return e_step(model, x, moments)
+        except SingularCovariance as error:
+            raise RunError(_explain(error, model, len(x), iteration)) from None
+
+    return Steps(
+        start=start,
+        e_step=explained_e_step,
+        m_step=lambda statistics, model: m_step(statistics, model, covariance_floor),
+        elbo_after_m=lambda statistics, model, updated: (
+            elbo_after_m(statistics, model, updated, covariance_floor) / statistics.count
+        ).item(),
+        validation=None
+        if validation is None
+        else lambda model: model.log_prob(validation).mean().item(),
+        facts=lambda model: {
+            "smallest_eigenvalue": model.gaussians.smallest_eigenvalues().tolist(),
+            "effective_count": (model.weight.double() * len(x)).tolist(),
+        },
+    )
+
+
+def assign(x: Tensor, label: Tensor, components: int, init: str) -> Tensor:
+    """The component that each image (N, D) starts in, (N,), by torch's global generator.
+
+    labels: the rank of its digit among those there are. The others: the nearest of K centres, which
+    are random images, seeds of k-means++, or where k-means moves these.
+    """
+    if init == "labels":
+        return label.unique(return_inverse=True)[1]
+    if init == "random":
+        return nearest_centre(x, x[torch.randperm(len(x))[:components].to(x.device)])
+    centres = seed_centres(x, components)
+    return nearest_centre(x, centres if init == "kmeans++" else lloyd(x, centres))
+
+
+def _explain(error: SingularCovariance, model: GMM, images: int, iteration: int) -> str:
+    """What a user should know about a component that collapsed."""
+    gaussians = model.gaussians
+    k, count = error.component, (model.weight[error.component] * images).item()
+    held = f"{images:,}" if isinstance(gaussians, Tied) else f"{count:,.1f} of {images:,}"
+    what = "the covariance of all components" if isinstance(gaussians, Tied) else f"component {k}"
+    when = f"after iteration {iteration}" if iteration else "at its start, before any iteration"
+    d = gaussians.mean.shape[1]
+    text = (
+        f"{what} collapsed {when}: the smallest eigenvalue of its covariance is "
+        f"{error.smallest_eigenvalue:.2g}, zero in {str(gaussians.mean.dtype).split('.')[1]}. It "
+        f"holds {held} training images"
+    )
+    if isinstance(gaussians, Full) and count <= d:
+        text += f", and fewer than {d + 1} leave a full covariance of {d} pixels singular"
+    else:
+        text += ", and in some direction they do not vary, as where a pixel is the same in all"
+    text += (
+        ". The likelihood has no maximum there: it grows without bound as the variance falls to 0. "
+        "A larger model.covariance_floor prevents it"
+    )
+    if gaussians.mean.dtype == torch.float32:
+        text += "; if the floor is small, model.precision: float64 resolves smaller variances"
+    kept = f"; iteration {iteration - 1} is kept" if iteration else ""
+    return text + kept
 
 
 @dataclass(frozen=True)
@@ -307,14 +406,13 @@ def initial_gmm(
     *,
     factors: int,
     floor: float,
-    dtype: torch.dtype,
 ) -> GMM:
     """The mixture of the M-step when each image (N, D) belongs to one component, ``assigned`` (N,).
 
     covariance: full, tied, diag, spherical or lowrank, whose W and sigma^2 are those of a PCA of
     the component's images with ``factors`` latents. ``floor`` as for ``m_step``.
     """
-    x = x.to(dtype)
+    dtype = x.dtype
     r = torch.nn.functional.one_hot(assigned, components).double()
     weight = r.sum(0)
     sums = torch.zeros(components, x.shape[1], dtype=torch.float64, device=x.device)
@@ -328,7 +426,8 @@ def initial_gmm(
     template: Gaussians
     match covariance:
         case "full":
-            template = Full(mean.to(dtype), torch.empty(components, x.shape[1], x.shape[1], dtype=dtype))
+            d = x.shape[1]
+            template = Full(mean.to(dtype), nothing.new_empty(components, d, d))
         case "tied":
             template = Tied(mean.to(dtype), nothing)
         case "diag":

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ def add_symmetric_product(total: Tensor, x: Tensor) -> None:
     """
     d = x.shape[1]
     edges = [round(d * i / 4) for i in range(5)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         total[:high, low:high] += x[:, :high].T @ x[:, low:high]
 
 

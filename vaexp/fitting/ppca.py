@@ -12,8 +12,39 @@ import torch
 from torch import Tensor
 
 from vaexp.errors import RunError
+from vaexp.fitting.em import Steps
 from vaexp.fitting.moments import Moments
 from vaexp.models.ppca import PPCA
+from vaexp.seeding import seeded
+
+
+def steps(
+    moments: Moments, validation: Moments | None, latent_dim: int, *, closed: bool, seed: int
+) -> Steps[PPCA, "Expectations"]:
+    """EM on the moments of the images, from a random start or, ``closed``, from the maximum.
+
+    validation: the moments of other images.
+
+    The steps raise RunError where the images leave no sigma^2.
+    """
+
+    def start_at(restart: int) -> PPCA:
+        if closed:
+            return closed_form(moments, latent_dim)
+        with seeded(seed, "initial parameters", restart):
+            return start(moments, latent_dim)
+
+    return Steps(
+        start=start_at,
+        e_step=lambda model, _iteration: e_step(model, moments),
+        m_step=m_step,
+        elbo_after_m=lambda expectations, _, updated: elbo_after_m(expectations, updated),
+        validation=None
+        if validation is None
+        else lambda model: e_step(model, validation).mean_log_prob,
+        facts=lambda model: {"sigma": model.variance.sqrt().item()},
+        finish=principal,
+    )
 
 
 @dataclass(frozen=True)
@@ -54,9 +85,7 @@ def e_step(model: PPCA, moments: Moments) -> Expectations:
     log_prob = -0.5 * (d * math.log(2 * math.pi) + (d - q) * noise.log() + log_det_inner + distance)
     error = trace - 2 * explained.trace() + (squares * latent).sum()
     elbo = _expected_log_joint(error, noise, d, latent) + entropy
-    return Expectations(
-        second @ inverse, latent, trace, entropy, log_prob.item(), elbo.item()
-    )
+    return Expectations(second @ inverse, latent, trace, entropy, log_prob.item(), elbo.item())
 
 
 def m_step(expectations: Expectations, model: PPCA) -> PPCA:

@@ -15,6 +15,7 @@ float64, and so are the answers of log_joint. It raises SingularCovariance.
 
 import math
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -394,7 +395,7 @@ def _whitened_squares(
 def blocks_of_columns(count: int) -> list[tuple[int, int]]:
     """Eight blocks of columns, for products of which only a triangle is needed."""
     edges = [round(count * i / 8) for i in range(9)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _whiten(covariance: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
+from vaexp.models.likelihoods import GaussianHead
+from vaexp.models.vae import VAE
+
 
 class PPCA(nn.Module):
     """z ~ N(0, I), x|z ~ N(W z + mu, sigma^2 I); the posterior and ln p(x) are exact. float64.
@@ -35,8 +38,8 @@ class PPCA(nn.Module):
         return torch.linalg.cholesky(inner)
 
     @cached_property
-    def _posterior_root(self) -> Tensor:
-        """Lower triangular root of the posterior covariance sigma^2 M^-1, (L, L)."""
+    def posterior_root(self) -> Tensor:
+        """Lower triangular root of the posterior's covariance sigma^2 M^-1, (L, L)."""
         return torch.linalg.cholesky(self.variance * torch.cholesky_inverse(self._root))
 
     def prior(self) -> Distribution:
@@ -48,7 +51,7 @@ class PPCA(nn.Module):
         """p(z|x) = N(M^-1 W^T (x - mu), sigma^2 M^-1), exact: batch (...), event (L,)."""
         projected = (x.to(self.mean) - self.mean) @ self.factors
         mean = torch.cholesky_solve(projected[..., None], self._root)[..., 0]
-        return MultivariateNormal(mean, scale_tril=self._posterior_root, validate_args=False)
+        return MultivariateNormal(mean, scale_tril=self.posterior_root, validate_args=False)
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
         """p(x|z) = N(W z + mu, sigma^2 I) of latents (..., L): batch (...), event (D,)."""
@@ -65,3 +68,17 @@ class PPCA(nn.Module):
         squares = (centred.square().sum(-1) - explained.square().sum(0)) / self.variance
         log_det = (d - q) * self.variance.log() + 2 * self._root.diagonal().log().sum()
         return -0.5 * (d * math.log(2 * math.pi) + log_det + squares)
+
+
+def of_linear_vae(vae: VAE) -> PPCA | None:
+    """The probabilistic PCA with the p(x, z) of a VAE, if there is one: then ln p(x) is exact.
+
+    There is for a linear decoder of N(W z + b, sigma^2 I) that sees no label.
+    """
+    head = vae.likelihood
+    linear = len(vae.decoder) == 0 and not vae.conditional
+    if not (linear and isinstance(head, GaussianHead) and head.sigma_mode in ("fixed", "global")):
+        return None
+    with torch.no_grad():
+        sigma = vae.decode(head.mean.weight.new_zeros(vae.latent_dim)).stddev[0]
+        return PPCA(head.mean.bias.double(), head.mean.weight.double(), sigma.double().square())

@@ -1,0 +1,71 @@
+"""Measures of models whose posterior and ln p(x) are exact: no draws, and no bounds but equalities.
+
+Per image, in nats summed over pixels, float64.
+"""
+
+import math
+from typing import assert_never
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from vaexp.evaluation.measure import Measure
+from vaexp.models import GMM, PPCA
+
+
+@torch.no_grad()
+def exact_measures(model: GMM | PPCA, x: Tensor) -> dict[str, Measure]:
+    """``log_prob`` and the terms of section 2.1's decomposition of it, of images x (N, D).
+
+    With the expectation over p(z|x), in closed form: distortion = -E ln p(x|z), rate =
+    KL(p(z|x) to p(z)), elbo = -distortion - rate, which is ln p(x) as the posterior is exact.
+    rmse_mean is the root of E|x - mu(z)|^2 / D, rmse_sample that of E|x - x'|^2 / D with
+    x' ~ p(x|z), sigma the mean over z and pixels of the standard deviation of p(x|z).
+    """
+    match model:
+        case GMM():
+            terms = _mixture_terms(model, x)
+        case PPCA():
+            terms = _ppca_terms(model, x)
+        case _:
+            assert_never(model)
+    distortion, rate, error, noise, sigma = (term.cpu() for term in terms)
+    return {
+        "log_prob": Measure(model.log_prob(x).cpu(), "nats"),
+        "elbo": Measure(-distortion - rate, "nats"),
+        "rate": Measure(rate, "nats"),
+        "distortion": Measure(distortion, "nats"),
+        "rmse_mean": Measure(error, "units of x", aggregate="root_mean"),
+        "rmse_sample": Measure(error + noise, "units of x", aggregate="root_mean"),
+        "sigma": Measure(sigma, "units of x"),
+    }
+
+
+def _mixture_terms(model: GMM, x: Tensor) -> tuple[Tensor, ...]:
+    joint = model.log_joint(x)
+    log_prior = model.weight.double().log()
+    log_r = joint - joint.logsumexp(1, keepdim=True)
+    r = log_r.exp()
+    distortion = -torch.where(r > 0, r * (joint - log_prior), 0).sum(1)
+    rate = torch.where(r > 0, r * (log_r - log_prior), 0).sum(1)
+    variance = model.gaussians.variance().double()
+    error = x.new_zeros(len(x), dtype=torch.float64)
+    for k in (r > 1e-12).any(0).nonzero()[:, 0].tolist():
+        rows = (r[:, k] > 1e-12).nonzero()[:, 0]
+        squares = (x[rows].double() - model.gaussians.mean[k].double()).square().mean(1)
+        error[rows] += r[rows, k] * squares
+    return distortion, rate, error, r @ variance.mean(1), r @ variance.sqrt().mean(1)
+
+
+def _ppca_terms(model: PPCA, x: Tensor) -> tuple[Tensor, ...]:
+    x = x.to(model.mean)
+    d = x.shape[1]
+    q = model.encode(x)
+    # E|x - mu(z)|^2 = |x - mu - W m|^2 + tr(W C W^T), with m and C the posterior's
+    spread = (model.factors @ model.posterior_root).square().sum()
+    squares = (x - model.decode(q.mean).mean).square().sum(1) + spread
+    variance = model.variance
+    distortion = 0.5 * (d * (2 * math.pi * variance).log() + squares / variance)
+    rate = kl_divergence(q, model.prior())
+    return distortion, rate, squares / d, variance, variance.sqrt().expand(len(x))

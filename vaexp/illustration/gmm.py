@@ -1,0 +1,69 @@
+"""The figures of a Gaussian mixture's run, and of how EM went."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from vaexp import figures
+from vaexp.config import Config, GMMExperiment
+from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS
+from vaexp.illustration import shared
+from vaexp.models import GMM
+from vaexp.run_folder import RunFolder
+from vaexp.sampling import COLUMNS, caption
+from vaexp.trained import TrainedModel
+
+MOST_ROWS = 20  # components drawn from
+
+
+def gmm_figures(
+    trained: TrainedModel, run: RunFolder, x: Tensor, label: Tensor
+) -> Iterator[tuple[str, Figure]]:
+    """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
+    model = trained.model
+    assert isinstance(model, GMM)
+    subtitle = caption(trained)
+    deviation = model.gaussians.variance().sqrt().reshape(-1, *IMAGE_SHAPE)
+    mean = trained.to_images(model.gaussians.mean)
+    yield "samples", shared.samples(trained)
+    yield "decode_modes", shared.decode_modes(trained)
+    yield "reconstructions", shared.reconstructions(trained, x, label)
+    yield (
+        "components",
+        figures.components(mean, deviation.numpy(), model.weight.numpy(), subtitle),
+    )
+    yield "component_samples", _component_samples(trained, model)
+    responsibilities = model.log_joint(x).softmax(1)
+    digits = sorted(trained.labels)
+    counts = responsibilities.T @ one_hot(label, CLASSES)[:, digits].double()
+    yield "confusion", figures.confusion(counts.numpy(), digits, subtitle)
+    yield from history_figures(run.records(), trained.config, subtitle)
+
+
+def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
+    """Ten draws of each component, the heaviest first."""
+    heaviest = model.weight.argsort(descending=True, stable=True)[:MOST_ROWS]
+    z = heaviest[:, None].expand(-1, COLUMNS)
+    images = trained.to_images(model.decode(z).sample())
+    names = [f"k = {k}, {model.weight[k]:.1%}" for k in heaviest.tolist()]
+    title = "Draws x ~ N(μ_k, Σ_k) of each component"
+    if len(model.weight) > MOST_ROWS:
+        title = f"Draws x ~ N(μ_k, Σ_k) of the {MOST_ROWS} heaviest components"
+    return figures.samples(images, names, title, caption(trained))
+
+
+def history_figures(
+    records: Sequence[dict[str, Any]], config: Config, subtitle: str
+) -> Iterator[tuple[str, Figure]]:
+    """How EM went, from the lines of metrics.jsonl; for a mixture also how near to collapse."""
+    yield "em", figures.em_staircase(records, subtitle)
+    if isinstance(config, GMMExperiment):
+        full = config.model.covariance == "full"
+        floor = config.model.covariance_floor
+        yield (
+            "singularities",
+            figures.singularities(records, floor, subtitle, PIXELS + 1 if full else None),
+        )

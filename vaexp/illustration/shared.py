@@ -1,0 +1,60 @@
+"""The draws and reconstructions that every kind of run is shown with."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vaexp import figures
+from vaexp.sampling import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
+from vaexp.trained import TrainedModel
+
+
+def samples(trained: TrainedModel) -> Figure:
+    """Draws in the run's decode mode: the same z for every digit, or five rows of them."""
+    mode = trained.config.model.decode_mode
+    conditional = trained.model.conditional
+    digits = torch.tensor(trained.labels)
+    rows = 1 if conditional or mode == "sweep" else 5
+    z = trained.model.prior().sample(torch.Size([rows, COLUMNS]))
+    label = None
+    names: list[str] | None = None
+    if mode == "sweep":
+        z = z[0]
+        label = digits[torch.arange(COLUMNS) % len(digits)] if conditional else None
+        names = SWEEP_NAMES
+    elif conditional:
+        z = z.expand(len(digits), -1, -1)
+        label = digits[:, None]
+        names = [f"digit {digit}" for digit in trained.labels]
+    images = trained.to_images(decode(trained, z, label, mode))
+    return figures.samples(images, names, MODE_NAMES[mode], caption(trained))
+
+
+def decode_modes(trained: TrainedModel) -> Figure:
+    """Ten latents, decoded in every way."""
+    digits = torch.tensor(trained.labels)
+    z = trained.model.prior().sample(torch.Size([COLUMNS]))
+    label = digits[torch.arange(COLUMNS) % len(digits)] if trained.model.conditional else None
+    return figures.decode_modes(
+        trained.to_images(decode(trained, z, label, "mean")),
+        trained.to_images(decode(trained, z, label, "sample")),
+        trained.to_images(decode(trained, z, label, "sweep")) if trained.model.has_sigma else None,
+        caption(trained),
+    )
+
+
+def reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
+    """The first test image of each digit, then the next ones, up to ten."""
+    firsts = [int((label == digit).nonzero()[0]) for digit in label.unique()]
+    others = [i for i in range(len(x)) if i not in firsts]
+    chosen = torch.tensor((firsts + others)[:COLUMNS])
+    x, label = x[chosen], label[chosen]
+    p = trained.model.decode(trained.model.encode(x, label).sample(), label)
+    sigma = p.stddev.reshape(-1, *trained.to_images(x).shape[1:]).numpy()
+    return figures.reconstructions(
+        trained.to_images(x),
+        trained.to_images(p.mean),
+        trained.to_images(p.sample()),
+        sigma if trained.model.has_sigma else None,
+        caption(trained),
+    )
