@@ -98,14 +98,14 @@ def test_a_record_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, CONFIG)
     assert run.records() == []
     for epoch in (1, 2, 3):
-        run.append_record({"epoch": epoch, "elbo": -1 / 3})
+        run.append_records([{"epoch": epoch, "elbo": -1 / 3}])
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "el')
     assert run.records() == [{"epoch": epoch, "elbo": -1 / 3} for epoch in (1, 2, 3)]
     run.truncate_records(2)
     assert run.records() == [{"epoch": epoch, "elbo": -1 / 3} for epoch in (1, 2)]
     with pytest.raises(ValueError, match="JSON"):
-        run.append_record({"elbo": float("inf")})
+        run.append_records([{"elbo": float("inf")}])
     assert len(run.records()) == 2
 
 
@@ -115,7 +115,7 @@ def test_weights_survive(tmp_path: Path) -> None:
         run.weights()
     assert run.state() is None
     weights = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(2.0)}
-    run.save_weights(weights, epoch=7)
+    run.save_weights(weights, at=7)
     run.save_state({"model": weights, "epoch": 7, "best": float("-inf")})
     read, epoch = run.weights()
     assert epoch == 7

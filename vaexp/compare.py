@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vaexp.config import describe, flatten
+from vaexp.config import describe, differing, flatten
 from vaexp.errors import RunError
 from vaexp.run_folder import RunFolder, short_names
 
@@ -67,9 +67,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
 
     sides = list(zip(tests, arrays, facts, strict=True))
     names = _unique(short_names(runs))
-    keys = list(dict.fromkeys(key for flat in settings for key in flat if key != "name"))
-    n = len(runs)
-    columns = {key: [flat.get(key) for flat in settings] for key in keys}
+    keys = [key for key in differing(settings) if key != "name"]
     metrics = list(dict.fromkeys(name for test in tests for name in test))
     differences = {
         name: [_difference(name, sides[0], side) for side in sides[1:]] for name in metrics
@@ -78,7 +76,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
         runs=names,
         paths=[str(run.path) for run in runs],
         descriptions=[describe(config) for config in configs],
-        settings={key: values for key, values in columns.items() if values.count(values[0]) < n},
+        settings={key: [flat.get(key) for flat in settings] for key in keys},
         metrics={name: [test.get(name) for test in tests] for name in metrics},
         differences=differences,
         ranking=_rank(names, sides),
@@ -115,13 +113,21 @@ def incomparable(
     for key, what in (
         ("measure", "a {} and a {} cannot be compared"),
         ("of", "one is of {}, the other of {}"),
-        ("kind", "one is a {}, the other a {}"),
+        ("kind", "one is {}, the other {}"),
         ("k", "K differs ({} and {})"),
         ("n", "the test images differ"),
     ):
-        if a.get(key) != b.get(key):
-            return what.format(a.get(key), b.get(key)).replace("_", " ")
+        ours, theirs = (_comparable(key, entry.get(key)) for entry in (a, b))
+        if ours != theirs:
+            return what.format(ours, theirs).replace("_", " ")
     return None
+
+
+def _comparable(key: str, fact: Any) -> Any:
+    """A fact as it may be read beside another's: an unbiased estimate is of the exact value."""
+    if key == "kind" and fact is not None:
+        return "exact" if fact == "estimate" else f"a{'n' if fact[0] in 'aeiou' else ''} {fact}"
+    return fact
 
 
 Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
@@ -155,10 +161,17 @@ def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.nda
 
 
 def _rank(names: list[str], sides: list[Side]) -> Ranking:
-    """By the importance-weighted bound where all runs have it at the same K, else by the ELBO."""
+    """By the nearest to ln p(x) that all runs have.
+
+    That is ln p(x) itself, the importance-weighted bound at the same K, or the ELBO, which for a
+    model with an exact posterior is ln p(x).
+    """
     tests, _, facts = zip(*sides, strict=True)
     bounds = [test.get("iw_bound", {}).get("k") for test in tests]
-    metric = "iw_bound" if bounds[0] and len(set(bounds)) == 1 else "elbo"
+    if all("log_prob" in test for test in tests):
+        metric = "log_prob"
+    else:
+        metric = "iw_bound" if bounds[0] and len(set(bounds)) == 1 else "elbo"
     if not all(metric in test for test in tests):
         return Ranking(metric, [], f"not every run has {metric}")
     entries = [test[metric] for test in tests]

@@ -67,14 +67,14 @@ def _csv(comparison: Comparison) -> str:
     """One row per metric and run."""
     headers = [
         "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
-        "sigma", "sigma_floor", "difference", "difference_se", "not_compared",
+        "sigma", "sigma_floor", "covariance_floor", "difference", "difference_se", "not_compared",
     ]  # fmt: skip
     rows = []
     for name, entries in comparison.metrics.items():
         differences = [Difference(), *comparison.differences[name]]
         for run, entry, difference in zip(comparison.runs, entries, differences, strict=True):
             if entry is not None:
-                facts = [entry.get(key) for key in headers[2:13]]
+                facts = [entry.get(key) for key in headers[2:14]]
                 rows.append(
                     [run, name, *facts, difference.value, difference.se, difference.refused]
                 )
@@ -114,13 +114,15 @@ def ranking_line(comparison: Comparison) -> str:
     if ranking.refused is not None:
         return f"Not ranked: {ranking.refused}."
     entry = next(entry for entry in comparison.metrics[ranking.metric] if entry is not None)
-    what = f"{ranking.metric}, a {entry['kind'].replace('_', ' ')} on ln p({entry['of']})"
+    kind = "" if entry["kind"] == "exact" else f"a {entry['kind'].replace('_', ' ')} on "
+    what = f"{ranking.metric}, {kind}ln p({entry['of']})"
     line = f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
     if ranking.ties:
         line += f" Within two standard errors of each other: {'; '.join(ranking.ties)}."
-    floors = {entry.get("sigma_floor") for entry in comparison.metrics[ranking.metric] if entry}
+    entries = [entry for entry in comparison.metrics[ranking.metric] if entry]
+    floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
     if len(floors) > 1:
-        line += " Their σ floors differ, and a density hangs on its floor."
+        line += " Their floors differ, and a density hangs on its floor."
     return line
 
 

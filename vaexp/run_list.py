@@ -5,18 +5,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vaexp.config import describe, flatten
+from vaexp.config import describe, differing, flatten
 from vaexp.errors import RunError, UserError
 from vaexp.run_folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
 
-HEADLINE = ("elbo", "iw_bound", "rmse_mean")
+HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
 # What a model's description says already
 DESCRIBED = {
     "name",
     "data.name",
     "data.transform",
     "data.labels",
+    "model.kind",
+    "model.components",
+    "model.covariance",
+    "model.covariance_floor",
+    "model.factors",
+    "model.init",
+    "model.method",
     "model.latent_dim",
     "model.likelihood",
     "model.sigma_mode",
@@ -32,7 +39,8 @@ class Listed:
 
     run: str
     status: str
-    epochs: int = 0
+    steps: int = 0
+    """Finished epochs, or EM iterations of all restarts."""
     model: str = ""
     settings: dict[str, Any] | None = None
     metrics: dict[str, dict[str, Any]] | None = None
@@ -50,7 +58,7 @@ def list_runs(folder: Path) -> list[Listed]:
                 Listed(
                     run=str(run.path),
                     status=run.status(),
-                    epochs=len(run.records()),
+                    steps=_steps(run.records()),
                     model=describe(config),
                     settings=flatten(config.model_dump()),
                     metrics={name: test[name] for name in HEADLINE if name in test},
@@ -67,34 +75,38 @@ def render_runs(runs: list[Listed], format_: str) -> str | None:
     if format_ == "json":
         return json.dumps([asdict(run) for run in runs], indent=2) + "\n"
     readable = [run.settings for run in runs if run.settings is not None]
-    keys = list(dict.fromkeys(key for settings in readable for key in settings))
-    differ = [key for key in keys if len({repr(settings.get(key)) for settings in readable}) > 1]
+    differ = differing(readable)
     if format_ == "csv":
-        headers = ["run", "status", "epochs", "model", *differ]
+        headers = ["run", "status", "steps", "model", *differ]
         headers += [column for name in HEADLINE for column in (name, f"{name}_se")]
         rows = []
         for run in runs:
             entries = [(run.metrics or {}).get(name, {}) for name in HEADLINE]
             numbers = [entry.get(key) for entry in entries for key in ("value", "se")]
             values = [(run.settings or {}).get(key) for key in differ]
-            rows.append([run.run, run.status, run.epochs, run.model, *values, *numbers])
+            rows.append([run.run, run.status, run.steps, run.model, *values, *numbers])
         return comma_separated(headers, rows)
     table = [
         [
             Path(run.run).name,
             run.status,
-            str(run.epochs),
+            str(run.steps),
             "; ".join(text for text in (run.model, _differing(run, differ), run.error) if text),
             *[show_entry((run.metrics or {}).get(name)) for name in HEADLINE],
         ]
         for run in runs
     ]
-    headers = ["run", "status", "epochs", "model, and the other settings that differ"]
+    headers = ["run", "status", "steps", "model, and the other settings that differ"]
     headers += [f"{name}, test" for name in HEADLINE]
     if format_ == "md":
         return markdown(headers, table)
     print_table(headers, table)
     return None
+
+
+def _steps(records: list[dict[str, Any]]) -> int:
+    """How many epochs, or EM iterations: a restart's first record is of its start."""
+    return sum(1 for record in records if record.get("iteration") != 0)
 
 
 def _differing(run: Listed, keys: list[str]) -> str:

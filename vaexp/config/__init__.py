@@ -1,7 +1,7 @@
 """What an experiment is, read from YAML. Imports no torch."""
 
 from vaexp.config.describe import describe, unit
-from vaexp.config.load import digest, dump, flatten, load_config
+from vaexp.config.load import differing, digest, dump, flatten, load_config
 from vaexp.config.schema import (
     Config,
     DataConfig,
@@ -30,6 +30,7 @@ __all__ = [
     "VAEConfig",
     "VAEExperiment",
     "describe",
+    "differing",
     "digest",
     "dump",
     "flatten",

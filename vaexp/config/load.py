@@ -137,6 +137,26 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The dotted keys in which flattened configs differ.
+
+    A key that only another kind of model has is no difference: the kind is.
+    """
+    keys = dict.fromkeys(key for flat in settings for key in flat)
+    kinds = {flat.get("model.kind") for flat in settings}
+    groups = [[flat for flat in settings if flat.get("model.kind") == kind] for kind in kinds]
+
+    def several(key: str, flats: Sequence[dict[str, Any]]) -> bool:
+        return len({repr(flat.get(key)) for flat in flats}) > 1
+
+    return [
+        key
+        for key in keys
+        if several(key, [flat for flat in settings if key in flat])
+        or any(several(key, group) for group in groups)
+    ]
+
+
 def _name_from(path: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
     return name[:64] or "run"
