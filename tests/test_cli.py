@@ -202,9 +202,15 @@ def test_validate(cli: Any) -> None:
 
 def test_schema_is_json_schema(cli: Any) -> None:
     schema = json.loads(cli.ok("schema"))
-    assert schema["type"] == "object"
-    assert schema["required"].count("model") == 1
-    assert schema["additionalProperties"] is False
+    kinds = []
+    for choice in schema["anyOf"]:
+        experiment = schema["$defs"][choice["$ref"].removeprefix("#/$defs/")]
+        assert experiment["type"] == "object"
+        assert experiment["required"] == ["model"]
+        assert experiment["additionalProperties"] is False
+        model = experiment["properties"]["model"]["$ref"].removeprefix("#/$defs/")
+        kinds.append(schema["$defs"][model]["properties"]["kind"]["const"])
+    assert kinds == ["vae", "gmm", "ppca"]
 
 
 def test_shipped_configs_are_listed_shown_and_copied(cli: Any) -> None:

@@ -2,15 +2,19 @@
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML
 
 from vaexp.config import (
     Config,
+    VAEExperiment,
     digest,
     dump,
     flatten,
@@ -20,7 +24,7 @@ from vaexp.config import (
 )
 from vaexp.errors import UserError
 
-DEFAULTS = {
+COMMON = {
     "name": "experiment",
     "seed": 1,
     "device": "auto",
@@ -30,6 +34,8 @@ DEFAULTS = {
     "data.labels": None,
     "data.limit": None,
     "data.validation_size": 10_000,
+}
+VAE_DEFAULTS = COMMON | {
     "model.kind": "vae",
     "model.latent_dim": 2,
     "model.hidden": [512, 256],
@@ -51,6 +57,27 @@ DEFAULTS = {
     "train.gradient_clip": None,
     "train.patience": None,
     "evaluate.importance_samples": 1000,
+}
+EM = {"train.max_iter": 500, "train.tolerance": 1e-4, "train.restarts": 1}
+GMM_DEFAULTS = {
+    "model.kind": "gmm",
+    "model.components": 10,
+    "model.covariance": "full",
+    "model.covariance_floor": 1e-3,
+    "model.init": "kmeans",
+    "model.precision": "float32",
+    "model.decode_mode": "mean",
+}
+PPCA_DEFAULTS = {
+    "model.kind": "ppca",
+    "model.latent_dim": 2,
+    "model.method": "em",
+    "model.decode_mode": "mean",
+}
+DEFAULTS = {
+    "vae": VAE_DEFAULTS,
+    "gmm": COMMON | GMM_DEFAULTS | EM,
+    "ppca": COMMON | PPCA_DEFAULTS | EM,
 }
 
 Write = Callable[[str], Path]
@@ -80,8 +107,10 @@ def value(path: Path, key: str, *overrides: str) -> Any:
 # Values
 
 
-def test_every_default(write: Write) -> None:
-    assert flatten(load_config(str(write("model: {kind: vae}"))).model_dump()) == DEFAULTS
+@pytest.mark.parametrize("kind", ["vae", "gmm", "ppca"])
+def test_every_default(write: Write, kind: str) -> None:
+    config = load_config(str(write(f"model: {{kind: {kind}}}")))
+    assert flatten(config.model_dump()) == DEFAULTS[kind]
 
 
 def test_a_full_file_means_what_it_says(write: Write) -> None:
@@ -115,7 +144,7 @@ evaluate: {importance_samples: 0}
 """
     )
     full = flatten(load_config(str(path)).model_dump())
-    assert full == DEFAULTS | {
+    assert full == VAE_DEFAULTS | {
         "name": "full",
         "seed": 7,
         "device": "cpu",
@@ -201,7 +230,7 @@ def test_the_name_comes_from_the_file(tmp_path: Path) -> None:
     ids=["byte order mark", "CRLF", "document markers", "JSON", "anchor"],
 )
 def test_other_ways_to_write_the_smallest_config(write: Write, text: str) -> None:
-    assert flatten(load_config(str(write(text))).model_dump()) == DEFAULTS
+    assert flatten(load_config(str(write(text))).model_dump()) == VAE_DEFAULTS
 
 
 def test_an_alias_repeats_a_value(write: Write) -> None:
@@ -521,7 +550,7 @@ def test_dump_and_load(write: Write, model: list[str], optimizer: list[str]) -> 
     ["on", "1e-3", "0x10", "1_000", "null", "true", "2026-11-22", "12", "1.", "0o17", "NaN"],
 )
 def test_names_that_look_like_something_else(write: Write, text: str) -> None:
-    config = Config.model_validate({"name": text, "model": {"kind": "vae"}})
+    config = VAEExperiment.model_validate({"name": text, "model": {"kind": "vae"}})
     assert load_config(str(write(dump(config)))).name == text
 
 
@@ -532,14 +561,14 @@ ROOTS += ['"', "%x", "long folder " * 20, "[a]", "{a}", "yes", "!!str", "\t", "n
 @pytest.mark.parametrize("root", ROOTS)
 def test_strings_survive_yaml(write: Write, root: str) -> None:
     settings = {"name": "x", "model": {"kind": "vae"}, "data": {"root": root}}
-    config = Config.model_validate(settings)
+    config = VAEExperiment.model_validate(settings)
     assert load_config(str(write(dump(config)))) == config
 
 
 @pytest.mark.parametrize("number", [1e-300, 5e-324, 1e22, 0.1, 1e16, 123456789.123456789, 1e5])
 def test_numbers_survive_yaml(write: Write, number: float) -> None:
     settings = {"name": "x", "model": {"kind": "vae", "beta": number, "hidden": [999] * 32}}
-    config = Config.model_validate(settings)
+    config = VAEExperiment.model_validate(settings)
     assert load_config(str(write(dump(config)))) == config
 
 
@@ -565,21 +594,98 @@ def test_every_shipped_config_is_valid_and_says_what_it_shows() -> None:
         assert summary(path) == first[2:]
 
 
+SCHEMA = json.loads(json.dumps(TypeAdapter(Config).json_schema()))
+KINDS = ["vae", "gmm", "ppca"]
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """A part of the schema, or what it refers to."""
+    reference = schema.get("$ref")
+    return SCHEMA["$defs"][reference.split("/")[-1]] if reference else schema
+
+
+def accepts(schema: dict[str, Any], value: Any) -> bool:
+    """What a validator of JSON Schema says, as far as this schema goes; an editor has such a one."""
+    schema = resolved(schema)
+    if "anyOf" in schema:
+        return any(accepts(choice, value) for choice in schema["anyOf"])
+    types = {"string": str, "null": type(None), "array": list, "object": dict, "boolean": bool}
+    types |= {"integer": int, "number": int | float}
+    kind = schema.get("type")
+    if kind and (not isinstance(value, types[kind]) or (kind != "boolean" and value is True)):
+        return False
+    if "const" in schema and value != schema["const"]:
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    if isinstance(value, dict):
+        known = schema["properties"]
+        return (
+            value.keys() <= known.keys()
+            and value.keys() >= set(schema.get("required", []))
+            and all(accepts(known[key], below) for key, below in value.items())
+        )
+    if isinstance(value, list):
+        return len(value) >= schema.get("minItems", 0) and all(
+            accepts(schema["items"], item) for item in value
+        )
+    if isinstance(value, int | float):
+        return (
+            schema.get("minimum", value) <= value <= schema.get("maximum", value)
+            and value < schema.get("exclusiveMaximum", math.inf)
+            and value > schema.get("exclusiveMinimum", -math.inf)
+        )
+    return True
+
+
 def test_the_schema_documents_every_key() -> None:
-    def check(schema: dict[str, Any], where: str) -> int:
-        count = 0
+    def check(schema: dict[str, Any], where: str) -> set[str]:
+        keys = set()
         for key, entry in schema["properties"].items():
-            reference = entry.get("$ref") or entry.get("allOf", [{}])[0].get("$ref")
-            if reference:
-                count += check(whole["$defs"][reference.split("/")[-1]], f"{where}{key}.")
+            if "$ref" in entry:
+                keys |= check(resolved(entry), f"{where}{key}.")
             else:
                 assert entry.get("description"), where + key
-                count += 1
+                keys.add(where + key)
         assert schema["additionalProperties"] is False
-        return count
+        return keys
 
-    whole = json.loads(json.dumps(Config.model_json_schema()))
-    assert check(whole, "") == len(DEFAULTS) + 2  # weight_decay and momentum, which adam lacks
+    experiments = [resolved(choice) for choice in SCHEMA["anyOf"]]
+    for experiment, kind in zip(experiments, KINDS, strict=True):
+        extra = {"vae": ["train.weight_decay", "train.momentum"], "gmm": ["model.factors"]}
+        assert check(experiment, "") == {*DEFAULTS[kind], *extra.get(kind, [])}
+        assert experiment["required"] == ["model"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_schema_accepts_the_smallest_config(kind: str) -> None:
+    assert accepts(SCHEMA, {"model": {"kind": kind}})
+
+
+def test_the_schema_accepts_every_shipped_config() -> None:
+    for path in shipped_configs().values():
+        document = YAML(typ="safe", pure=True).load(path)
+        assert accepts(SCHEMA, document), path
+        assert not accepts(SCHEMA, document | {"nam": "x"})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"model": {}},
+        {"model": {"kind": "gan"}},
+        {"model": {"kind": "gmm", "latent_dim": 2}},
+        {"model": {"kind": "ppca", "components": 2}},
+        {"model": {"kind": "gmm"}, "train": {"epochs": 2}},
+        {"model": {"kind": "gmm"}, "evaluate": {"importance_samples": 2}},
+        {"model": {"kind": "vae"}, "train": {"max_iter": 2}},
+        {"model": {"kind": "gmm", "covariance_floor": -1}},
+        {"model": {"kind": "ppca", "latent_dim": 784}},
+    ],
+)
+def test_the_schema_knows_the_keys_of_each_kind(document: dict[str, Any]) -> None:
+    assert not accepts(SCHEMA, document)
 
 
 # Overrides make way for themselves
@@ -618,10 +724,6 @@ def test_a_key_of_another_section_is_suggested():
 def test_a_warmup_longer_than_training_is_refused():
     with pytest.raises(UserError, match="beta would still be rising"):
         load_config("quickstart", ["train.epochs=3", "model.beta_warmup=4"])
-
-
-def test_the_schema_accepts_the_smallest_config():
-    assert Config.model_json_schema()["required"] == ["model"]
 
 
 def test_a_linear_model_has_no_activation(tmp_path):

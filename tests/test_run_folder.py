@@ -20,12 +20,12 @@ import pytest
 import torch
 
 from vaexp import files
-from vaexp.config import Config, dump
+from vaexp.config import VAEExperiment, dump
 from vaexp.errors import RunError, UserError
 from vaexp.run_folder import RunFolder, find_runs, short_names
 from vaexp.trained import TrainedModel
 
-CONFIG = Config.model_validate({"name": "x", "model": {"kind": "vae"}})
+CONFIG = VAEExperiment.model_validate({"name": "x", "model": {"kind": "vae"}})
 
 
 # Making
@@ -52,8 +52,8 @@ def test_threads_get_different_folders(tmp_path: Path) -> None:
 def test_processes_get_different_folders(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom vaexp.run_folder import RunFolder\n"
-        "from vaexp.config import Config\n"
-        "config = Config.model_validate({'name': 'x', 'model': {'kind': 'vae'}})\n"
+        "from vaexp.config import VAEExperiment\n"
+        "config = VAEExperiment.model_validate({'name': 'x', 'model': {'kind': 'vae'}})\n"
         "for _ in range(20): print(RunFolder.create(Path(sys.argv[1]), config).path)"
     )
     processes = [
@@ -210,7 +210,7 @@ def test_every_run_is_listed_whatever_its_state(all_kinds: Path, cli: Any) -> No
         },
     }
     assert status["failed"]["error"] == "the rate became nan"
-    assert status["cut"]["epochs"] == 1
+    assert status["cut"]["steps"] == 1
     assert status["finished"]["metrics"]["elbo"]["value"] == -696.5
     assert status["finished"]["settings"]["model.beta"] == 2.0
     for name, entry in status.items():

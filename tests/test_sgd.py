@@ -15,7 +15,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from vaexp.config import DataConfig, TrainConfig, VAEConfig
+from vaexp.config import DataConfig, VAEConfig
+from vaexp.config.schema import SGDConfig
 from vaexp.data import PIXELS, Transform, load
 from vaexp.errors import RunError
 from vaexp.evaluation.bounds import elbo_measures
@@ -365,7 +366,7 @@ def test_adam_and_adamw_differ_by_decoupled_weight_decay(recorder):
 
 
 def test_options_come_from_the_config():
-    keys = TrainConfig(optimizer="sgd", epochs=2).model_dump()
+    keys = SGDConfig(optimizer="sgd", epochs=2).model_dump()
     options = SGDOptions(**keys, beta=1.0, beta_warmup=0.0)
     assert options.momentum == 0.9
     assert set(asdict(options)) >= set(keys)

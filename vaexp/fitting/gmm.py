@@ -20,6 +20,8 @@ from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
 from vaexp.models.gaussians import (
     NEGLIGIBLE,
     ROWS,
+    ROWS_IN_CACHE,
+    ByFeatures,
     Diag,
     Full,
     Gaussians,
@@ -179,7 +181,12 @@ def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
     """
     gaussians = model.gaussians
     x = x.to(gaussians.mean)
-    first, *others = (_e_step(model, block) for block in x.split(_at_once(gaussians)))
+    if isinstance(gaussians, Full | LowRank):
+        return _e_step(gaussians, x, model.log_joint(x))
+    # All that is computed with a few images is computed before the next ones come.
+    natural = gaussians.natural(model.weight.double().log())
+    blocks = (gaussians.features(block) for block in x.split(ROWS_IN_CACHE))
+    first, *others = (_e_step_by_features(gaussians, block, *natural) for block in blocks)
     statistics = sum(others, start=first)
     if isinstance(gaussians, Tied):
         scatter = (moments or Moments.of(x)).scatter_about(gaussians.centre)
@@ -193,74 +200,70 @@ def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
     return statistics
 
 
-def _at_once(gaussians: Gaussians) -> int:
-    """How many images to work on: many with a matrix for each component, else few.
-
-    The former is to pay off, the latter to stay in the processor's cache.
-    """
-    return 1 << 17 if isinstance(gaussians, Full | LowRank) else 2048
-
-
-def _e_step(model: GMM, x: Tensor) -> Statistics:
+def _e_step_by_features(
+    gaussians: ByFeatures, features: Tensor, constant: Tensor, slope: Tensor
+) -> Statistics:
     """Of a few images; of a tied covariance without what needs their scatter."""
-    gaussians = model.gaussians
-    if isinstance(gaussians, Tied):
-        joint = gaussians.log_joint_but_quadratic(x, model.weight.double().log())
-    else:
-        joint = model.log_joint(x)
-    log_prob = joint.logsumexp(1)
-    log_r = joint - log_prob[:, None]
+    r, sums = _responsibilities(constant + features @ slope)
+    total = (r.to(features.dtype).T @ features).double()
+    return Statistics(**sums, **_split(gaussians, total))
+
+
+def _e_step(gaussians: Full | LowRank, x: Tensor, joint: Tensor) -> Statistics:
+    r, sums = _responsibilities(joint)
+    return Statistics(**sums, **_held_sums(gaussians, x, r))
+
+
+def _responsibilities(joint: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """r (n, K) of ln p(x, z) (n, K), and those of Statistics that hang on nothing else."""
+    log_prob = joint.logsumexp(1, keepdim=True)
+    log_r = joint - log_prob
     held = log_r > -NEGLIGIBLE
     r = log_r.exp() * held
     entropy = -(r * log_r.masked_fill(~held, 0)).sum()
-    weighted = (r * joint.masked_fill(~held, 0)).sum()
-    first, second, square = _sums(gaussians, x, r)
-    return Statistics(
-        count=r.new_tensor(len(x)),
-        weight=r.sum(0),
-        first=first,
-        second=second,
-        square=square,
-        log_prob=log_prob.sum(),
-        elbo=weighted + entropy,
-        entropy=entropy,
-    )
+    return r, {
+        "count": r.new_tensor(len(r)),
+        "weight": r.sum(0),
+        "log_prob": log_prob.sum(),
+        "elbo": (r * joint.masked_fill(~held, 0)).sum() + entropy,
+        "entropy": entropy,
+    }
 
 
-def _sums(gaussians: Gaussians, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``first``, ``second`` (but for tied) and ``square`` of Statistics."""
-    k, d = gaussians.mean.shape
-    empty = r.new_zeros(0)
-    if isinstance(gaussians, Full | LowRank):
-        first = r.new_zeros(k, d)
-    else:
-        centred = x - gaussians.centre
-        share = r.to(x.dtype).T
-        first = (share @ centred).double()
+def _split(gaussians: ByFeatures, total: Tensor) -> dict[str, Tensor]:
+    """``first``, ``second`` (but for tied) and ``square`` from sums of r times features, (K, F)."""
+    d = gaussians.mean.shape[1]
+    first, rest = total[:, :d], total[:, d:]
+    empty = total.new_zeros(0)
     match gaussians:
-        case Full():
-            second = r.new_zeros(k, d, d)
-            for j, own, weight in _held(gaussians, x, r):
-                first[j] += own.T @ weight
-                add_symmetric_product(second[j], own * weight.sqrt()[:, None])
-            for each in second:
-                mirror_upper(each)
-            return first, second, empty
-        case LowRank():
-            second, square = torch.zeros_like(gaussians.factors, dtype=r.dtype), r.new_zeros(k)
-            for j, own, weight in _held(gaussians, x, r):
-                scaled = own * weight[:, None]
-                first[j] += scaled.sum(0, dtype=r.dtype)
-                second[j] += scaled.T @ (own @ gaussians.factors[j])
-                square[j] += (scaled * own).sum(dtype=r.dtype)
-            return first, second, square
         case Tied():
-            return first, empty, empty
+            return {"first": first, "second": empty, "square": empty}
         case Diag():
-            return first, (share @ centred.square()).double(), empty
+            return {"first": first, "second": rest, "square": empty}
         case Spherical():
-            return first, empty, r.T @ centred.square().sum(1, dtype=r.dtype)
+            return {"first": first, "second": empty, "square": rest[:, 0]}
     assert_never(gaussians)
+
+
+def _held_sums(gaussians: Full | LowRank, x: Tensor, r: Tensor) -> dict[str, Tensor]:
+    """``first``, ``second`` and ``square``, from the images that each component holds."""
+    k, d = gaussians.mean.shape
+    first, square = r.new_zeros(k, d), r.new_zeros(k)
+    if isinstance(gaussians, Full):
+        second = r.new_zeros(k, d, d)
+        for j, own, weight in _held(gaussians, x, r):
+            first[j] += own.T @ weight
+            add_symmetric_product(second[j], own * weight.sqrt()[:, None])
+        for each in second:
+            mirror_upper(each)
+        return {"first": first, "second": second, "square": r.new_zeros(0)}
+    second = torch.zeros_like(gaussians.factors, dtype=r.dtype)
+    for j, own, weight in _held(gaussians, x, r):
+        scaled = own * weight[:, None]
+        first[j] += scaled.sum(0, dtype=r.dtype)
+        second[j] += scaled.T @ (own @ gaussians.factors[j])
+        square[j] += (scaled * own).sum(dtype=r.dtype)
+    return {"first": first, "second": second, "square": square}
 
 
 def _held(gaussians: Full | LowRank, x: Tensor, r: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -415,15 +418,15 @@ def initial_gmm(
     dtype = x.dtype
     r = torch.nn.functional.one_hot(assigned, components).double()
     weight = r.sum(0)
-    sums = torch.zeros(components, x.shape[1], dtype=torch.float64, device=x.device)
+    total = torch.zeros(components, x.shape[1], dtype=torch.float64, device=x.device)
     for block, share in zip(x.split(ROWS), r.split(ROWS), strict=True):
-        sums += share.T @ block.double()
-    overall = sums.sum(0) / len(x)
-    mean = torch.where(weight[:, None] > 0, sums / weight.clamp(min=1)[:, None], overall)
+        total += share.T @ block.double()
+    overall = total.sum(0) / len(x)
+    mean = torch.where(weight[:, None] > 0, total / weight.clamp(min=1)[:, None], overall)
     if covariance == "lowrank":
         return _initial_lowrank(x, r, mean, factors, floor)
     nothing = torch.empty(0, dtype=dtype, device=x.device)
-    template: Gaussians
+    template: Full | ByFeatures
     match covariance:
         case "full":
             d = x.shape[1]
@@ -434,16 +437,16 @@ def initial_gmm(
             template = Diag(mean.to(dtype), nothing)
         case _:
             template = Spherical(mean.to(dtype), nothing)
-    at_once = _at_once(template)
-    parts = [
-        _sums(template, *block) for block in zip(x.split(at_once), r.split(at_once), strict=True)
-    ]
-    first, second, square = (sum(part[1:], start=part[0]) for part in zip(*parts, strict=True))
-    if covariance == "tied":
-        second = Moments.of(x).scatter_about(template.centre)
+    if isinstance(template, Full):
+        sums = _held_sums(template, x, r)
+    else:
+        blocks = zip(x.split(ROWS_IN_CACHE), r.split(ROWS_IN_CACHE), strict=True)
+        sums = _split(template, sum(r_.T @ template.features(x_).double() for x_, r_ in blocks))
+    if isinstance(template, Tied):
+        sums["second"] = Moments.of(x).scatter_about(template.centre)
     zero = weight.new_zeros(())
     statistics = Statistics(
-        weight.new_tensor(len(x)), weight, first, second, square, zero, zero, zero
+        count=zero + len(x), weight=weight, log_prob=zero, elbo=zero, entropy=zero, **sums
     )
     return m_step(statistics, GMM(weight, template), floor)
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 # in their place: K of them are K e^-50 = K 2e-22 of p(x), far less than float64 resolves.
 NEGLIGIBLE = 50.0
 ROWS = 4096  # images worked on at once
+ROWS_IN_CACHE = 1024  # where little is computed with each: so many stay in the processor's cache
 DIRECTIONS = 32  # of each component, in which its Mahalanobis distances are bounded
 
 
@@ -162,25 +163,24 @@ class Tied(nn.Module):
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, Sigma), (N, K)."""
         upper, _ = self.whitening
-        squares = [((x_ - self.centre) @ upper).square().sum(1) for x_ in x.split(ROWS)]
-        return self.log_joint_but_quadratic(x, log_weight) - 0.5 * torch.cat(squares)[:, None]
+        squares = [((block - self.centre) @ upper).square().sum(1) for block in x.split(ROWS)]
+        return _log_joint_by_features(self, x, log_weight) - 0.5 * torch.cat(squares)[:, None]
 
-    def log_joint_but_quadratic(self, x: Tensor, log_weight: Tensor) -> Tensor:
-        """``log_joint`` without the term all components share, (N, K).
+    def features(self, x: Tensor) -> Tensor:
+        """x - c, with c the centre: (n, D) -> (n, D)."""
+        return x - self.centre
 
-        That is -1/2 (x - c)^T Sigma^-1 (x - c), with c the mean of the means. Responsibilities do
-        not need it, and its sum over images follows from their covariance.
+    def natural(self, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """``log_joint`` is constant (K,) + features times slope (D, K), and one more term.
+
+        That is -1/2 (x - c)^T Sigma^-1 (x - c), which all components share. Responsibilities do not
+        need it, and its sum over images follows from their scatter.
         """
         upper, log_det = self.whitening
         whitened = (self.mean - self.centre) @ upper
-        slope = whitened @ upper.T  # Sigma^-1 (mu - c)
-        constant = (
-            log_weight.double()
-            - 0.5 * (x.shape[1] * math.log(2 * math.pi) + log_det)
-            - 0.5 * whitened.double().square().sum(1)
-        )
-        products = [(block - self.centre) @ slope.T for block in x.split(ROWS)]
-        return constant + torch.cat(products)
+        normaliser = self.mean.shape[1] * math.log(2 * math.pi) + log_det
+        lengths = whitened.double().square().sum(1)
+        return log_weight.double() - 0.5 * (normaliser + lengths), (whitened @ upper.T).T
 
     def draw(self, k: int, noise: Tensor) -> Tensor:
         """noise (n, D) to draws of component k, (n, D)."""
@@ -213,20 +213,24 @@ class Diag(nn.Module):
 
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, diag variances_k), (N, K)."""
+        return _log_joint_by_features(self, x, log_weight)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x - c and its squares, with c the centre: (n, D) -> (n, 2D)."""
+        n, d = x.shape
+        features = x.new_empty(n, 2 * d)
+        torch.sub(x, self.centre, out=features[:, :d])
+        torch.square(features[:, :d], out=features[:, d:])
+        return features
+
+    def natural(self, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """``log_joint`` is constant (K,) + features times slope (2D, K)."""
         _check_variances(self.variances)
-        offset = self.mean - self.centre
-        precision = 1 / self.variances
-        constant = log_weight.double() - 0.5 * (
-            x.shape[1] * math.log(2 * math.pi)
-            + self.variances.double().log().sum(1)
-            + (offset.double().square() * precision).sum(1)
-        )
-        linear, square = (offset * precision).T, (-0.5 * precision).T
-        joint = []
-        for block in x.split(ROWS):
-            centred = block - self.centre
-            joint.append(torch.addmm(centred @ linear, centred.square(), square))
-        return constant + torch.cat(joint)
+        offset, precision = self.mean - self.centre, 1 / self.variances
+        normaliser = (2 * math.pi * self.variances.double()).log().sum(1)
+        lengths = (offset.double().square() * precision).sum(1)
+        slope = torch.cat([offset * precision, -0.5 * precision], dim=1).T
+        return log_weight.double() - 0.5 * (normaliser + lengths), slope
 
     def draw(self, k: int, noise: Tensor) -> Tensor:
         """noise (n, D) to draws of component k, (n, D)."""
@@ -259,11 +263,24 @@ class Spherical(nn.Module):
 
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, variances_k I), (N, K)."""
+        return _log_joint_by_features(self, x, log_weight)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x - c and |x - c|^2, with c the centre: (n, D) -> (n, D + 1)."""
+        n, d = x.shape
+        features = x.new_empty(n, d + 1)
+        centred = torch.sub(x, self.centre, out=features[:, :d])
+        torch.linalg.vecdot(centred, centred, out=features[:, d])
+        return features
+
+    def natural(self, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """``log_joint`` is constant (K,) + features times slope (D + 1, K)."""
         _check_variances(self.variances[:, None])
-        variances = self.variances.double()
-        constant = log_weight.double() - 0.5 * x.shape[1] * (2 * math.pi * variances).log()
-        squares = torch.cat([_square_distances(block, self.mean) for block in x.split(ROWS)])
-        return constant - 0.5 * squares / variances
+        offset, precision = self.mean - self.centre, 1 / self.variances[:, None]
+        normaliser = self.mean.shape[1] * (2 * math.pi * self.variances.double()).log()
+        lengths = (offset.double().square() * precision).sum(1)
+        slope = torch.cat([offset * precision, -0.5 * precision], dim=1).T
+        return log_weight.double() - 0.5 * (normaliser + lengths), slope
 
     def draw(self, k: int, noise: Tensor) -> Tensor:
         """noise (n, D) to draws of component k, (n, D)."""
@@ -344,6 +361,14 @@ class LowRank(nn.Module):
 
 
 Gaussians = Full | Tied | Diag | Spherical | LowRank
+ByFeatures = Tied | Diag | Spherical
+"""Exponential families whose density is linear in a few features of x, the same for all K."""
+
+
+def _log_joint_by_features(gaussians: ByFeatures, x: Tensor, log_weight: Tensor) -> Tensor:
+    constant, slope = gaussians.natural(log_weight)
+    products = [gaussians.features(block) @ slope for block in x.split(ROWS_IN_CACHE)]
+    return constant + torch.cat(products)
 
 
 def rows_by_component(pairs: Tensor) -> list[Tensor]:

@@ -1,0 +1,213 @@
+"""EM against scikit-learn on MNIST, and how its cost grows; prints the tables of README.md.
+
+    python benchmarks/em.py [mixtures] [ppca] [growth]
+
+Both programs start from the same parameters and take turns, iteration by iteration; times are
+medians. An iteration of ours is all that `vaexp train` does in one: M-step, ELBO, E-step and the
+components' smallest eigenvalues. Needs scikit-learn; half an hour in all on two cores.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from vaexp.config import DataConfig
+from vaexp.data import load
+from vaexp.fitting import gmm, ppca
+from vaexp.fitting.moments import Moments
+from vaexp.models import GMM
+from vaexp.seeding import seeded
+
+FLOOR = 1e-3
+# covariance, K, N, iterations; scikit-learn's full stands against lowrank, which it lacks
+MIXTURES = [
+    ("full", 50, 60_000, 3),
+    ("full", 10, 10_000, 7),
+    ("tied", 50, 60_000, 5),
+    ("tied", 10, 10_000, 9),
+    ("diag", 50, 60_000, 15),
+    ("diag", 10, 10_000, 31),
+    ("spherical", 50, 60_000, 15),
+    ("spherical", 10, 10_000, 31),
+    ("lowrank", 50, 60_000, 3),
+    ("lowrank", 10, 10_000, 7),
+]
+
+
+def images(count: int) -> torch.Tensor:
+    return load(DataConfig(validation_size=0)).train.pixels[:count] / 255
+
+
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - start, result
+
+
+def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.Steps[GMM, gmm.Statistics]:
+    return gmm.steps(
+        x,
+        torch.zeros(len(x), dtype=torch.int64),
+        None,
+        components=k,
+        covariance=covariance,
+        factors=6,
+        covariance_floor=FLOOR,
+        init="random",
+        precision="float32",
+        seed=1,
+    )
+
+
+def our_iteration(steps: Any, expected: Any, model: GMM) -> tuple[Any, GMM]:
+    updated = steps.m_step(expected, model)
+    steps.elbo_after_m(expected, model, updated)
+    expected = steps.e_step(updated, 0)
+    steps.facts(updated)
+    return expected, updated
+
+
+def peer(x: np.ndarray, covariance: str, k: int) -> GaussianMixture:
+    """scikit-learn's mixture with the parameters that ours starts from."""
+    kind = "full" if covariance == "lowrank" else covariance
+    mixture = GaussianMixture(k, covariance_type=kind, reg_covar=FLOOR)
+    tensor = torch.from_numpy(x)
+    with seeded(1, "initial parameters", 0):
+        assigned = gmm.assign(tensor, torch.zeros(len(x)), k, "random")
+    mixture._initialize(x, np.eye(k, dtype=np.float32)[assigned.numpy()])
+    return mixture
+
+
+def mixtures() -> None:
+    print("| covariance | K | N | ours s | scikit-learn s | times faster | ln p(x) | difference |")
+    print("|---|---|---|---|---|---|---|---|")
+    for covariance, k, n, iterations in MIXTURES:
+        x = images(n)
+        array = x.numpy()
+        steps, theirs = our_steps(x, covariance, k), peer(array, covariance, k)
+        model = steps.start(0)
+        expected = steps.e_step(model, 0)
+        ours, others = [], []
+        for _ in range(iterations):
+            seconds, (expected, model) = timed(our_iteration, steps, expected, model)
+            ours.append(seconds)
+            first, (_, log_resp) = timed(theirs._e_step, array)
+            second, _ = timed(theirs._m_step, array, log_resp)
+            others.append(first + second)
+        log_prob = expected.mean_log_prob
+        difference = "another model"
+        if covariance != "lowrank":
+            difference = f"{abs(theirs.score(array) / log_prob - 1):.1e}"
+        ratio = median(others) / median(ours)
+        print(
+            f"| {covariance} | {k} | {n:,} | {median(ours):.3f} | {median(others):.3f} | "
+            f"{ratio:.1f} | {log_prob:,.2f} | {difference} |",
+            flush=True,
+        )
+    memory = subprocess.run(
+        [sys.executable, __file__, "memory"], capture_output=True, text=True, check=True
+    )
+    print(f"\nPeak memory of ours, full, K = 50, N = 60,000: {memory.stdout.strip()} GB\n")
+
+
+def memory() -> None:
+    steps = our_steps(images(60_000), "full", 50)
+    model = steps.start(0)
+    expected = steps.e_step(model, 0)
+    for _ in range(2):
+        expected, model = our_iteration(steps, expected, model)
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}")
+
+
+def our_ppca(x: torch.Tensor, latent_dim: int, target: float) -> int:
+    """From images to a mean ln p(x) of at least target; the iterations it took."""
+    steps = ppca.steps(Moments.of(x), None, latent_dim, closed=False, seed=1)
+    model = steps.start(0)
+    iterations = 0
+    while True:
+        expected = steps.e_step(model, iterations)
+        if expected.mean_log_prob >= target:
+            steps.finish(model)
+            return iterations
+        updated = steps.m_step(expected, model)
+        steps.elbo_after_m(expected, model, updated)
+        model, iterations = updated, iterations + 1
+
+
+def linear() -> None:
+    x = images(60_000)
+    moments = Moments.of(x)
+    best = ppca.e_step(ppca.closed_form(moments, 50), moments).mean_log_prob
+    target = best - 1e-8 * abs(best)
+    array = x.numpy().astype(np.float64)
+    times: dict[str, list[float]] = {"em": [], "closed form": [], "scikit-learn": []}
+    for _ in range(5):
+        seconds, iterations = timed(our_ppca, x, 50, target)
+        times["em"].append(seconds)
+        times["closed form"].append(timed(lambda: ppca.closed_form(Moments.of(x), 50))[0])
+        pca = PCA(50, svd_solver="covariance_eigh")
+        times["scikit-learn"].append(timed(pca.fit, array)[0])
+    theirs = median(times["scikit-learn"])
+    print("| pPCA, L = 50, N = 60,000 | s | of scikit-learn's |")
+    print("|---|---|---|")
+    names = {
+        "em": f"EM to 1e-8 of the maximum of ln p(x), {iterations} iterations",
+        "closed form": "closed form",
+        "scikit-learn": "scikit-learn PCA, covariance_eigh, float64",
+    }
+    for key, name in names.items():
+        print(f"| {name} | {median(times[key]):.2f} | {median(times[key]) / theirs:.2f} |")
+    print("\n| N | moments, s | EM iteration, ms |\n|---|---|---|")
+    for n in (10_000, 20_000, 40_000, 60_000):
+        seconds, moments = timed(Moments.of, x[:n])
+        steps = ppca.steps(moments, None, 50, closed=False, seed=1)
+        model = steps.start(0)
+        start = time.perf_counter()
+        for _ in range(200):
+            expected = steps.e_step(model, 0)
+            updated = steps.m_step(expected, model)
+            steps.elbo_after_m(expected, model, updated)
+            model = updated
+        print(f"| {n:,} | {seconds:.2f} | {(time.perf_counter() - start) * 5:.2f} |")
+    print()
+
+
+def growth() -> None:
+    """Seconds per iteration of full covariances."""
+    counts, sizes = (10, 20, 50, 100, 200), (10_000, 20_000, 40_000, 60_000)
+    print("| N | " + " | ".join(f"K = {k}" for k in counts) + " |")
+    print("|---|" + "---|" * len(counts))
+    for n in sizes:
+        x = images(n)
+        cells = []
+        for k in counts:
+            steps = our_steps(x, "full", k)
+            model = steps.start(0)
+            expected = steps.e_step(model, 0)
+            seconds = []
+            for _ in range(3):
+                once, (expected, model) = timed(our_iteration, steps, expected, model)
+                seconds.append(once)
+            cells.append(f"{median(seconds):.2f}")
+        print(f"| {n:,} | " + " | ".join(cells) + " |", flush=True)
+    print()
+
+
+PARTS = {"mixtures": mixtures, "ppca": linear, "growth": growth}
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["memory"]:
+        memory()
+    else:
+        print(f"{torch.get_num_threads()} threads\n")
+        for part in sys.argv[1:] or PARTS:
+            PARTS[part]()
