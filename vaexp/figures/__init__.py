@@ -5,11 +5,12 @@ Every figure says by itself what it shows: a title, a subtitle with the settings
 """
 
 from vaexp.figures.curves import training_curves
-from vaexp.figures.em import em_staircase, floor_curve, singularities
+from vaexp.figures.em import em_staircase
 from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
 from vaexp.figures.latent import latent_plane, posterior
 from vaexp.figures.linear import principal_axes, spectrum
 from vaexp.figures.mixture import components, confusion
+from vaexp.figures.singularities import floor_curve, singularities
 from vaexp.figures.style import save
 
 __all__ = [

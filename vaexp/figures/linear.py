@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from vaexp.figures.em import log_axis, number
+from vaexp.figures.charts import BEFORE, legend_at, log_axis, number
 from vaexp.figures.mosaic import clipping_note, draw, mosaic
 from vaexp.figures.style import (
     DARK,
@@ -123,10 +123,10 @@ def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitl
         note += f"{many} under a millionth of the largest {'are' if hidden > 1 else 'is'} "
         note += "out of view.\n"
 
-    width, height, before, legend, name = 500, 400, 125, 34, 40
-    body = (2 * (before + width + 15) + 15, legend + name + height + 70)
+    width, height, legend, name = 500, 400, 34, 40
+    body = (2 * (BEFORE + width + 15) + 15, legend + name + height + 70)
     figure, top = page(*body, "Spectrum of the sample covariance", subtitle, note)
-    y, left = top + legend + name, MARGIN + before
+    y, left = top + legend + name, MARGIN + BEFORE
     axes = place(figure, left, y, width, height)
     shown = values >= view
     edges = np.append(values[shown], noise_variance) if noise_variance > 0 else values[shown]
@@ -147,13 +147,9 @@ def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitl
         Line2D([], [], color=_NOISE, linewidth=2.5,
                label=f"in their place: σ² = {number(noise_variance)}"),
     ]  # fmt: skip
-    page_width, page_height = figure.bbox.size
-    figure.legend(
-        handles=handles, loc="upper left", ncols=3, borderaxespad=0, borderpad=0,
-        bbox_to_anchor=(left / page_width, 1 - (top + 4) / page_height),
-    )  # fmt: skip
+    legend_at(figure, handles, left, top)
 
-    cumulative = place(figure, left + width + 15 + before, y, width, height)
+    cumulative = place(figure, left + width + 15 + BEFORE, y, width, height)
     cumulative.plot(number_of, share, color=_DISCARDED)
     cumulative.plot(number_of[:kept], share[:kept], color=_KEPT, linewidth=2.5)
     log_axis(cumulative.xaxis, 1, size)

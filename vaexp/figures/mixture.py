@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vaexp.figures.em import spread
+from vaexp.figures.charts import spread
 from vaexp.figures.mosaic import clipping_note, draw
 from vaexp.figures.style import (
     DARK,

@@ -8,7 +8,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
+from vaexp.errors import RunError
 from vaexp.fitting import FitStep
+from vaexp.models.gaussians import SingularCovariance
 
 
 class Expected(Protocol):
@@ -35,8 +37,7 @@ class Steps(Generic[Model, E]):
 
     start: Callable[[int], Model]
     """The initial parameters of a restart, counted from 0."""
-    e_step: Callable[[Model, int], E]
-    """Of the parameters after an iteration, whose number it is told for its error messages."""
+    e_step: Callable[[Model], E]
     m_step: Callable[[E, Model], Model]
     elbo_after_m: Callable[[E, Model, Model], float]
     """The mean ELBO with the posterior of the first model and the parameters of the second."""
@@ -44,6 +45,8 @@ class Steps(Generic[Model, E]):
     """Mean of ln p(x) over images that are not trained on, if there are any."""
     facts: Callable[[Model], dict[str, Any]]
     """What else the record of an iteration holds."""
+    explain: Callable[[SingularCovariance, Model, int], str] | None = None
+    """What to tell of parameters after an iteration in which a component has collapsed."""
     finish: Callable[[Model], Model] = lambda model: model
     """The parameters to keep of a restart's last: the same density, in a form easier to read."""
 
@@ -72,7 +75,7 @@ def fit(
     closes the gap: section 2.2 of the report this project follows. Parameters are to be kept as
     soon as they are better than all earlier restarts. The last record of a restart says why it
     ``stopped``: tolerance or max_iter. state: a FitStep's, to go on from there. restore: a model
-    from the state dict in it.
+    from the state dict in it. Raises RunError where a component collapses.
     """
     restart, best, model = 0, -math.inf, None
     if state is not None:
@@ -81,7 +84,7 @@ def fit(
         if state["stopped"]:
             restart, best, model = restart + 1, max(best, state["log_prob"]), None
         else:
-            expected = steps.e_step(model, iteration)
+            expected = steps.e_step(model)
 
     while restart < options.restarts:
         began = time.perf_counter()
@@ -90,12 +93,17 @@ def fit(
         if model is None:
             iteration, model = 0, steps.start(restart)
         else:
-            iteration, before = iteration + 1, expected.mean_log_prob
-            updated = steps.m_step(expected, model)
-            after_m = steps.elbo_after_m(expected, model, updated)
-            model = updated
-            del expected, updated  # before the next E-step makes room for its own
-        expected = steps.e_step(model, iteration)
+            iteration, before, old = iteration + 1, expected.mean_log_prob, model
+            model = steps.m_step(expected, old)
+        try:
+            if iteration:
+                after_m = steps.elbo_after_m(expected, old, model)
+                del expected, old  # before the next E-step makes room for its own
+            expected = steps.e_step(model)
+        except SingularCovariance as error:
+            if steps.explain is None:
+                raise
+            raise RunError(steps.explain(error, model, iteration)) from None
         log_prob = expected.mean_log_prob
         stopped = None
         if log_prob - before < options.tolerance:

@@ -13,7 +13,6 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.errors import RunError
 from vaexp.fitting.em import Steps
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
@@ -54,7 +53,7 @@ def steps(
 
     validation: other images, (M, D).
 
-    The steps raise RunError where a component has collapsed.
+    The steps raise SingularCovariance where a component has collapsed.
     """
     dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
     x = x.to(dtype)
@@ -67,15 +66,9 @@ def steps(
             x, assigned, components, covariance, factors=factors, floor=covariance_floor
         )
 
-    def explained_e_step(model: GMM, iteration: int) -> Statistics:
-        try:
-            return e_step(model, x, moments)
-        except SingularCovariance as error:
-            raise RunError(_explain(error, model, len(x), iteration)) from None
-
     return Steps(
         start=start,
-        e_step=explained_e_step,
+        e_step=lambda model: e_step(model, x, moments),
         m_step=lambda statistics, model: m_step(statistics, model, covariance_floor),
         elbo_after_m=lambda statistics, model, updated: (
             elbo_after_m(statistics, model, updated, covariance_floor) / statistics.count
@@ -87,6 +80,7 @@ def steps(
             "smallest_eigenvalue": model.gaussians.smallest_eigenvalues().tolist(),
             "effective_count": (model.weight.double() * len(x)).tolist(),
         },
+        explain=lambda error, model, iteration: _explain(error, model, len(x), iteration),
     )
 
 
@@ -300,11 +294,11 @@ def m_step(statistics: Statistics, model: GMM, floor: float) -> GMM:
             pooled.diagonal().add_(floor)
             new = Tied(mean, pooled.to(dtype))
         case Diag():
-            variances = statistics.second / weight[:, None] - shift.square()
-            new = Diag(mean, (variances.clamp(min=0) + floor).to(dtype))
+            second = statistics.second / weight[:, None]
+            new = Diag(mean, (_resolved(second, shift.square(), dtype) + floor).to(dtype))
         case Spherical():
-            variances = (statistics.square / weight - shift.square().sum(1)) / d
-            new = Spherical(mean, (variances.clamp(min=0) + floor).to(dtype))
+            second, squares = statistics.square / weight, shift.square().sum(1)
+            new = Spherical(mean, (_resolved(second, squares, dtype) / d + floor).to(dtype))
         case LowRank():
             w = _Loadings.of(statistics, old)
             # W' = S W (sigma^2 I + M^-1 W^T S W)^-1
@@ -316,6 +310,12 @@ def m_step(statistics: Statistics, model: GMM, floor: float) -> GMM:
         case _:
             assert_never(old)
     return GMM((statistics.weight / statistics.count).to(dtype), new)
+
+
+def _resolved(second: Tensor, square: Tensor, dtype: torch.dtype) -> Tensor:
+    """second - square, variances, with 0 for those that are no more than their rounding."""
+    variances = second - square
+    return torch.where(variances > 16 * torch.finfo(dtype).eps * second, variances, 0)
 
 
 def elbo_after_m(statistics: Statistics, model: GMM, updated: GMM, floor: float) -> Tensor:

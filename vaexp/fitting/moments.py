@@ -53,6 +53,12 @@ class Moments:
         """The maximum-likelihood covariance, scatter / N, (D, D)."""
         return self.scatter / self.count
 
+    def covariance_about(self, centre: Tensor) -> Tensor:
+        """Mean of (x - c)(x - c)^T for another centre c (D,), (D, D)."""
+        if torch.equal(centre, self.mean):
+            return self.covariance
+        return self.scatter_about(centre) / self.count
+
     def scatter_about(self, centre: Tensor) -> Tensor:
         """Sum of (x - c)(x - c)^T for another centre c (D,), (D, D)."""
         gap = self.mean - centre.double()

@@ -36,7 +36,7 @@ def steps(
 
     return Steps(
         start=start_at,
-        e_step=lambda model, _iteration: e_step(model, moments),
+        e_step=lambda model: e_step(model, moments),
         m_step=m_step,
         elbo_after_m=lambda expectations, _, updated: elbo_after_m(expectations, updated),
         validation=None
@@ -69,8 +69,9 @@ def e_step(model: PPCA, moments: Moments) -> Expectations:
     """Expectations under p(z|x) of all images, in O(D^2 L), whatever their number."""
     d, q = model.factors.shape
     w, noise = model.factors, model.variance
-    trace = moments.covariance.trace()
-    second = moments.covariance @ w
+    covariance = moments.covariance_about(model.mean)
+    trace = covariance.trace()
+    second = covariance @ w
     inner_second = w.T @ second
     squares = w.T @ w
     root = torch.linalg.cholesky(squares + noise * torch.eye(q).to(w))
@@ -126,7 +127,8 @@ def start(moments: Moments, latent_dim: int) -> PPCA:
     basis = torch.linalg.qr(covariance @ noise).Q
     eigenvalues, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
     rest = covariance.trace() - eigenvalues.sum()
-    return _from_eigen(moments, eigenvalues, basis @ vectors, rest)
+    # Not shorter than noise makes them, since EM never leaves W = 0.
+    return _from_eigen(moments, eigenvalues, basis @ vectors, rest, shortest=0.1)
 
 
 def closed_form(moments: Moments, latent_dim: int) -> PPCA:
@@ -140,13 +142,20 @@ def closed_form(moments: Moments, latent_dim: int) -> PPCA:
     return _from_eigen(moments, eigenvalues[-latent_dim:], vectors[:, -latent_dim:], rest)
 
 
-def _from_eigen(moments: Moments, eigenvalues: Tensor, vectors: Tensor, rest: Tensor) -> PPCA:
-    """With L increasing eigenvalues, their vectors (D, L) and the sum of the others."""
+def _from_eigen(
+    moments: Moments, eigenvalues: Tensor, vectors: Tensor, rest: Tensor, shortest: float = 0.0
+) -> PPCA:
+    """With L increasing eigenvalues, their vectors (D, L) and the sum of the others.
+
+    A column of W has at least the share ``shortest`` of its eigenvalue.
+    """
     d, q = vectors.shape
     variance = rest / (d - q)
     if not variance > eigenvalues[-1] * d * torch.finfo(eigenvalues.dtype).eps:
         raise RunError(_no_noise_left(q))
-    factors = vectors * (eigenvalues - variance).clamp(min=0).sqrt()
+    factors = (
+        vectors * (eigenvalues - variance).clamp(min=shortest * eigenvalues.clamp(min=0)).sqrt()
+    )
     return PPCA(moments.mean, _with_signs(factors.flip(1)), variance)
 
 
