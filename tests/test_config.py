@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from vaexp.config import (
     Config,
     VAEExperiment,
+    differing,
     digest,
     dump,
     flatten,
@@ -605,7 +606,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def accepts(schema: dict[str, Any], value: Any) -> bool:
-    """What a validator of JSON Schema says, as far as this schema goes; an editor has such a one."""
+    """What a validator of JSON Schema, such as an editor has, says, as far as this one goes."""
     schema = resolved(schema)
     if "anyOf" in schema:
         return any(accepts(choice, value) for choice in schema["anyOf"])
@@ -735,3 +736,195 @@ def test_a_linear_model_has_no_activation(tmp_path):
     assert "activation" not in linear.model_dump()["model"]
     with pytest.raises(UserError, match="does not apply to a linear model"):
         load_config("quickstart", ["model.hidden=[]", "model.activation=relu"])
+
+
+# Mixtures and probabilistic PCA
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "model: {kind: gmm, latent_dim: 2}",
+            "1:20: model.latent_dim: does not apply when model.kind is gmm, only when it is "
+            "vae or ppca; the keys that apply here: kind, components, covariance, ",
+        ),
+        (
+            "model: {kind: ppca, components: 2}",
+            "1:21: model.components: does not apply when model.kind is ppca, only when it is gmm",
+        ),
+        (
+            "model: {kind: gmm}\ntrain: {epochs: 2}",
+            "2:9: train.epochs: does not apply when model.kind is gmm, only when it is vae; the "
+            "keys that apply here: max_iter, tolerance, restarts",
+        ),
+        (
+            "model: {kind: vae}\ntrain: {max_iter: 2}",
+            "2:9: train.max_iter: does not apply when model.kind is vae, only when it is "
+            "gmm or ppca",
+        ),
+        (
+            "model: {kind: ppca}\nevaluate: {importance_samples: 2}",
+            "2:1: evaluate: does not apply when model.kind is ppca, only when it is vae",
+        ),
+        (
+            "model: {kind: gmm, factors: 3}",
+            "1:20: model.factors: does not apply when covariance is full, only when it is lowrank",
+        ),
+        (
+            "model: {kind: ppca, method: closed_form}\ntrain: {max_iter: 3}",
+            "2:1: train: does not apply when model.method is closed_form, only when it is em",
+        ),
+        ("model: {kind: gan}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca', got \"gan\""),
+        ("model: {kind: 3}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca', got 3"),
+        ("model: {kind: [gmm]}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca'"),
+        ("model: {kind: }", "1:9: model.kind: should be 'vae' or 'gmm' or 'ppca', got null"),
+        ("model: {}", "1:1: model.kind: this key is required: vae, gmm, ppca"),
+        (
+            "model: {kind: gmm, init: labels, components: 9}",
+            "1:46: model.components: init: labels starts one component per digit, so with 10 "
+            "digits it needs components: 10, not 9",
+        ),
+        (
+            "model: {kind: gmm, init: labels}\ndata: {labels: [4, 9]}",
+            "1:1: model.components: init: labels starts one component per digit, so with 2 "
+            "digits it needs components: 2, not 10",
+        ),
+        (
+            "model: {kind: gmm, init: labels}\ntrain: {restarts: 2}",
+            "2:19: train.restarts: init: labels starts every time from the same parameters",
+        ),
+        (
+            "model: {kind: gmm, covariance_floor: -1}",
+            "1:38: model.covariance_floor: should be greater than or equal to 0, got -1",
+        ),
+        ("model: {kind: gmm, covariance_floor: .inf}", "1:38: model.covariance_floor: should be a"),
+        ("model: {kind: gmm, components: 0}", "1:32: model.components: should be greater than"),
+        ("model: {kind: gmm, components: 1e9}", "1:32: model.components: should be a valid int"),
+        ("model: {kind: gmm, component: 3}", "1:20: model.component: unknown key; did you mean co"),
+        ("model: {kind: gmm, covariance: banded}", "1:32: model.covariance: should be 'full', "),
+        ("model: {kind: gmm, init: k-means}", "1:26: model.init: should be 'kmeans', 'kmeans++', "),
+        ("model: {kind: gmm, precision: 64}", "1:31: model.precision: should be 'float32' or"),
+        (
+            "model: {kind: gmm, covariance: lowrank, factors: 784}",
+            "1:50: model.factors: should be less than 784, got 784",
+        ),
+        ("model: {kind: ppca, latent_dim: 784}", "1:33: model.latent_dim: should be less than 784"),
+        ("model: {kind: ppca, method: svd}", "1:29: model.method: should be 'em' or 'closed_form'"),
+        (
+            "model: {kind: gmm}\ntrain: {max_iter: -1}",
+            "2:19: train.max_iter: should be greater than or equal to 0, got -1",
+        ),
+        ("model: {kind: gmm}\ntrain: {tolerance: -1e-9}", "2:20: train.tolerance: should be gr"),
+        ("model: {kind: ppca}\ntrain: {restarts: 0}", "2:19: train.restarts: should be greater"),
+        (
+            "model: {kind: ppca}\ntrain: {max_iters: 2}",
+            "2:9: train.max_iters: unknown key; did you",
+        ),
+    ],
+)
+def test_a_complaint_about_another_kind_has_its_place(write: Write, text: str, line: str) -> None:
+    [found] = complaints(write(text))
+    assert found.startswith(f"experiment.yaml:{line}")
+
+
+FULL = """\
+model: {kind: gmm, components: 4, covariance: lowrank, factors: 3, covariance_floor: 0, init: random}
+train: {max_iter: 7, restarts: 3}
+"""
+
+
+def test_an_override_of_the_kind_drops_what_the_other_kind_has_not(write: Write) -> None:
+    path = write("model: {kind: vae, latent_dim: 5, beta: 4, hidden: [3]}\nevaluate: {}\nseed: 3\n")
+    ppca = flatten(load_config(str(path), ["model.kind=ppca"]).model_dump())
+    changed = {"seed": 3, "model.latent_dim": 5}
+    assert ppca == DEFAULTS["ppca"] | changed
+    gmm = flatten(load_config(str(path), ["model.kind=gmm"]).model_dump())
+    assert gmm == DEFAULTS["gmm"] | {"seed": 3}
+    vae = flatten(load_config(str(write(FULL)), ["model.kind=vae"]).model_dump())
+    assert vae == DEFAULTS["vae"]
+    ppca = flatten(load_config(str(write(FULL)), ["model.kind=ppca"]).model_dump())
+    assert ppca == DEFAULTS["ppca"] | {"train.max_iter": 7, "train.restarts": 3}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model.kind=ppca", "model.components=3"],
+            "override model.components=3: model.components: does not apply when model.kind is ppca",
+        ),
+        (
+            ["model.kind=vae", "train.max_iter=3"],
+            "override train.max_iter=3: train.max_iter: does not apply when model.kind is vae",
+        ),
+        (
+            ["evaluate.importance_samples=3"],
+            "override evaluate.importance_samples=3: evaluate: does not apply when model.kind is",
+        ),
+        (
+            ["model.covariance=full", "model.factors=3"],
+            "override model.factors=3: model.factors: does not apply when covariance is full",
+        ),
+        (
+            ["model.kind=ppca", "model.method=closed_form", "train.max_iter=3"],
+            "override train.max_iter=3: train",
+        ),
+        (["model.init=labels"], "override model.init=labels: model.components: "),
+        (["model.kind=gan"], "override model.kind=gan: model.kind: should be 'vae' or 'gmm' or"),
+    ],
+)
+def test_what_is_overridden_itself_is_complained_about(
+    write: Write, overrides: list[str], message: str
+) -> None:
+    text = FULL.replace("restarts: 3", "restarts: 1").replace("components: 4, ", "")
+    [line] = complaints(write(text), *overrides)
+    assert line.startswith(message)
+
+
+def test_an_override_drops_what_it_leaves_without_a_meaning(write: Write) -> None:
+    full = flatten(load_config(str(write(FULL)), ["model.covariance=full"]).model_dump())
+    assert "model.factors" not in full
+    path = write("model: {kind: ppca}\ntrain: {max_iter: 7}\n")
+    closed = flatten(load_config(str(path), ["model.method=closed_form"]).model_dump())
+    assert not any(key.startswith("train.") for key in closed)
+
+
+EXACT = [
+    *[["model.kind=gmm", f"model.covariance={name}"] for name in ("full", "tied", "diag")],
+    ["model.kind=gmm", "model.covariance=spherical", "model.covariance_floor=0"],
+    ["model.kind=gmm", "model.covariance=lowrank", "model.factors=2", "train.tolerance=0"],
+    ["model.kind=gmm", "model.init=labels", "data.labels=[4, 9]", "model.components=2"],
+    ["model.kind=gmm", "model.precision=float64", "model.decode_mode=sweep", "train.max_iter=0"],
+    ["model.kind=ppca", "model.latent_dim=783", "train.restarts=3"],
+    ["model.kind=ppca", "model.method=closed_form", "data.transform=logit"],
+]
+
+
+@pytest.mark.parametrize("overrides", EXACT, ids=" ".join)
+def test_dump_and_load_of_other_kinds(write: Write, overrides: list[str]) -> None:
+    config = load_config(str(write("model: {kind: vae}")), overrides)
+    text = dump(config)
+    again = load_config(str(write(text)))
+    assert type(again) is type(config)
+    assert again == config
+    assert dump(again) == text
+    assert digest(again) == digest(config)
+    assert accepts(SCHEMA, YAML(typ="safe", pure=True).load(text))
+    written = flatten(config.model_dump())
+    assert ("model.factors" in written) == ("model.covariance=lowrank" in overrides)
+    assert ("train.max_iter" in written) == ("model.method=closed_form" not in overrides)
+
+
+def test_a_key_of_another_kind_is_no_difference(write: Write) -> None:
+    def settings(*overrides: str) -> dict[str, Any]:
+        return flatten(load_config(str(write("model: {kind: vae}")), overrides).model_dump())
+
+    gmm, ppca = settings("model.kind=gmm"), settings("model.kind=ppca", "model.latent_dim=5")
+    closed = settings("model.kind=ppca", "model.latent_dim=5", "model.method=closed_form")
+    assert differing([gmm, ppca]) == ["model.kind"]
+    assert differing([settings(), gmm]) == ["model.kind"]
+    assert set(differing([settings(), ppca])) == {"model.kind", "model.latent_dim"}
+    assert differing([ppca, closed]) == ["model.method"]
+    restarts = settings("model.kind=gmm", "train.restarts=2")
+    assert set(differing([restarts, ppca])) == {"model.kind", "train.restarts"}

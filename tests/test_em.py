@@ -39,9 +39,8 @@ class Read:
 def scripted(*values: list[float], validation: bool = False) -> Steps[Scripted, Read]:
     """Restart r has ln p(x) values[r][i] after iteration i."""
 
-    def read(model: Scripted, iteration: int) -> Read:
+    def read(model: Scripted) -> Read:
         restart, at = model.at.tolist()
-        assert at == iteration
         return Read(values[restart][at], values[restart][at] - 1e-9)
 
     def m_step(read: Read, model: Scripted) -> Scripted:
@@ -138,6 +137,15 @@ def test_restarts_keep_the_best():
     kept = [step for step in steps if step.keep][-1]
     assert kept.record["train"]["log_prob"] == -3.99
     assert kept.state["model"]["at"].tolist() == [1, 3]
+
+
+def test_a_restart_must_beat_all_earlier_ones():
+    values = [-4, -4], [-9, -9], [-5, -5], [-3, -3]
+    steps = run(scripted(*values), restarts=4)
+    assert [step.record["restart"] for step in steps if step.keep] == [0, 0, 3, 3]
+    for i, step in enumerate(steps):
+        rest = run(scripted(*values), step.state, restarts=4)
+        assert [s.keep for s in rest] == [s.keep for s in steps[i + 1 :]]
 
 
 def test_an_equal_restart_is_not_kept():

@@ -277,6 +277,17 @@ def test_the_bound_is_below_every_mahalanobis_distance(dtype, shift, low, high, 
         assert (reached > 0.99).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_bound_at_a_mean_is_zero(dtype):
+    """Where the distance is, and rounding alone would put the bound above it."""
+    gaussians = make("full", 5, 60, spread=300, dtype=dtype)
+    roots = torch.linalg.cholesky(covariances(gaussians))
+    directions = torch.linalg.inv(roots).mT.to(dtype)
+    bound = mahalanobis_bound(gaussians.mean, gaussians.mean, directions)
+    assert (bound.diagonal() == 0).all()
+    assert (bound > 1e4).sum() == 20  # the others
+
+
 def overlapping(k: int, d: int, dtype: torch.dtype, shift: float, low: float) -> GMM:
     """Components of which some overlap and most do not."""
     torch.manual_seed(1)

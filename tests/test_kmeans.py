@@ -55,6 +55,13 @@ def test_seeds_are_distinct_images(dtype):
     assert seed_centres(x, 1).shape == (1, 5)
 
 
+def test_no_image_is_drawn_twice_where_float32_rounds_its_distance_to_itself():
+    x = images(20).float() + 300
+    for seed in range(200):
+        torch.manual_seed(seed)
+        assert distinct(seed_centres(x, 10)) == 10
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_seeds_are_distinct_among_many_copies(dtype):
     """Six different images, 1,000 times; float32 distances between copies may round to above 0."""

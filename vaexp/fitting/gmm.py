@@ -328,12 +328,12 @@ def elbo_after_m(statistics: Statistics, model: GMM, updated: GMM, floor: float)
     constant = d * math.log(2 * math.pi)
     match new:
         case Full():
-            whitening, log_det = new.whitening
-            inverse_trace = whitening.double().square().sum((1, 2))
+            upper, log_det, _ = new.whitening
+            inverse_trace = torch.linalg.vector_norm(upper, dim=(1, 2), dtype=torch.float64) ** 2
             per_component = constant + log_det + d - floor * inverse_trace
         case Tied():
-            whitening, log_det = new.whitening
-            inverse_trace = whitening.double().square().sum()
+            upper, log_det, _ = new.whitening
+            inverse_trace = upper.double().square().sum()
             per_component = (constant + log_det + d - floor * inverse_trace).expand(len(new.mean))
         case Diag():
             variances = new.variances.double()

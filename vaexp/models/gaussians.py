@@ -16,6 +16,7 @@ float64, and so are the answers of log_joint. It raises SingularCovariance.
 import math
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,17 @@ class SingularCovariance(Exception):
         """Counted from 0; of a tied covariance the first."""
         self.smallest_eigenvalue = torch.linalg.eigvalsh(covariance.double())[0].item()
         """Of the covariance, which may be given as (D, D) or as a diagonal block of it."""
+
+
+class Whitening(NamedTuple):
+    """What a density needs of a covariance, or, with one more dimension in front, of K of them."""
+
+    upper: Tensor
+    """U (D, D) upper triangular, U U^T = Sigma^-1."""
+    log_det: Tensor
+    """ln det Sigma, () float64."""
+    smallest: Tensor
+    """Sigma's smallest eigenvalue, () float64."""
 
 
 class Full(nn.Module):
@@ -70,34 +82,26 @@ class Full(nn.Module):
         return (self.variance().mean(0) + self.mean.var(0, correction=0)).argsort(descending=True)
 
     @cached_property
-    def whitening(self) -> tuple[Tensor, Tensor]:
-        """U (K, D, D) upper triangular and ln det Sigma (K,) float64, of the pixels in `_order`.
-
-        U U^T = Sigma^-1.
-        """
-        order = self._order
-        whitening = torch.empty_like(self.covariance)
-        log_det = self.mean.new_empty(len(self.mean), dtype=torch.float64)
-        for k, covariance in enumerate(self.covariance):
-            whitening[k], log_det[k] = _whiten(covariance[order[:, None], order], k)
-        return whitening, log_det
+    def whitening(self) -> Whitening:
+        """Of the K covariances, their pixels in ``_order``."""
+        return _whiten(self.covariance, self._order)
 
     @cached_property
     def _directions(self) -> Tensor:
         """V (K, D, r), V_k^T Sigma_k V_k = I, by subspace iteration on Sigma_k^-1 times total."""
-        whitening, _ = self.whitening
+        upper = self.whitening.upper
         mean = self.mean[:, self._order]
         spread = mean - mean.mean(0)
         total = self.covariance.mean(0)[self._order[:, None], self._order]
         total = total + spread.T @ spread / len(spread)
-        basis = _start(whitening, min(DIRECTIONS, mean.shape[1]))
+        basis = _start(upper, min(DIRECTIONS, mean.shape[1]))
         for _ in range(3):
-            basis = torch.linalg.qr(whitening.mT @ (total @ (whitening @ basis))).Q
-        return whitening @ basis
+            basis = torch.linalg.qr(upper.mT @ (total @ (upper @ basis))).Q
+        return upper @ basis
 
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, Sigma_k), (N, K), with -inf where that is negligible."""
-        whitening, log_det = self.whitening
+        upper, log_det, _ = self.whitening
         x, mean = x[:, self._order], self.mean[:, self._order]
         constant = log_weight.double() - 0.5 * (x.shape[1] * math.log(2 * math.pi) + log_det)
         bound = constant - 0.5 * mahalanobis_bound(x, mean, self._directions)
@@ -107,7 +111,7 @@ class Full(nn.Module):
             for k, rows in enumerate(rows_by_component(pairs)):
                 for some in rows.split(ROWS):
                     most = 2 * (constant[k] - least[some])
-                    kept, squares = _whitened_squares(x, some, mean[k], whitening[k], most)
+                    kept, squares = _whitened_squares(x, some, mean[k], upper[k], most)
                     joint[kept, k] = constant[k] - 0.5 * squares
 
         best = bound.argmax(1)
@@ -126,12 +130,8 @@ class Full(nn.Module):
         return self.covariance.diagonal(dim1=1, dim2=2)
 
     def smallest_eigenvalues(self) -> Tensor:
-        """(K,) float64, to a percent or better, from above: inverse iteration on four vectors."""
-        whitening, _ = self.whitening
-        basis = _start(whitening, min(4, self.mean.shape[1]))
-        for _ in range(10):
-            basis = torch.linalg.qr(whitening @ (whitening.mT @ basis)).Q
-        return 1 / torch.linalg.matrix_norm((whitening.mT @ basis).double(), 2).square()
+        """(K,) float64, to a percent or better, from above."""
+        return self.whitening.smallest
 
 
 class Tied(nn.Module):
@@ -151,18 +151,19 @@ class Tied(nn.Module):
         return self.mean.mean(0)
 
     @cached_property
-    def whitening(self) -> tuple[Tensor, Tensor]:
-        """U (D, D) upper triangular, U U^T = Sigma^-1, and ln det Sigma, float64."""
-        return _whiten(self.covariance, 0)
+    def whitening(self) -> Whitening:
+        """Of the one covariance."""
+        every = torch.arange(len(self.covariance), device=self.covariance.device)
+        return Whitening(*[part[0] for part in _whiten(self.covariance[None], every)])
 
     @cached_property
     def precision(self) -> Tensor:
         """Sigma^-1, (D, D)."""
-        return self.whitening[0] @ self.whitening[0].T
+        return self.whitening.upper @ self.whitening.upper.T
 
     def log_joint(self, x: Tensor, log_weight: Tensor) -> Tensor:
         """Ln pi_k + ln N(x; mu_k, Sigma), (N, K)."""
-        upper, _ = self.whitening
+        upper = self.whitening.upper
         squares = [((block - self.centre) @ upper).square().sum(1) for block in x.split(ROWS)]
         return _log_joint_by_features(self, x, log_weight) - 0.5 * torch.cat(squares)[:, None]
 
@@ -176,7 +177,7 @@ class Tied(nn.Module):
         That is -1/2 (x - c)^T Sigma^-1 (x - c), which all components share. Responsibilities do not
         need it, and its sum over images follows from their scatter.
         """
-        upper, log_det = self.whitening
+        upper, log_det, _ = self.whitening
         whitened = (self.mean - self.centre) @ upper
         normaliser = self.mean.shape[1] * math.log(2 * math.pi) + log_det
         lengths = whitened.double().square().sum(1)
@@ -192,7 +193,7 @@ class Tied(nn.Module):
 
     def smallest_eigenvalues(self) -> Tensor:
         """(K,) float64, all the same."""
-        return torch.linalg.eigvalsh(self.covariance.double())[0].expand(len(self.mean))
+        return self.whitening.smallest.expand(len(self.mean))
 
 
 class Diag(nn.Module):
@@ -423,20 +424,39 @@ def blocks_of_columns(count: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _whiten(covariance: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """U = L^-T, where L L^T is the covariance (D, D), in its precision, and its ln det in float64.
+def _whiten(covariances: Tensor, order: Tensor) -> Whitening:
+    """Of covariances (K, D, D) whose pixels are put in ``order`` (D,); U in their precision.
 
-    Raises SingularCovariance where a pivot of L is no larger than rounding in the covariance's own
-    precision may have made it.
+    Raises SingularCovariance where an eigenvalue is not positive, or no more than rounding, which
+    moves eigenvalues by about eps times the norm.
     """
-    root, failed = torch.linalg.cholesky_ex(covariance.double())
-    pivots = root.diagonal()
-    resolution = len(covariance) * torch.finfo(covariance.dtype).eps
-    if failed or pivots.square().min() <= resolution * covariance.diagonal().max():
-        raise SingularCovariance(k, covariance)
-    identity = torch.eye(len(root), dtype=torch.float64, device=root.device)
-    inverse = torch.linalg.solve_triangular(root, identity, upper=False)
-    return inverse.T.to(covariance.dtype), 2 * pivots.log().sum()
+    upper = torch.empty_like(covariances)
+    log_det = covariances.new_empty(len(covariances), dtype=torch.float64)
+    identity = torch.eye(len(order), dtype=torch.float64, device=order.device)
+    for k, covariance in enumerate(covariances):
+        root, failed = torch.linalg.cholesky_ex(covariance[order[:, None], order].double())
+        if failed:
+            raise SingularCovariance(k, covariance)
+        upper[k] = torch.linalg.solve_triangular(root, identity, upper=False).T
+        log_det[k] = 2 * root.diagonal().log().sum()
+    smallest = _smallest_eigenvalues(upper)
+    resolution = 20 * torch.finfo(covariances.dtype).eps * torch.linalg.matrix_norm(covariances)
+    for k in (smallest <= resolution).nonzero()[:1, 0].tolist():
+        raise SingularCovariance(k, covariances[k])
+    return Whitening(upper, log_det, smallest)
+
+
+def _smallest_eigenvalues(upper: Tensor) -> Tensor:
+    """Of the covariances whose inverses are U U^T, from U (K, D, D): (K,) float64.
+
+    To a percent or better and from above: the Rayleigh-Ritz value in the Krylov space of Sigma^-1
+    that ten multiplications of four vectors span (block Lanczos).
+    """
+    blocks = [_start(upper, min(4, upper.shape[1]))]
+    for _ in range(9):
+        blocks.append(torch.linalg.qr(upper @ (upper.mT @ blocks[-1])).Q)
+    basis = torch.linalg.qr(torch.cat(blocks, dim=2)).Q
+    return 1 / torch.linalg.matrix_norm((upper.mT @ basis).double(), 2).square()
 
 
 def _check_variances(variances: Tensor) -> None:
