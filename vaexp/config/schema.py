@@ -202,7 +202,7 @@ class GMMConfig(Section):
     precision: Literal["float32", "float64"] = "float32"
     """float32: products with the images in single precision, sums in double. float64: all in
     double."""
-    decode_mode: DecodeMode = "mean"
+    decode_mode: DecodeMode = "sample"
     """What figures and `vaexp sample` draw unless told otherwise. mean: the component's mean.
     sample: a draw of the component. sweep: mean + k standard deviations, k = -2..2."""
 

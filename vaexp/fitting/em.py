@@ -105,6 +105,8 @@ def fit(
                 raise
             raise RunError(steps.explain(error, model, iteration)) from None
         log_prob = expected.mean_log_prob
+        if not math.isfinite(log_prob):
+            raise RunError(f"the mean of ln p(x) became {log_prob} in iteration {iteration}")
         stopped = None
         if log_prob - before < options.tolerance:
             stopped = "tolerance"

@@ -315,7 +315,9 @@ def m_step(statistics: Statistics, model: GMM, floor: float) -> GMM:
 def _resolved(second: Tensor, square: Tensor, dtype: torch.dtype) -> Tensor:
     """second - square, variances, with 0 for those that are no more than their rounding."""
     variances = second - square
-    return torch.where(variances > 16 * torch.finfo(dtype).eps * second, variances, 0)
+    # Sums over thousands of images are off by more than eps; nothing real varies by 1e-12.
+    resolution = max(16 * torch.finfo(dtype).eps, 1e-12)
+    return torch.where(variances > resolution * second, variances, 0)
 
 
 def elbo_after_m(statistics: Statistics, model: GMM, updated: GMM, floor: float) -> Tensor:
@@ -453,13 +455,14 @@ def initial_gmm(
 
 def _initial_lowrank(x: Tensor, r: Tensor, mean: Tensor, factors: int, floor: float) -> GMM:
     k, d = mean.shape
-    loadings, variances = mean.new_zeros(k, d, factors), mean.new_zeros(k)
+    loadings, variances = mean.new_zeros(k, d, factors), mean.new_full((k,), floor)
     for j, rows in enumerate(rows_by_component(r > 0)):
         if len(rows):
             eigenvalues, vectors = torch.linalg.eigh(Moments.of(x[rows]).covariance)
-            variances[j] = eigenvalues[:-factors].clamp(min=0).mean()
-            scale = (eigenvalues[-factors:] - variances[j]).clamp(min=0).sqrt()
+            variances[j] = eigenvalues[:-factors].mean().clamp(min=floor)
+            # So few images leave some W at 0, from which EM never moves it.
+            least = 0.1 * variances[j].item() if len(rows) <= factors else 0.0
+            scale = (eigenvalues[-factors:] - variances[j]).clamp(min=least).sqrt()
             loadings[j] = vectors[:, -factors:] * scale
-    variances = variances.clamp(min=floor)
     gaussians = LowRank(mean.to(x.dtype), loadings.to(x.dtype), variances.to(x.dtype))
     return GMM((r.sum(0) / len(x)).to(x.dtype), gaussians)

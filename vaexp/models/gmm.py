@@ -26,7 +26,7 @@ class GMM(nn.Module):
 
     def prior(self) -> Distribution:
         """p(z): a Categorical over the K components."""
-        return Categorical(probs=self.weight, validate_args=False)
+        return Categorical(logits=self.weight.log(), validate_args=False)
 
     def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
         """p(z|x), exact: the responsibilities of images (N, D), batch (N,)."""
