@@ -459,10 +459,11 @@ def _initial_lowrank(x: Tensor, r: Tensor, mean: Tensor, factors: int, floor: fl
     for j, rows in enumerate(rows_by_component(r > 0)):
         if len(rows):
             eigenvalues, vectors = torch.linalg.eigh(Moments.of(x[rows]).covariance)
-            variances[j] = eigenvalues[:-factors].mean().clamp(min=floor)
+            noise = eigenvalues[:-factors].clamp(min=0).mean()
+            variances[j] = noise.clamp(min=floor)
             # So few images leave some W at 0, from which EM never moves it.
             least = 0.1 * variances[j].item() if len(rows) <= factors else 0.0
-            scale = (eigenvalues[-factors:] - variances[j]).clamp(min=least).sqrt()
+            scale = (eigenvalues[-factors:] - noise).clamp(min=least).sqrt()
             loadings[j] = vectors[:, -factors:] * scale
     gaussians = LowRank(mean.to(x.dtype), loadings.to(x.dtype), variances.to(x.dtype))
     return GMM((r.sum(0) / len(x)).to(x.dtype), gaussians)
