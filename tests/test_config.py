@@ -59,7 +59,7 @@ VAE_DEFAULTS = COMMON | {
     "train.patience": None,
     "evaluate.importance_samples": 1000,
 }
-EM = {"train.max_iter": 500, "train.tolerance": 1e-4, "train.restarts": 1}
+EM = {"train.max_iter": 500, "train.tolerance": 1e-3, "train.restarts": 1}
 GMM_DEFAULTS = {
     "model.kind": "gmm",
     "model.components": 10,

@@ -31,9 +31,10 @@ from torch.distributions import (
 )
 from typer.testing import CliRunner
 
-from vaexp import experiment
+from vaexp import experiment, models
 from vaexp.cli import app
 from vaexp.data import Transform, load
+from vaexp.evaluation.exact import exact_measures
 from vaexp.fitting import FitStep
 from vaexp.progress import Reporter
 from vaexp.run_folder import RunFolder
@@ -720,6 +721,69 @@ def test_a_collapse_in_a_later_restart_says_in_which(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("floor", "precision"), [("1e-12", "float32"), ("1e-30", "float32"), ("1e-300", "float64")]
+)
+def test_a_floor_below_what_numbers_resolve_gives_no_wrong_ones(
+    tmp_path: Path, floor: str, precision: str
+) -> None:
+    """Pixels that are always black have the floor as their variance: explained, or right."""
+    settings = [f"model.covariance_floor={floor}", f"model.precision={precision}"]
+    code, trained = train(tmp_path, "model.covariance=diag", "train.max_iter=3", *settings)
+    if code == 0:
+        x, _ = trained.images("train")
+        log_prob = trained.log_prob(x).mean().item()
+        found = trained.run.metrics()["train"]["log_prob"]["value"]
+        assert found == pytest.approx(log_prob, rel=1e-3)
+    else:
+        assert_collapsed(code, trained)
+
+
+def test_a_collapsed_run_collapses_again_when_resumed(tmp_path: Path, invoke: Any) -> None:
+    code, trained = train(tmp_path, *SINGULAR, "seed=21")
+    error, before = assert_collapsed(code, trained), timeless(trained.path)
+    done = invoke("train", "--resume", trained.path)
+    assert isinstance(done.exception, SystemExit), repr(done.exception)
+    assert_collapsed(done.exit_code, Trained(trained.path, done.stdout, done.stderr))
+    assert trained.run.info()["error"] == error
+    assert timeless(trained.path) == before
+    done = invoke("compare", trained.path, trained.path)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "failed" in done.stderr
+
+
+def test_a_digit_without_an_image_has_no_component(tmp_path: Path) -> None:
+    """The first image of these two digits is a 5, which must not be drawn for --label 4."""
+    settings = ["model.init=labels", "model.components=2", "train.max_iter=0"]
+    (tmp_path / "x.yaml").write_text("model: {kind: gmm}\ndata: {labels: [4, 5], limit: 1}\n")
+    arguments = ["train", str(tmp_path / "x.yaml"), *settings, "--runs-dir", str(tmp_path / "runs")]
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "data.limit" in done.stderr
+    assert "4" in done.stderr
+
+
+def test_more_components_than_images(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("model: {kind: gmm, components: 5}\ndata: {limit: 4}\n")
+    done = CliRunner().invoke(
+        app, ["train", str(tmp_path / "x.yaml"), "--runs-dir", str(tmp_path / "runs")]
+    )
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "model.components" in done.stderr
+
+
+def test_many_latents_need_no_matrix_for_every_image() -> None:
+    """A (10,000, 700, 700) tensor would be 39 GB."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(10_000, 784, generator=generator)
+    factors = 0.1 * torch.randn(784, 700, generator=generator, dtype=torch.float64)
+    model = models.PPCA(torch.zeros(784).double(), factors, torch.tensor(0.5).double())
+    measures = exact_measures(model, x)
+    log_prob, elbo = measures["log_prob"].values, measures["elbo"].values
+    torch.testing.assert_close(log_prob, elbo)
+    assert model.encode(x).mean.shape == (10_000, 700)
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         (
@@ -945,7 +1009,7 @@ def test_kinds_side_by_side(exact: Exact, comparison: Any) -> None:
     settings = answer["settings"]
     assert settings.pop("model.decode_mode", None) in (None, ["sample", "mean", "mean"])
     assert settings.pop("model.latent_dim") == [None, 3, 2]
-    assert settings.pop("train.tolerance") == [1e-4, 1e-9, None]
+    assert settings.pop("train.tolerance") == [1e-3, 1e-9, None]
     assert settings.pop("train.restarts") == [4, 2, None]
     assert settings == {"model.kind": ["gmm", "ppca", "vae"]}
 

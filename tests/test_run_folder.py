@@ -97,15 +97,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_record_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, CONFIG)
     assert run.records() == []
-    for epoch in (1, 2, 3):
-        run.append_records([{"epoch": epoch, "elbo": -1 / 3}])
+    run.append_records([{"epoch": 1, "elbo": -1 / 3}])
+    run.append_records([{"epoch": epoch, "elbo": -1 / 3} for epoch in (2, 3)])
+    run.append_records([])
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "el')
     assert run.records() == [{"epoch": epoch, "elbo": -1 / 3} for epoch in (1, 2, 3)]
     run.truncate_records(2)
     assert run.records() == [{"epoch": epoch, "elbo": -1 / 3} for epoch in (1, 2)]
     with pytest.raises(ValueError, match="JSON"):
-        run.append_records([{"elbo": float("inf")}])
+        run.append_records([{"elbo": 1.0}, {"elbo": float("inf")}])
     assert len(run.records()) == 2
 
 

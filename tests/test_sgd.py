@@ -124,6 +124,7 @@ def test_one_step_per_epoch():
     steps = run(model, on_batch=seen.append)
     assert [s.record["epoch"] for s in steps] == [1, 2, 3]
     assert [s.record["step"] for s in steps] == [3, 6, 9]
+    assert [s.at for s in steps] == [1, 2, 3]
     assert [(s.state["epoch"], s.state["step"]) for s in steps] == [(1, 3), (2, 6), (3, 9)]
     assert seen == [4, 4, 2] * 3
     assert all(s.keep for s in steps)

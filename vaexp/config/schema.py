@@ -226,7 +226,7 @@ class EMConfig(Section):
 
     max_iter: int = Field(500, ge=0)
     """At most so many iterations; 0 keeps the initial parameters."""
-    tolerance: float = Field(1e-4, ge=0)
+    tolerance: float = Field(1e-3, ge=0)
     """Stop when an iteration adds less to the mean ln p(x) of the training images, in nats."""
     restarts: int = Field(1, ge=1)
     """Fit so many times from different random starts, and keep the best."""
