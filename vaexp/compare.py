@@ -113,21 +113,14 @@ def incomparable(
     for key, what in (
         ("measure", "a {} and a {} cannot be compared"),
         ("of", "one is of {}, the other of {}"),
-        ("kind", "one is {}, the other {}"),
+        ("kind", "{} and {} are of different kinds"),
         ("k", "K differs ({} and {})"),
         ("n", "the test images differ"),
     ):
-        ours, theirs = (_comparable(key, entry.get(key)) for entry in (a, b))
-        if ours != theirs:
+        ours, theirs = a.get(key), b.get(key)
+        if ours != theirs and {ours, theirs} != {"exact", "estimate"}:  # unbiased, of the same
             return what.format(ours, theirs).replace("_", " ")
     return None
-
-
-def _comparable(key: str, fact: Any) -> Any:
-    """A fact as it may be read beside another's: an unbiased estimate is of the exact value."""
-    if key == "kind" and fact is not None:
-        return "exact" if fact == "estimate" else f"a{'n' if fact[0] in 'aeiou' else ''} {fact}"
-    return fact
 
 
 Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]

@@ -121,7 +121,7 @@ def ranking_line(comparison: Comparison) -> str:
         line += f" Within two standard errors of each other: {'; '.join(ranking.ties)}."
     entries = [entry for entry in comparison.metrics[ranking.metric] if entry]
     floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
-    if len(floors) > 1:
+    if len(floors - {(None, None)}) > 1:
         line += " Their floors differ, and a density hangs on its floor."
     return line
 
