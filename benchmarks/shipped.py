@@ -15,7 +15,16 @@ from vaexp.config import shipped_configs
 from vaexp.run_folder import RunFolder, find_runs
 from vaexp.tables import show_number
 
-METRICS = ("log_prob", "elbo", "iw_bound", "rate", "distortion", "rmse_mean", "rmse_sample", "sigma")
+METRICS = (
+    "log_prob",
+    "elbo",
+    "iw_bound",
+    "rate",
+    "distortion",
+    "rmse_mean",
+    "rmse_sample",
+    "sigma",
+)
 
 
 def finished(runs_dir: Path, name: str) -> RunFolder | None:

@@ -86,6 +86,8 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
 def _test_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
     test = run.metrics().get("test")
     if test is None:
+        if run.status() == "failed":
+            raise RunError(f"{run.path}: has no final metrics, it failed: {run.info()['error']}")
         raise RunError(
             f"{run.path}: has no final metrics (status {run.status()}); "
             f"vaexp train --resume {run.path} finishes it"

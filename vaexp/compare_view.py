@@ -139,6 +139,7 @@ def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
     details = [entry["unit"]]
     if "k" in entry:
         details.insert(0, f"K = {entry['k']}")
-    if "kind" in entry:
-        details.append(entry["kind"].replace("_", " "))
+    kinds = dict.fromkeys(entry["kind"] for entry in entries if entry and "kind" in entry)
+    if kinds:
+        details.append(" or ".join(kinds).replace("_", " "))
     return f"{name} ({', '.join(details)})"

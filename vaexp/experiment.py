@@ -139,6 +139,8 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     state = run.state()
     if state is None and len(run.records()) > 1:
         raise RunError("checkpoints/state.pt is missing; copy the run folder again")
+    if state is not None and not {"records", "at"} <= state.keys():
+        raise RunError("checkpoints/state.pt is damaged; copy the run folder again")
     run.truncate_records(state["records"] if state else 0)
     if state is not None:
         reporter.say(f"resuming after {unit(experiment.config)} {state['at']}")
@@ -176,7 +178,7 @@ def _fit_by_gradients(
             f"{record['images_per_second']:,.0f} images/s",
         )
 
-    with reporter.bar("training", images, "images", done=n * state["epoch"] if state else 0):
+    with reporter.bar("training", images, "images", done=n * state["at"] if state else 0):
         fitted = sgd.fit(
             model,
             lambda rows: transform(pixels[rows]),
@@ -292,6 +294,7 @@ def _write_steps(
                 written = time.monotonic()
     finally:
         if pending:
+            run.truncate_records(done - len(pending))  # a stop may have come in the midst of write
             write()
 
 
@@ -318,13 +321,6 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
             bound = importance_weighted(model, x, label, transform, k, reporter.advance)
         splits["test"] |= bound  # x and label are now those of the test split
 
-    for name, measures in splits.items():
-        for metric, measure in measures.items():
-            if not measure.values.isfinite().all():
-                raise RunError(
-                    f"the {metric} of some {name} images is not finite: training diverged in its "
-                    "last steps; a lower train.learning_rate or a train.gradient_clip usually helps"
-                )
     metrics = {
         name: {
             metric: measure.summary() | facts(config, metric)
@@ -332,9 +328,22 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
         }
         for name, measures in splits.items()
     }
+    for name, entries in metrics.items():
+        for metric, entry in entries.items():
+            if not all(math.isfinite(entry[key] or 0.0) for key in ("value", "se")):
+                raise RunError(f"the {metric} of some {name} images is not finite: " + _cure(model))
     reporter.say(_headline(metrics["test"]))
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
+
+
+def _cure(model: Model) -> str:
+    if isinstance(model, VAE):
+        return (
+            "training diverged in its last steps; a lower train.learning_rate or a "
+            "train.gradient_clip usually helps"
+        )
+    return "a variance is too small for these numbers; a larger model.covariance_floor helps"
 
 
 def _headline(test: dict[str, Any]) -> str:

@@ -140,21 +140,10 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     """The dotted keys in which flattened configs differ.
 
-    A key that only another kind of model has is no difference: the kind is.
+    A key that only some have is no difference: the one that decides whether it applies is.
     """
     keys = dict.fromkeys(key for flat in settings for key in flat)
-    kinds = {flat.get("model.kind") for flat in settings}
-    groups = [[flat for flat in settings if flat.get("model.kind") == kind] for kind in kinds]
-
-    def several(key: str, flats: Sequence[dict[str, Any]]) -> bool:
-        return len({repr(flat.get(key)) for flat in flats}) > 1
-
-    return [
-        key
-        for key in keys
-        if several(key, [flat for flat in settings if key in flat])
-        or any(several(key, group) for group in groups)
-    ]
+    return [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]
 
 
 def _name_from(path: Path) -> str:
@@ -244,6 +233,8 @@ def _make_way(data: dict[str, Any], overridden: set[Location], experiment: type[
     for name, values in list(data.items()):
         section = _section(experiment, name)
         if section is None:
+            if name in experiment.model_fields:
+                continue
             known_elsewhere = any(name in other.model_fields for other in EXPERIMENTS.values())
             if another_kind and known_elsewhere and not _touches(overridden, (name,)):
                 del data[name]
@@ -260,8 +251,15 @@ def _make_way(data: dict[str, Any], overridden: set[Location], experiment: type[
     if linear and ("model", "activation") not in overridden:
         data["model"].pop("activation", None)
     closed = ("model", "method") in overridden and data["model"]["method"] == "closed_form"
-    if closed and not _touches(overridden, ("train",)):
-        data.pop("train", None)
+    if closed and isinstance(data.get("train"), dict):
+        data["train"] = {
+            key: data["train"][key]
+            for (_, key) in sorted(
+                known for known in overridden if known[:1] == ("train",) and len(known) == 2
+            )
+        }
+        if not data["train"]:
+            del data["train"]
     for key, other in (("steps", "epochs"), ("epochs", "steps")):
         if ("train", key) in overridden and ("train", other) not in overridden:
             data["train"].pop(other, None)

@@ -66,8 +66,11 @@ class Section(BaseModel):
         for key, why in inapplicable.items():
             if key in self.model_fields_set:
                 valid = [name for name in type(self).model_fields if name not in inapplicable]
+                section = getattr(self, key)
+                inner = sorted(section.model_fields_set) if isinstance(section, Section) else []
                 raise problem(
-                    f"does not apply {why}; the keys that apply here: {', '.join(valid)}", key
+                    f"does not apply {why}; the keys that apply here: {', '.join(valid)}",
+                    *[key, *inner[:1]],
                 )
         return self
 

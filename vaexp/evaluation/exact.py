@@ -8,7 +8,6 @@ from typing import assert_never
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from vaexp.evaluation.measure import Measure
 from vaexp.models import GMM, PPCA
@@ -67,5 +66,8 @@ def _ppca_terms(model: PPCA, x: Tensor) -> tuple[Tensor, ...]:
     squares = (x - model.decode(q.mean).mean).square().sum(1) + spread
     variance = model.variance
     distortion = 0.5 * (d * (2 * math.pi * variance).log() + squares / variance)
-    rate = kl_divergence(q, model.prior())
+    # torch's kl_divergence would hold an L x L matrix for each image
+    root = model.posterior_root
+    constant = root.square().sum() - model.latent_dim - 2 * root.diagonal().log().sum()
+    rate = 0.5 * (q.mean.square().sum(1) + constant)
     return distortion, rate, squares / d, variance, variance.sqrt().expand(len(x))

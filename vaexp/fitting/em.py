@@ -45,8 +45,8 @@ class Steps(Generic[Model, E]):
     """Mean of ln p(x) over images that are not trained on, if there are any."""
     facts: Callable[[Model], dict[str, Any]]
     """What else the record of an iteration holds."""
-    explain: Callable[[SingularCovariance, Model, int], str] | None = None
-    """What to tell of parameters after an iteration in which a component has collapsed."""
+    explain: Callable[[SingularCovariance, Model, str], str] | None = None
+    """What to tell of parameters in which a component has collapsed, and when it did."""
     finish: Callable[[Model], Model] = lambda model: model
     """The parameters to keep of a restart's last: the same density, in a form easier to read."""
 
@@ -79,10 +79,16 @@ def fit(
     """
     restart, best, model = 0, -math.inf, None
     if state is not None:
-        restart, best = state["restart"], state["best"]
-        model, iteration = restore(state["model"]), state["iteration"]
-        if state["stopped"]:
-            restart, best, model = restart + 1, max(best, state["log_prob"]), None
+        try:
+            restart, iteration, best = state["restart"], state["iteration"], state["best"]
+            model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
+        except (RuntimeError, ValueError, KeyError, TypeError):
+            raise RunError(
+                "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
+                "comes from another run"
+            ) from None
+        if stopped:
+            restart, best, model = restart + 1, max(best, reached), None
         else:
             expected = steps.e_step(model)
 
@@ -103,12 +109,22 @@ def fit(
         except SingularCovariance as error:
             if steps.explain is None:
                 raise
-            raise RunError(steps.explain(error, model, iteration)) from None
+            when = f"after iteration {iteration}" if iteration else "before any iteration"
+            when += f" of restart {restart + 1}" if options.restarts > 1 else ""
+            kept = ""
+            if restart:
+                kept = "; the best parameters so far are kept"
+            elif iteration:
+                kept = f"; iteration {iteration - 1} is kept"
+            raise RunError(steps.explain(error, model, when) + kept) from None
         log_prob = expected.mean_log_prob
         if not math.isfinite(log_prob):
-            raise RunError(f"the mean of ln p(x) became {log_prob} in iteration {iteration}")
+            raise RunError(
+                f"the mean of ln p(x) became {log_prob} in iteration {iteration}: a variance is "
+                "too small for these numbers; a larger model.covariance_floor helps"
+            )
         stopped = None
-        if log_prob - before < options.tolerance:
+        if abs(log_prob - before) < options.tolerance:
             stopped = "tolerance"
         elif iteration >= options.max_iter:
             stopped = "max_iter"

@@ -13,6 +13,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from vaexp.errors import UserError
 from vaexp.fitting.em import Steps
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
@@ -51,12 +52,21 @@ def steps(
 ) -> Steps[GMM, "Statistics"]:
     """EM on images x (N, D) with digits label (N,); the options are those of the config.
 
-    validation: other images, (M, D).
+    validation: other images, (M, D). Raises UserError where the images are too few.
 
     The steps raise SingularCovariance where a component has collapsed.
     """
-    dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
-    x = x.to(dtype)
+    if components > len(x):
+        raise UserError(
+            f"model.components: {components:,} are more than the {len(x):,} training images"
+        )
+    if init == "labels" and components > len(label.unique()):
+        held = ", ".join(map(str, label.unique().tolist()))
+        raise UserError(
+            f"model.init: labels needs an image of each digit, and the {len(x):,} training images "
+            f"are all of {held}; a larger data.limit has more"
+        )
+    x = x.to({"float32": torch.float32, "float64": torch.float64}[precision])
     moments = Moments.of(x) if covariance == "tied" else None
 
     def start(restart: int) -> GMM:
@@ -80,7 +90,7 @@ def steps(
             "smallest_eigenvalue": model.gaussians.smallest_eigenvalues().tolist(),
             "effective_count": (model.weight.double() * len(x)).tolist(),
         },
-        explain=lambda error, model, iteration: _explain(error, model, len(x), iteration),
+        explain=lambda error, model, when: _explain(error, model, len(x), when),
     )
 
 
@@ -98,13 +108,12 @@ def assign(x: Tensor, label: Tensor, components: int, init: str) -> Tensor:
     return nearest_centre(x, centres if init == "kmeans++" else lloyd(x, centres))
 
 
-def _explain(error: SingularCovariance, model: GMM, images: int, iteration: int) -> str:
+def _explain(error: SingularCovariance, model: GMM, images: int, when: str) -> str:
     """What a user should know about a component that collapsed."""
     gaussians = model.gaussians
     k, count = error.component, (model.weight[error.component] * images).item()
     held = f"{images:,}" if isinstance(gaussians, Tied) else f"{count:,.1f} of {images:,}"
     what = "the covariance of all components" if isinstance(gaussians, Tied) else f"component {k}"
-    when = f"after iteration {iteration}" if iteration else "at its start, before any iteration"
     d = gaussians.mean.shape[1]
     text = (
         f"{what} collapsed {when}: the smallest eigenvalue of its covariance is "
@@ -121,8 +130,7 @@ def _explain(error: SingularCovariance, model: GMM, images: int, iteration: int)
     )
     if gaussians.mean.dtype == torch.float32:
         text += "; if the floor is small, model.precision: float64 resolves smaller variances"
-    kept = f"; iteration {iteration - 1} is kept" if iteration else ""
-    return text + kept
+    return text
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,6 @@ def _with_signs(factors: Tensor) -> Tensor:
 
 def _no_noise_left(latent_dim: int) -> str:
     return (
-        f"{latent_dim} latents explain the training images entirely, so that sigma is 0 and the "
-        "likelihood unbounded; fewer model.latent_dim or more images are needed"
+        f"model.latent_dim: {latent_dim} explain the training images entirely, so that sigma is 0 "
+        "and the likelihood unbounded; fewer, or more images, are needed"
     )

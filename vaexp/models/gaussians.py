@@ -226,8 +226,10 @@ class Diag(nn.Module):
 
     def natural(self, log_weight: Tensor) -> tuple[Tensor, Tensor]:
         """``log_joint`` is constant (K,) + features times slope (2D, K)."""
-        _check_variances(self.variances)
         offset, precision = self.mean - self.centre, 1 / self.variances
+        # Of (x - c)^2 / variance, which may be this large, the sums lose what is beyond eps.
+        resolution = 100 * torch.finfo(offset.dtype).eps * offset.square().amax(0)
+        _check_variances(self.variances, resolution)
         normaliser = (2 * math.pi * self.variances.double()).log().sum(1)
         lengths = (offset.double().square() * precision).sum(1)
         slope = torch.cat([offset * precision, -0.5 * precision], dim=1).T
@@ -459,11 +461,11 @@ def _smallest_eigenvalues(upper: Tensor) -> Tensor:
     return 1 / torch.linalg.matrix_norm((upper.mT @ basis).double(), 2).square()
 
 
-def _check_variances(variances: Tensor) -> None:
-    """Raise SingularCovariance where one of variances (K, any) is not positive."""
-    smallest = variances.amin(1)
-    if not (smallest > 0).all():
-        k = int(smallest.argmin())
+def _check_variances(variances: Tensor, resolution: Tensor | float = 0.0) -> None:
+    """Raise SingularCovariance where one of variances (K, any) is no larger than the resolution."""
+    wrong = (~(variances > resolution)).nonzero()
+    if len(wrong):
+        k = int(wrong[0, 0])
         raise SingularCovariance(k, variances[k].min().view(1, 1))
 
 

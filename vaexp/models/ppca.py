@@ -50,7 +50,8 @@ class PPCA(nn.Module):
     def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
         """p(z|x) = N(M^-1 W^T (x - mu), sigma^2 M^-1), exact: batch (...), event (L,)."""
         projected = (x.to(self.mean) - self.mean) @ self.factors
-        mean = torch.cholesky_solve(projected[..., None], self._root)[..., 0]
+        columns = projected.reshape(-1, self.latent_dim).T
+        mean = torch.cholesky_solve(columns, self._root).T.reshape(projected.shape)
         return MultivariateNormal(mean, scale_tril=self.posterior_root, validate_args=False)
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
