@@ -124,7 +124,7 @@ def fit(
                 "too small for these numbers; a larger model.covariance_floor helps"
             )
         stopped = None
-        if abs(log_prob - before) < options.tolerance:
+        if log_prob - before < options.tolerance:
             stopped = "tolerance"
         elif iteration >= options.max_iter:
             stopped = "max_iter"
