@@ -184,12 +184,8 @@ def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
     gaussians = model.gaussians
     x = x.to(gaussians.mean)
     if isinstance(gaussians, Full | LowRank):
-        return _e_step(gaussians, x, model.log_joint(x))
-    # All that is computed with a few images is computed before the next ones come.
-    natural = gaussians.natural(model.weight.double().log())
-    blocks = (gaussians.features(block) for block in x.split(ROWS_IN_CACHE))
-    first, *others = (_e_step_by_features(gaussians, block, *natural) for block in blocks)
-    statistics = sum(others, start=first)
+        return _e_step_by_pairs(gaussians, x, model.log_joint(x))
+    statistics = _e_step_by_features(gaussians, x, model.weight.double().log())
     if isinstance(gaussians, Tied):
         scatter = (moments or Moments.of(x)).scatter_about(gaussians.centre)
         quadratic = -0.5 * (gaussians.precision.double() * scatter).sum()
@@ -202,34 +198,53 @@ def e_step(model: GMM, x: Tensor, moments: Moments | None = None) -> Statistics:
     return statistics
 
 
-def _e_step_by_features(
-    gaussians: ByFeatures, features: Tensor, constant: Tensor, slope: Tensor
-) -> Statistics:
-    """Of a few images; of a tied covariance without what needs their scatter."""
-    r, sums = _responsibilities(constant + features @ slope)
-    total = (r.to(features.dtype).T @ features).double()
-    return Statistics(**sums, **_split(gaussians, total))
+def _e_step_by_features(gaussians: ByFeatures, x: Tensor, log_weight: Tensor) -> Statistics:
+    """Of a tied covariance without what needs the images' scatter.
+
+    All that is computed with a few images is computed before the next ones come.
+    """
+    constant, slope = gaussians.natural(log_weight)
+    total = torch.zeros(slope.T.shape, dtype=torch.float64, device=x.device)
+    weight = torch.zeros_like(constant)
+    log_prob, expected, entropy = constant.new_zeros(3).unbind()
+    for block in x.split(ROWS_IN_CACHE):
+        features = gaussians.features(block)
+        joint = constant + features @ slope
+        normaliser = joint.logsumexp(1, keepdim=True)
+        log_r = joint - normaliser
+        # tiny r would be denormal numbers, which processors are slow at
+        r = torch.threshold(log_r.to(x.dtype), -NEGLIGIBLE, -math.inf).exp_()
+        total += r.T @ features
+        r = r.double()
+        weight += r.sum(0)
+        log_prob += normaliser.sum()
+        expected += torch.dot(r.flatten(), joint.flatten())
+        entropy -= torch.dot(r.flatten(), log_r.flatten())
+    return Statistics(
+        count=weight.new_tensor(len(x)),
+        weight=weight,
+        log_prob=log_prob,
+        elbo=expected + entropy,
+        entropy=entropy,
+        **_split(gaussians, total),
+    )
 
 
-def _e_step(gaussians: Full | LowRank, x: Tensor, joint: Tensor) -> Statistics:
-    r, sums = _responsibilities(joint)
-    return Statistics(**sums, **_held_sums(gaussians, x, r))
-
-
-def _responsibilities(joint: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """r (n, K) of ln p(x, z) (n, K), and those of Statistics that hang on nothing else."""
+def _e_step_by_pairs(gaussians: Full | LowRank, x: Tensor, joint: Tensor) -> Statistics:
+    """From ln p(x, z) (N, K), which may be -inf."""
     log_prob = joint.logsumexp(1, keepdim=True)
     log_r = joint - log_prob
     held = log_r > -NEGLIGIBLE
     r = log_r.exp() * held
     entropy = -(r * log_r.masked_fill(~held, 0)).sum()
-    return r, {
-        "count": r.new_tensor(len(r)),
-        "weight": r.sum(0),
-        "log_prob": log_prob.sum(),
-        "elbo": (r * joint.masked_fill(~held, 0)).sum() + entropy,
-        "entropy": entropy,
-    }
+    return Statistics(
+        count=r.new_tensor(len(x)),
+        weight=r.sum(0),
+        log_prob=log_prob.sum(),
+        elbo=(r * joint.masked_fill(~held, 0)).sum() + entropy,
+        entropy=entropy,
+        **_held_sums(gaussians, x, r),
+    )
 
 
 def _split(gaussians: ByFeatures, total: Tensor) -> dict[str, Tensor]:
