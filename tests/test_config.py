@@ -773,7 +773,7 @@ def test_a_linear_model_has_no_activation(tmp_path):
         ),
         (
             "model: {kind: ppca, method: closed_form}\ntrain: {max_iter: 3}",
-            "2:8: train: does not apply when model.method is closed_form, only when it is em",
+            "2:19: train.max_iter: does not apply when model.method is closed_form",
         ),
         ("model: {kind: gan}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca', got \"gan\""),
         ("model: {kind: 3}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca', got 3"),

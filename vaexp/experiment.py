@@ -140,7 +140,10 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     if state is None and len(run.records()) > 1:
         raise RunError("checkpoints/state.pt is missing; copy the run folder again")
     if state is not None and not {"records", "at"} <= state.keys():
-        raise RunError("checkpoints/state.pt is damaged; copy the run folder again")
+        raise RunError(
+            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes "
+            "from another run"
+        )
     run.truncate_records(state["records"] if state else 0)
     if state is not None:
         reporter.say(f"resuming after {unit(experiment.config)} {state['at']}")

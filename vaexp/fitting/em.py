@@ -109,7 +109,11 @@ def fit(
         except SingularCovariance as error:
             if steps.explain is None:
                 raise
-            when = f"after iteration {iteration}" if iteration else "before any iteration"
+            when = (
+                f"after iteration {iteration}"
+                if iteration
+                else "at its start, before any iteration"
+            )
             when += f" of restart {restart + 1}" if options.restarts > 1 else ""
             kept = ""
             if restart:

@@ -56,15 +56,15 @@ def steps(
 
     The steps raise SingularCovariance where a component has collapsed.
     """
-    if components > len(x):
-        raise UserError(
-            f"model.components: {components:,} are more than the {len(x):,} training images"
-        )
     if init == "labels" and components > len(label.unique()):
         held = ", ".join(map(str, label.unique().tolist()))
         raise UserError(
             f"model.init: labels needs an image of each digit, and the {len(x):,} training images "
             f"are all of {held}; a larger data.limit has more"
+        )
+    if components > len(x):
+        raise UserError(
+            f"model.components: {components:,} are more than the {len(x):,} training images"
         )
     x = x.to({"float32": torch.float32, "float64": torch.float64}[precision])
     moments = Moments.of(x) if covariance == "tied" else None
@@ -203,7 +203,7 @@ def _e_step_by_features(gaussians: ByFeatures, x: Tensor, log_weight: Tensor) ->
 
     All that is computed with a few images is computed before the next ones come.
     """
-    constant, slope = gaussians.natural(log_weight)
+    constant, slope = gaussians.natural(log_weight.clamp(min=-1e300))  # as 0 times -inf is NaN
     total = torch.zeros(slope.T.shape, dtype=torch.float64, device=x.device)
     weight = torch.zeros_like(constant)
     log_prob, expected, entropy = constant.new_zeros(3).unbind()

@@ -172,7 +172,8 @@ def _with_signs(factors: Tensor) -> Tensor:
 
 
 def _no_noise_left(latent_dim: int) -> str:
+    many = f"{latent_dim} latents explain" if latent_dim > 1 else "one latent explains"
     return (
-        f"model.latent_dim: {latent_dim} explain the training images entirely, so that sigma is 0 "
-        "and the likelihood unbounded; fewer, or more images, are needed"
+        f"{many} the training images entirely, so that sigma is 0 and the likelihood unbounded; "
+        "fewer model.latent_dim or more images are needed"
     )
