@@ -59,8 +59,8 @@ def test_moments_add_up(n, shift):
     x = images(shift=shift)
     x[n:] += 5  # the means of the two parts differ
     check(Moments.of(x[:n]) + Moments.of(x[n:]), x)
-    check(Moments.of_blocks(x.split(n)), x)
-    check(Moments.of_blocks(iter([x])), x)
+    first, *others = map(Moments.of, x.split(n))
+    check(sum(others, start=first), x)
 
 
 def test_the_scatter_about_another_centre():
