@@ -3,8 +3,9 @@
     python benchmarks/em.py [mixtures] [ppca] [growth]
 
 Both programs start from the same parameters and take turns, iteration by iteration, after a pause
-in which the other one's threads fall asleep; times are medians. An iteration of ours is all that `vaexp train` does in one: M-step, ELBO, E-step and the
-components' smallest eigenvalues. Needs scikit-learn; half an hour in all on two cores.
+in which the other one's threads fall asleep; times are medians. An iteration of ours is all that
+`vaexp train` does in one: M-step, ELBO, E-step and the components' smallest eigenvalues. Needs
+scikit-learn; half an hour in all on two cores.
 """
 
 import resource
