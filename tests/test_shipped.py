@@ -111,3 +111,27 @@ def test_the_schema_documents_every_key(capsys: pytest.CaptureFixture[str]) -> N
     for section in sections:
         for key, entry in document["$defs"][section]["properties"].items():
             assert entry.get("description"), f"{section}.{key} has no documentation"
+
+
+@pytest.mark.slow
+def test_gaussian_logit_is_the_published_row(tmp_path: Path) -> None:
+    """-1366.9 +- 1.4 nats: Papamakarios, Pavlakou and Murray 2017, table 2, Gaussian."""
+    run = train(Experiment.prepare(load_config("gaussian-logit")), tmp_path, Reporter())
+    entry = run.metrics()["test"]["log_prob"]
+    assert (entry["n"], entry["kind"], entry["covariance_floor"]) == (10_000, "exact", 0.0)
+    assert entry["value"] == pytest.approx(-1366.9, abs=1.4)
+
+
+@pytest.mark.slow
+def test_the_bridge_holds(tmp_path: Path) -> None:
+    """A linear VAE comes within two nats of the pPCA with its latents, from below on training."""
+    ppca, vae = (
+        train(Experiment.prepare(load_config(name, overrides)), tmp_path, Reporter()).metrics()
+        for name, overrides in (
+            ("bridge-ppca", []),
+            ("bridge-vae", ["train.epochs=10", "evaluate.importance_samples=0"]),
+        )
+    )
+    gaps = [ppca[split]["log_prob"]["value"] - vae[split]["log_prob"]["value"] for split in ppca]
+    assert gaps == pytest.approx([1, 1, 1], abs=1)
+    assert vae["test"]["elbo"]["value"] <= vae["test"]["log_prob"]["value"]
