@@ -2,7 +2,7 @@
 
     python scripts/floor_curve.py RUNS_DIR CURVE.png [CONFIG] [KEY=VALUE ...]
 
-CONFIG is gmm-full unless given. A floor that has a finished run of the same settings in RUNS_DIR is
+CONFIG is gmm-full unless given; in float64, as float32 resolves no floor below 2e-5. A floor that has a finished run of the same settings in RUNS_DIR is
 not trained again, so a stopped script goes on.
 """
 
@@ -16,11 +16,16 @@ from vaexp import figures
 from vaexp.config import GMMExperiment, describe, load_config
 from vaexp.run_folder import RunFolder, find_runs
 
-FLOORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
+FLOORS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 
 def run_at(floor: float, config: str, overrides: list[str], runs_dir: Path) -> RunFolder:
-    settings = [*overrides, f"model.covariance_floor={floor:g}", f"name=floor-{floor:g}"]
+    settings = [
+        "model.precision=float64",
+        *overrides,
+        f"model.covariance_floor={floor:g}",
+        f"name=floor-{floor:g}",
+    ]
     wanted = load_config(config, settings)
     for run in find_runs(runs_dir) if runs_dir.is_dir() else []:
         if run.status() == "finished" and run.config() == wanted:
