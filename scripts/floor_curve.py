@@ -3,7 +3,8 @@
     python scripts/floor_curve.py RUNS_DIR CURVE.png [CONFIG] [KEY=VALUE ...]
 
 CONFIG is gmm-full unless given; in float64, as float32 resolves no floor below 2e-5. A floor that
-has a finished run of the same settings in RUNS_DIR is not trained again, so a stopped script goes on.
+has a finished run of the same settings in RUNS_DIR is not trained again, so a stopped script goes
+on.
 """
 
 import subprocess
