@@ -759,7 +759,8 @@ def test_a_digit_without_an_image_has_no_component(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "data.limit" in done.stderr
-    assert "images are all of 5;" in done.stderr
+    assert "training images is a 4;" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_more_components_than_images(tmp_path: Path) -> None:

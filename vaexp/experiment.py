@@ -51,6 +51,8 @@ class Experiment:
         """
         device = _resolve_device(config.device)
         data = load(config.data)
+        if isinstance(config, GMMExperiment):
+            _check_components(config, data.train)
         with seeded(config.seed, "weights"):
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         return cls(config, data, model.to(device), device)
@@ -373,6 +375,22 @@ def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> No
     done = state["at"] if state else 0
     reporter.say(f"stopped by {how} after {done} finished {unit(run.config())}s; go on with")
     reporter.say(f"  vaexp train --resume {run.path}")
+
+
+def _check_components(config: GMMExperiment, train: Split) -> None:
+    """Raise UserError where the training images are too few to start every component."""
+    digits = config.data.labels or range(CLASSES)
+    missing = sorted(set(digits) - set(train.label.tolist()))
+    if config.model.init == "labels" and missing:
+        raise UserError(
+            f"model.init: labels starts one component per digit, and none of the {len(train):,} "
+            f"training images is a {' or a '.join(map(str, missing))}; raise data.limit"
+        )
+    if config.model.components > len(train):
+        raise UserError(
+            f"model.components: {config.model.components:,} are more than the {len(train):,} "
+            "training images"
+        )
 
 
 def _resolve_device(name: str) -> str:

@@ -13,7 +13,6 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.errors import UserError
 from vaexp.fitting.em import Steps
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
@@ -52,20 +51,10 @@ def steps(
 ) -> Steps[GMM, "Statistics"]:
     """EM on images x (N, D) with digits label (N,); the options are those of the config.
 
-    validation: other images, (M, D). Raises UserError where the images are too few.
+    validation: other images, (M, D).
 
     The steps raise SingularCovariance where a component has collapsed.
     """
-    if init == "labels" and components > len(label.unique()):
-        held = ", ".join(map(str, label.unique().tolist()))
-        raise UserError(
-            f"model.init: labels needs an image of each digit, and the {len(x):,} training images "
-            f"are all of {held}; a larger data.limit has more"
-        )
-    if components > len(x):
-        raise UserError(
-            f"model.components: {components:,} are more than the {len(x):,} training images"
-        )
     x = x.to({"float32": torch.float32, "float64": torch.float64}[precision])
     moments = Moments.of(x) if covariance == "tied" else None
 
