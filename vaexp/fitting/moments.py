@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,15 +25,19 @@ class Moments:
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
         """Of images (N, D), in any precision."""
-        centre = x[:ROWS].double().mean(0)  # near the mean, so that little cancels below
-        total, scatter = torch.zeros_like(centre), centre.new_zeros(len(centre), len(centre))
+        # By numpy, which computes half of a^T a and copies the rest (BLAS syrk), as torch does not,
+        # and by it alone: the threads of the two would wait for work on the same cores.
+        centre = x[:ROWS].cpu().numpy().mean(0, dtype=np.float64)  # so that little cancels below
+        total, scatter = np.zeros_like(centre), np.zeros((len(centre), len(centre)))
         for block in x.split(ROWS):
-            centred = block.double() - centre
-            total += centred.sum(0)
-            add_symmetric_product(scatter, centred)
-        mirror_upper(scatter)
+            centred = block.cpu().numpy() - centre
+            total += np.ones(len(centred)) @ centred
+            scatter += centred.T @ centred
         gap = total / len(x)
-        return cls(len(x), centre + gap, scatter - len(x) * torch.outer(gap, gap))
+        mean, about_mean = centre + gap, scatter - len(x) * np.outer(gap, gap)
+        return cls(
+            len(x), torch.from_numpy(mean).to(x.device), torch.from_numpy(about_mean).to(x.device)
+        )
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of both together (Chan, Golub and LeVeque 1983)."""

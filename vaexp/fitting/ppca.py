@@ -97,16 +97,17 @@ def m_step(expectations: Expectations, model: PPCA) -> PPCA:
     """
     cross, trace = expectations.cross, expectations.trace
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(expectations.latent))
-    variance = (trace - (cross.T @ cross * inverse).sum()) / len(cross)
+    factors = cross @ inverse
+    variance = (trace - (factors * cross).sum()) / len(cross)
     if not variance > trace * torch.finfo(variance.dtype).eps:
         raise RunError(_no_noise_left(cross.shape[1]))
-    return PPCA(model.mean, cross @ inverse, variance)
+    return PPCA(model.mean, factors, variance)
 
 
 def elbo_after_m(expectations: Expectations, updated: PPCA) -> float:
     """The mean ELBO with the E-step's posterior and the M-step's parameters, nats."""
     e, w = expectations, updated.factors
-    error = e.trace - 2 * (w.T @ e.cross).trace() + (w.T @ w * e.latent).sum()
+    error = e.trace - 2 * (w * e.cross).sum() + (w @ e.latent * w).sum()
     return (_expected_log_joint(error, updated.variance, len(w), e.latent) + e.entropy).item()
 
 
