@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +49,40 @@ class Measure:
         if mc_se is not None:
             entry["mc_se"] = mc_se
         return {**entry, "n": n, "unit": self.unit, "aggregate": self.aggregate, **self.facts}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number of many images as a whole, such as a distance between two sets of them."""
+
+    value: float
+    unit: str
+    n: int
+    """The images it is of."""
+    se: float | None = None
+    """Its standard error over images, or over draws where ``facts`` say so."""
+    interval: tuple[float, float] | None = None
+    """95 %, by the bootstrap over images."""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The entry of metrics.json; ``aggregate`` is whole, as no image has a value of its own."""
+        entry: dict[str, Any] = {"value": self.value, "se": self.se}
+        if self.interval is not None:
+            entry["interval"] = list(self.interval)
+        return {**entry, "n": self.n, "unit": self.unit, "aggregate": "whole", **self.facts}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one group of measures found."""
+
+    entries: dict[str, Measure | Estimate] = field(default_factory=dict)
+    """By the name each has in metrics.json."""
+    arrays: dict[str, "np.ndarray[Any, Any]"] = field(default_factory=dict)
+    """What the figures draw."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Measures that this model cannot have, and why: "p(x|z) has no sigma"."""
 
 
 def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:
