@@ -339,7 +339,7 @@ def test_log_prob_is_that_of_torch_distributions(exact: Exact, name: str) -> Non
 
 
 def test_log_prob_of_dequantized_images(exact: Exact) -> None:
-    from vaexp.experiment import Experiment
+    from vaexp.prepared import Experiment
 
     trained = exact("lowrank")
     prepared = Experiment.prepare(trained.run.config())

@@ -11,7 +11,8 @@ from hatchling.builders.wheel import WheelBuilder
 
 from vaexp.config import load_config, shipped_configs
 from vaexp.data import Split
-from vaexp.experiment import Experiment, train
+from vaexp.experiment import train
+from vaexp.prepared import Experiment
 from vaexp.progress import Reporter
 from vaexp.run_folder import RunFolder
 

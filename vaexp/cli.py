@@ -158,8 +158,9 @@ def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFol
     reporter = Reporter()
     with reporter.waiting("loading torch and the data"):
         from vaexp import experiment
+        from vaexp.prepared import Experiment
 
-        prepared = experiment.Experiment.prepare(settings)
+        prepared = Experiment.prepare(settings)
     return experiment.train(prepared, runs_dir, reporter, run)
 
 
@@ -224,13 +225,77 @@ def sample(
 
 
 @app.command()
+def evaluate(
+    run: RunArgument,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="rate, rescoring, induced, singularities, decoding, quality, codes; by default "
+            "all of these. Slow ones: iw, quadrature (one or two latents), ais (any number).",
+        ),
+    ] = None,
+    importance_samples: Annotated[
+        int | None,
+        typer.Option("-k", "--importance-samples", min=1, help="K of iw; by default the config's."),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Measure only the first so many test images; by default all, but 1,000 for "
+            "quadrature and 100 for ais.",
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure a finished run further, on its test images; prints the numbers.
+
+    They are added to its metrics.json, where compare finds them. docs/measures.md says what each
+    one means.
+
+    Example: [bold]vaexp evaluate runs/20261122-143015-quickstart-7f3a --only quadrature[/bold]
+    """
+    from vaexp.progress import Reporter
+    from vaexp.run_folder import RunFolder
+
+    folder = RunFolder.open(run)
+    groups = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    reporter = Reporter()
+    with reporter.waiting("loading torch"):
+        from vaexp import evaluating
+    found = evaluating.evaluate(
+        folder, groups, reporter, importance_samples=importance_samples, images=images
+    )
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    from vaexp.compare_view import metric_name
+    from vaexp.tables import print_table, show_entry
+
+    rows = [
+        [entry["group"], metric_name(name, [entry]), show_entry(entry)]
+        for name, entry in found.items()
+    ]
+    print_table(["group", "measure", "value"], rows)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Finished runs.")],
     format_: FormatOption = Format.table,
     figure: Annotated[
         bool,
         typer.Option(
-            "--figure", help="Also draw the runs side by side, in the first one's figures/."
+            "--figure",
+            help="Also draw the runs side by side and in the rate-distortion plane, in the first "
+            "one's figures/.",
+        ),
+    ] = False,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html", help="Also write one page with the tables and all figures, beside them."
         ),
     ] = False,
     as_json: JsonFlag = False,
@@ -242,20 +307,25 @@ def compare(
     Example: [bold]vaexp compare runs/*-fixed-* runs/*-pixel-* --format md[/bold]
     """
     from vaexp.compare import compare as compare_runs
-    from vaexp.compare_view import render, row_names
+    from vaexp.compare_view import render
     from vaexp.run_folder import RunFolder
 
     folders = [RunFolder.open(run) for run in runs]
     if len(folders) < 2:
         raise UserError("compare needs at least two runs")
     comparison = compare_runs(folders)
-    if figure:
-        from vaexp.illustration import side_by_side
+    if figure or html:
+        from vaexp.illustration import draw_comparison
 
-        suffixes = "-".join(folder.name[-4:] for folder in folders)
-        path = folders[0].path / "figures" / f"compare-{suffixes}.png"
-        side_by_side(folders, row_names(comparison), path)
-        typer.echo(f"figure {path}", err=True)
+        pictures = draw_comparison(folders, comparison)
+        for path in pictures:
+            typer.echo(f"figure {path}", err=True)
+    if html:
+        from vaexp.report import write_page
+
+        page = pictures[0].with_suffix(".html")
+        write_page(comparison, pictures, page)
+        typer.echo(f"page {page}", err=True)
     text = render(comparison, "json" if as_json else format_.value)
     if text:
         typer.echo(text, nl=False)

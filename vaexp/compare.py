@@ -35,6 +35,28 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A metric over runs that differ by nothing but their seed."""
+
+    mean: float
+    sd: float
+    """The sample standard deviation over runs."""
+    n: int
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """Runs that differ by nothing but their seed, taken together."""
+
+    runs: list[str]
+    settings: dict[str, Any]
+    """dotted key -> value, where such groups differ"""
+    metrics: dict[str, Spread]
+    differences: dict[str, Difference]
+    """metric -> its mean minus the first group's, unpaired (Welch 1947); empty in the first"""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What ``vaexp compare`` prints. Lists run over the runs; the first is the reference."""
 
@@ -49,6 +71,8 @@ class Comparison:
     differences: dict[str, list[Difference]]
     """metric -> its difference in each run but the first"""
     ranking: Ranking
+    over_seeds: list[OverSeeds]
+    """Where some runs differ by their seed only"""
 
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
@@ -80,6 +104,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
         metrics={name: [test.get(name) for test in tests] for name in metrics},
         differences=differences,
         ranking=_rank(names, sides),
+        over_seeds=_over_seeds(names, settings, sides),
     )
 
 
@@ -108,8 +133,7 @@ def incomparable(
     """
     if facts_a["data"] != facts_b["data"]:
         return "the test images differ"
-    of_any_transform = name == "rate" or name.endswith("bits_per_dim")
-    if not of_any_transform and facts_a["data.transform"] != facts_b["data.transform"]:
+    if not _of_any_transform(name, a) and facts_a["data.transform"] != facts_b["data.transform"]:
         transforms = f"{facts_a['data.transform']} and {facts_b['data.transform']}"
         return f"the transforms differ ({transforms}), so these are numbers of different x"
     for key, what in (
@@ -125,6 +149,13 @@ def incomparable(
     return None
 
 
+def _of_any_transform(name: str, entry: dict[str, Any]) -> bool:
+    """Whether the metric has one meaning whatever x was transformed to."""
+    of_codes = name == "rate" or entry.get("group") in ("rate", "codes")
+    of_codes &= entry["unit"] != "units of x"
+    return of_codes or name.endswith("bits_per_dim") or entry.get("group") == "quality"
+
+
 Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
 
 
@@ -136,6 +167,10 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
     refused = incomparable(name, a, b, facts_a, facts_b)
     if refused is not None:
         return Difference(refused=refused)
+    if "whole" in (a["aggregate"], b["aggregate"]):  # no image has a value of its own
+        errors = _standard_error(a), _standard_error(b)
+        se = None if None in errors else math.hypot(*errors)  # type: ignore[arg-type]
+        return Difference(b["value"] - a["value"], se)
     try:
         values_a, values_b = arrays_a[name], arrays_b[name]
     except KeyError:
@@ -145,6 +180,69 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
     paired = _influence(values_b, b) - _influence(values_a, a)
     se = paired.std(ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else None
     return Difference(b["value"] - a["value"], None if se is None else float(se))
+
+
+def _standard_error(entry: dict[str, Any]) -> float | None:
+    """Its own, or that of a normal distribution with its 95 % interval."""
+    if entry.get("se") is not None or "interval" not in entry:
+        return entry.get("se")
+    low, high = entry["interval"]
+    return (high - low) / (2 * 1.96)
+
+
+def _over_seeds(
+    names: list[str], settings: list[dict[str, Any]], sides: list[Side]
+) -> list[OverSeeds]:
+    """Groups of two or more runs whose settings are the same but for the seed and the name."""
+    groups: dict[str, list[int]] = {}
+    for i, flat in enumerate(settings):
+        rest = {key: value for key, value in flat.items() if key not in ("seed", "name")}
+        groups.setdefault(repr(sorted(rest.items())), []).append(i)
+    several = [
+        members for members in groups.values() if len({settings[i]["seed"] for i in members}) > 1
+    ]
+    keys = [
+        key
+        for key in differing([settings[members[0]] for members in several])
+        if key not in ("seed", "name")
+    ]
+    found: list[OverSeeds] = []
+    for members in several:
+        tests = [sides[i][0] for i in members]
+        metrics = {
+            name: _spread([test[name]["value"] for test in tests])
+            for name in tests[0]
+            if all(name in test for test in tests)
+        }
+        first = several[0][0]
+        differences = {}
+        for name, spread in metrics.items() if found else ():
+            if name in found[0].metrics:
+                a, b = sides[first], sides[members[0]]
+                differences[name] = _welch(
+                    found[0].metrics[name],
+                    spread,
+                    incomparable(name, a[0][name], b[0][name], a[2], b[2]),
+                )
+        found.append(
+            OverSeeds(
+                [names[i] for i in members],
+                {key: settings[members[0]].get(key) for key in keys},
+                metrics,
+                differences,
+            )
+        )
+    return found
+
+
+def _spread(values: list[float]) -> Spread:
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
+
+
+def _welch(a: Spread, b: Spread, refused: str | None) -> Difference:
+    if refused is not None:
+        return Difference(refused=refused)
+    return Difference(b.mean - a.mean, math.hypot(a.sd / math.sqrt(a.n), b.sd / math.sqrt(b.n)))
 
 
 def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.ndarray[Any, Any]":

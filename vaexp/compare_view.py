@@ -16,6 +16,19 @@ from vaexp.tables import (
     show_value,
 )
 
+GROUP_TITLES = {
+    "rate": "What the codes carry",
+    "rescoring": "The same weights at other sigmas",
+    "induced": "The distribution that beta optimises",
+    "singularities": "Does sigma collapse?",
+    "decoding": "What is lost by drawing μ(z)",
+    "quality": "Sample quality, in the features of a digit classifier",
+    "codes": "What the codes are good for",
+    "iw": "Importance-weighted bound",
+    "quadrature": "ln p(x) by quadrature",
+    "ais": "ln p(x) by annealed importance sampling",
+}
+
 
 def render(comparison: Comparison, format_: str) -> str | None:
     """The comparison as text; a ``table`` goes to stdout by itself, as wide as the terminal."""
@@ -23,6 +36,23 @@ def render(comparison: Comparison, format_: str) -> str | None:
         return json.dumps(asdict(comparison), indent=2) + "\n"
     if format_ == "csv":
         return _csv(comparison)
+    if format_ == "md":
+        parts = [
+            f"### {title}\n\n{markdown(headers, rows)}"
+            for title, headers, rows in tables(comparison)
+        ]
+        return "\n".join([*parts, *[f"{note}\n" for note in notes(comparison)]])
+    for title, headers, rows in tables(comparison):
+        print_table(headers, rows, title)
+    return "\n".join(notes(comparison)) + "\n"
+
+
+Table = tuple[str, list[str], list[list[str]]]
+"""Title, headers and rows."""
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """The comparison's tables: the runs, their settings, their metrics, and means over seeds."""
     legend = [
         [name, description, path]
         for name, description, path in zip(
@@ -33,48 +63,87 @@ def render(comparison: Comparison, format_: str) -> str | None:
         ["none", *[""] * len(comparison.runs)]
     ]
     reference, *others = comparison.runs
-    metrics = [
-        [
-            metric_name(name, entries),
-            *map(show_entry, entries),
-            *map(show_difference, comparison.differences[name]),
-        ]
-        for name, entries in comparison.metrics.items()
-    ]
-    tables = [
+    headers = ["metric", *comparison.runs, *[f"{name} minus {reference}" for name in others]]
+    return [
         ("Runs", ["run", "model", "folder"], legend),
         ("Settings that differ", ["setting", *comparison.runs], settings),
-        (
-            "Test metrics, ± standard error over images",
-            ["metric", *comparison.runs, *[f"{name} minus {reference}" for name in others]],
-            metrics,
-        ),
+        *[(title, headers, rows) for title, rows in metric_tables(comparison)],
+        *_seed_tables(comparison),
     ]
-    notes = [
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader of the tables must know: who is best, and what was not compared."""
+    lines = [
         ranking_line(comparison),
         "Differences are paired: their standard error is of the per-image difference.",
         *_refusals(comparison),
     ]
-    if format_ == "md":
-        parts = [f"### {title}\n\n{markdown(headers, rows)}" for title, headers, rows in tables]
-        return "\n".join([*parts, *[f"{note}\n" for note in notes]])
-    for title, headers, rows in tables:
-        print_table(headers, rows, title)
-    return "\n".join(notes) + "\n"
+    entries = [entry for row in comparison.metrics.values() for entry in row if entry]
+    if any(entry["aggregate"] == "whole" for entry in entries):
+        lines.insert(
+            2,
+            "Numbers of all images as a whole have no such difference: there the two standard "
+            "errors are added as independent ones.",
+        )
+    return lines
+
+
+def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
+    """Title and rows of the test metrics, then of each group that vaexp evaluate measured."""
+    rows: dict[str | None, list[list[str]]] = {None: []}
+    for name, entries in comparison.metrics.items():
+        group = next((entry.get("group") for entry in entries if entry), None)
+        rows.setdefault(group, []).append(
+            [
+                metric_name(name, entries),
+                *map(show_entry, entries),
+                *map(show_difference, comparison.differences[name]),
+            ]
+        )
+    titles = {None: "Test metrics, ± standard error over images"} | GROUP_TITLES
+    ordered = [group for group in titles if group in rows]
+    ordered += [group for group in rows if group not in titles]
+    return [(titles.get(group, str(group)), rows[group]) for group in ordered]
+
+
+def _seed_tables(comparison: Comparison) -> list[Table]:
+    """Mean and spread of the runs that differ by their seed only."""
+    groups = comparison.over_seeds
+    if not groups:
+        return []
+    headers = ["metric"]
+    for i, group in enumerate(groups):
+        settings = [f"{key}={show_value(value)}" for key, value in group.settings.items()]
+        headers.append(", ".join(settings) or "mean ± sd")
+        headers += [f"minus {headers[1]}"] if i else []
+    rows = []
+    for name in groups[0].metrics:
+        row = [metric_name(name, comparison.metrics[name])]
+        for i, group in enumerate(groups):
+            spread = group.metrics.get(name)
+            row.append(ABSENT if spread is None else show_number(spread.mean, spread.sd))
+            difference = group.differences.get(name, Difference())
+            row += [show_difference(difference)] if i else []
+        rows.append(row)
+    counts = ", ".join(str(len(group.runs)) for group in groups)
+    title = f"Over seeds: mean ± standard deviation of {counts} runs; differences ± standard error"
+    return [(title, headers, rows)]
 
 
 def _csv(comparison: Comparison) -> str:
     """One row per metric and run."""
     headers = [
         "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
-        "sigma", "sigma_floor", "covariance_floor", "difference", "difference_se", "not_compared",
+        "sigma", "sigma_floor", "covariance_floor", "group", "difference", "difference_se",
+        "not_compared",
     ]  # fmt: skip
     rows = []
     for name, entries in comparison.metrics.items():
         differences = [Difference(), *comparison.differences[name]]
         for run, entry, difference in zip(comparison.runs, entries, differences, strict=True):
             if entry is not None:
-                facts = [entry.get(key) for key in headers[2:14]]
+                facts = [entry.get(key) for key in headers[2:15]]
                 rows.append(
                     [run, name, *facts, difference.value, difference.se, difference.refused]
                 )
@@ -142,4 +211,5 @@ def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
     kinds = dict.fromkeys(entry["kind"] for entry in entries if entry and "kind" in entry)
     if kinds:
         details.append(" or ".join(kinds).replace("_", " "))
-    return f"{name} ({', '.join(details)})"
+    details = [detail for detail in details if detail]
+    return f"{name} ({', '.join(details)})" if details else name

@@ -71,6 +71,17 @@ def facts(config: Config, metric: str) -> dict[str, Any]:
     """What a likelihood must carry beside it so that it is not read as something else."""
     if not metric.startswith((*LIKELIHOODS, "distortion")):
         return {}
+    if metric.startswith("log_prob"):
+        kind = "exact"
+    elif metric == "distortion":
+        kind = "estimate" if isinstance(config.model, VAEConfig) else "exact"
+    else:
+        kind = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
+    return likelihood_facts(config) | {"kind": kind}
+
+
+def likelihood_facts(config: Config) -> dict[str, Any]:
+    """What every likelihood of a model carries: of what it is, and the sigma or floor behind it."""
     model = config.model
     mass = isinstance(model, VAEConfig) and model.likelihood == "bernoulli"
     given_label = isinstance(model, VAEConfig) and model.conditional
@@ -78,12 +89,6 @@ def facts(config: Config, metric: str) -> dict[str, Any]:
         "measure": "mass" if mass else "density",
         "of": "x given label" if given_label else "x",
     }
-    if metric.startswith("log_prob"):
-        beside["kind"] = "exact"
-    elif metric == "distortion":
-        beside["kind"] = "estimate" if isinstance(model, VAEConfig) else "exact"
-    else:
-        beside["kind"] = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
     if isinstance(model, GMMConfig):
         beside["covariance_floor"] = model.covariance_floor
     elif isinstance(model, VAEConfig) and model.likelihood == "gaussian":

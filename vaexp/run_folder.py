@@ -184,6 +184,43 @@ class RunFolder:
             np.savez_compressed(temporary, **dict(per_example))  # type: ignore[arg-type]
         write_json(self.path / "metrics.json", metrics)
 
+    def add_evidence(
+        self,
+        group: str,
+        entries: Mapping[str, Any],
+        per_example: Mapping[str, "np.ndarray[Any, Any]"],
+        arrays: Mapping[str, "np.ndarray[Any, Any]"],
+        notes: Mapping[str, Any],
+    ) -> None:
+        """Add what a group of measures found on the test split to a finished run's numbers.
+
+        ``entries`` take the place of the group's earlier ones in metrics.json, ``per_example`` go
+        to per_example.npz, ``arrays`` to evidence/<group>.npz and ``notes`` to evaluation.json.
+        """
+        import numpy as np
+
+        (self.path / "evidence").mkdir(exist_ok=True)
+        with replacing(self.path / "evidence" / f"{group}.npz") as temporary:
+            np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
+        metrics = self.metrics()
+        old = {name for name, entry in metrics["test"].items() if entry.get("group") == group}
+        values = {name: array for name, array in self.per_example().items() if name not in old}
+        test = {name: entry for name, entry in metrics["test"].items() if name not in old}
+        self.write_metrics(metrics | {"test": {**test, **entries}}, {**values, **per_example})
+        write_json(self.path / "evaluation.json", self.evaluation() | {group: dict(notes)})
+
+    def evaluation(self) -> dict[str, Any]:
+        """evaluation.json: group of measures -> seconds, absent measures and why, ..."""
+        return self._read_json("evaluation.json") if self.has("evaluation.json") else {}
+
+    def evidence(self, group: str) -> dict[str, "np.ndarray[Any, Any]"]:
+        """The arrays of evidence/<group>.npz; empty where the group was not measured."""
+        return self._arrays(f"evidence/{group}.npz") if self.has(f"evidence/{group}.npz") else {}
+
+    def has(self, name: str) -> bool:
+        """Whether the run has this file."""
+        return (self.path / name).exists()
+
     def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
         """metrics.json: split -> name -> entry. Empty while the run has not finished."""
         if not (self.path / "metrics.json").exists():
@@ -200,9 +237,12 @@ class RunFolder:
         Those of a root mean, rmse_mean and rmse_sample, are squared errors: its value is the root
         of their mean.
         """
+        return self._arrays("per_example.npz")
+
+    def _arrays(self, name: str) -> dict[str, "np.ndarray[Any, Any]"]:
         import numpy as np
 
-        path = self.path / "per_example.npz"
+        path = self.path / name
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)

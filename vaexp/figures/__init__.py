@@ -10,6 +10,7 @@ from vaexp.figures.images import compare_runs, decode_modes, reconstructions, sa
 from vaexp.figures.latent import latent_plane, posterior
 from vaexp.figures.linear import principal_axes, spectrum
 from vaexp.figures.mixture import components, confusion
+from vaexp.figures.rate_distortion import rate_distortion
 from vaexp.figures.singularities import floor_curve, singularities
 from vaexp.figures.style import save
 
@@ -23,6 +24,7 @@ __all__ = [
     "latent_plane",
     "posterior",
     "principal_axes",
+    "rate_distortion",
     "reconstructions",
     "samples",
     "save",

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
+from vaexp.compare import Comparison
+from vaexp.compare_view import row_names
 from vaexp.config import describe
 from vaexp.data import IMAGE_SHAPE, Transform, load
 from vaexp.errors import UserError
@@ -53,6 +56,31 @@ def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:
     """Save each figure before the next is drawn: a page takes tens of megabytes."""
     for name, figure in drawn:
         figures.save(figure, run.path / "figures" / f"{name}.png")
+
+
+def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]:
+    """Draw runs side by side and, where they may be compared there, in the rate-distortion plane.
+
+    The pictures are put into the first run's figures/; returns their paths.
+    """
+    suffixes = "-".join(dict.fromkeys(run.name[-4:] for run in runs))
+    names = row_names(comparison)
+    side = runs[0].path / "figures" / f"compare-{suffixes}.png"
+    side_by_side(runs, names, side)
+    entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
+    refused = comparison.differences.get("distortion", [])
+    if any(entry is None or None in entry for entry in entries.values()) or any(
+        difference.refused for difference in refused
+    ):
+        return [side]
+    rate, distortion = (
+        np.array([entry["value"] for entry in entries[name] or [] if entry])
+        for name in ("rate", "distortion")
+    )
+    plane = side.with_name(f"compare-{suffixes}-rate-distortion.png")
+    subtitle = f"{len(runs)} runs, nats per image of the test split"
+    figures.save(figures.rate_distortion(names, rate, distortion, subtitle), plane)
+    return [side, plane]
 
 
 def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:

@@ -1,0 +1,245 @@
+"""``vaexp compare`` on what ``vaexp evaluate`` measured, over seeds, and as a page."""
+
+import base64
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vaexp import figures
+from vaexp.run_folder import RunFolder
+
+N = 50
+RNG = np.random.default_rng(3)
+BASE = RNG.normal(-700, 5, N)
+
+
+@pytest.fixture
+def comparison(invoke: Any) -> Any:
+    def comparison(*runs: Path) -> Any:
+        done = invoke("compare", *runs, "--format", "json")
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return comparison
+
+
+def add_whole(path: Path, **entries: dict[str, Any]) -> Path:
+    """Give a forged run numbers of its test images as a whole."""
+    common = {"aggregate": "whole", "unit": "", "n": N, "group": "quality"}
+    RunFolder(path).add_evidence(
+        "quality", {name: common | entry for name, entry in entries.items()}, {}, {}, {}
+    )
+    return path
+
+
+def test_numbers_of_a_whole_set_differ_by_independent_errors(forge: Any, comparison: Any) -> None:
+    a = add_whole(
+        forge("a"),
+        digit_kid_mean={"value": 1.0, "se": 0.3},
+        digit_fid_mean={"value": 10.0, "se": None, "interval": [9.0, 11.0]},
+        bare={"value": 1.0, "se": None},
+    )
+    b = add_whole(
+        forge("b"),
+        digit_kid_mean={"value": 3.0, "se": 0.4},
+        digit_fid_mean={"value": 4.0, "se": None, "interval": [2.0, 6.0]},
+        bare={"value": 2.5, "se": None},
+    )
+    differences = comparison(a, b)["differences"]
+    assert differences["digit_kid_mean"] == [
+        {"value": 2.0, "se": pytest.approx(0.5), "refused": None}
+    ]
+    [fid] = differences["digit_fid_mean"]
+    # 95 % of a normal distribution lie within 1.96 standard deviations
+    assert fid["value"] == -6.0
+    assert fid["se"] == pytest.approx(np.hypot(1, 2) / 1.96)
+    assert differences["bare"] == [{"value": 1.5, "se": None, "refused": None}]
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "compared"),
+    [
+        ("digit_fid_mean", {"group": "quality", "unit": ""}, True),
+        ("mutual_information", {"group": "rate", "unit": "nats"}, True),
+        ("rmse_code", {"group": "codes", "unit": "units of x"}, False),
+        ("variance_total", {"group": "decoding", "unit": "units of x squared"}, False),
+    ],
+)
+def test_what_may_be_compared_across_transforms(
+    forge: Any, comparison: Any, name: str, entry: dict[str, Any], compared: bool
+) -> None:
+    entry = {"value": 1.0, "se": 0.1} | entry
+    a = add_whole(forge("a"), **{name: entry})
+    b = add_whole(forge("b", "data.transform=dequantize"), **{name: entry})
+    [difference] = comparison(a, b)["differences"][name]
+    assert (difference["refused"] is None) == compared
+    if not compared:
+        assert "transforms differ" in difference["refused"]
+
+
+def test_each_group_has_its_table(forge: Any, invoke: Any) -> None:
+    a = add_whole(forge("a"), digit_fid_mean={"value": 10.0, "se": 1.0})
+    done = invoke("compare", a, forge("b"), "--format", "md")
+    assert done.exit_code == 0, done.stderr
+    first, second = done.stdout.split("### Sample quality, in the features of a digit classifier")
+    assert "| elbo (nats, lower bound) |" in first
+    assert "digit_fid_mean" not in first
+    assert re.search(r"\| digit_fid_mean \| 10\.0 ± 1\.0 \| – \| – \|", second)
+    assert "as a whole" in second
+
+
+# Over seeds
+
+
+def test_runs_that_differ_by_their_seed_are_taken_together(forge: Any, comparison: Any) -> None:
+    shifts = {("a", 1): 0.0, ("b", 2): 1.0, ("c", 3): 5.0}
+    small = [forge(n, f"seed={s}", values={"elbo": BASE + d}) for (n, s), d in shifts.items()]
+    large = [
+        forge(f"{n}-4", f"seed={s}", "model.beta=4", values={"elbo": BASE + 10 + 2 * d})
+        for (n, s), d in shifts.items()
+    ]
+    alone = forge("alone", "model.beta=9", values={"elbo": BASE})
+    answer = comparison(*small, *large, alone)
+    first, second = answer["over_seeds"]
+    assert first["runs"] == answer["runs"][:3]
+    assert second["runs"] == answer["runs"][3:6]
+    assert first["settings"] == {"model.beta": 1.0}
+    assert second["settings"] == {"model.beta": 4.0}
+    means = BASE.mean() + np.array([0.0, 1.0, 5.0])
+    spread = first["metrics"]["elbo"]
+    assert spread == {
+        "mean": pytest.approx(means.mean()),
+        "sd": pytest.approx(np.std(means, ddof=1)),
+        "n": 3,
+    }
+    assert first["differences"] == {}
+    difference = second["differences"]["elbo"]
+    assert difference["value"] == pytest.approx(12)
+    # the second group spreads twice as wide
+    assert difference["se"] == pytest.approx(np.std(means, ddof=1) * np.sqrt((1 + 4) / 3))
+
+
+def test_the_same_seed_twice_is_no_spread(forge: Any, comparison: Any) -> None:
+    assert comparison(forge("a"), forge("b"))["over_seeds"] == []
+
+
+def test_over_seeds_refuses_as_runs_do(forge: Any, comparison: Any) -> None:
+    scale = [forge(f"s{s}", f"seed={s}") for s in (1, 2)]
+    other = [forge(f"d{s}", f"seed={s}", "data.transform=dequantize") for s in (1, 2)]
+    second = comparison(*scale, *other)["over_seeds"][1]
+    assert second["differences"]["elbo"]["value"] is None
+    assert "transforms differ" in second["differences"]["elbo"]["refused"]
+
+
+def test_the_table_over_seeds(forge: Any, invoke: Any) -> None:
+    runs = [
+        forge(f"r{beta}{seed}", f"seed={seed}", f"model.beta={beta}", values={"elbo": BASE + seed})
+        for beta in (1, 4)
+        for seed in (1, 2)
+    ]
+    done = invoke("compare", *runs, "--format", "md")
+    assert "### Over seeds: mean ± standard deviation of 2, 2 runs" in done.stdout
+    assert "| metric | model.beta=1 | model.beta=4 | minus model.beta=1 |" in done.stdout
+
+
+# Pictures and the page
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would fetch, run and show."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for key, value in attrs if key in ("src", "href", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="session")
+def page_of(fixed: Path, learned: Path) -> tuple[Path, Page, str]:
+    from typer.testing import CliRunner
+
+    from vaexp.cli import app
+
+    done = CliRunner().invoke(app, ["compare", str(fixed), str(learned), "--html"])
+    assert done.exit_code == 0, done.stderr
+    [path] = re.findall(r"^page (.*)$", done.stderr, re.M)
+    return Path(path), Page(Path(path).read_text(encoding="utf-8")), done.stderr
+
+
+def test_the_page_needs_nothing_but_itself(page_of: Any) -> None:
+    path, page, _ = page_of
+    assert path.parent.name == "figures"
+    assert page.sources
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert "script" not in page.tags
+    assert not re.search(r"url\(|@import|https?:", path.read_text(encoding="utf-8"))
+
+
+def test_the_page_holds_the_pictures(page_of: Any, fixed: Path, learned: Path) -> None:
+    _, page, stderr = page_of
+    inside = {base64.b64decode(source.split(",")[1]) for source in page.sources}
+    named = [Path(path) for path in re.findall(r"^figure (.*)$", stderr, re.M)]
+    assert [path.name.endswith("-rate-distortion.png") for path in named] == [False, True]
+    own = [
+        path
+        for run in (fixed, learned)
+        for path in (run / "figures").glob("*.png")
+        if not path.name.startswith("compare-")
+    ]
+    assert {path.read_bytes() for path in [*named, *own]} == inside
+
+
+def test_the_page_says_what_the_table_says(
+    page_of: Any, invoke: Any, fixed: Path, learned: Path
+) -> None:
+    _, page, _ = page_of
+    markdown = invoke("compare", fixed, learned, "--format", "md").stdout
+    cells = {
+        cell.strip()
+        for line in markdown.splitlines()
+        if line[:1] == "|"
+        for cell in line.split("|")
+    }
+    for cell in cells - {"---", ""}:
+        assert cell.replace("\\", "") in page.text, cell
+
+
+def test_what_comes_from_a_run_is_escaped(forge: Any, tmp_path: Path) -> None:
+    from vaexp.compare import compare
+    from vaexp.report import write_page
+
+    evil = "<script>alert(1)</script>"
+    path = add_whole(forge("a"), **{evil: {"value": 1.0, "se": None, "unit": evil}})
+    write_page(compare([RunFolder(path), RunFolder(forge("b"))]), [], tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert evil in page.text
+
+
+def test_the_rate_distortion_plane() -> None:
+    """Its points are where they belong, and its dashed lines join points of equal ELBO."""
+    rate, distortion = np.array([2.0, 7.0, 33.0]), np.array([734.0, 730.0, 728.0])
+    figure = figures.rate_distortion(["a", "b", "c"], rate, distortion, "settings")
+    [axes] = figure.axes
+    points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xydata()) == 1]
+    assert points == [[2, 734], [7, 730], [33, 728]]
+    dashed = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 2]
+    assert len(dashed) >= 4
+    for line in dashed:
+        assert line.sum(1)[0] == pytest.approx(line.sum(1)[1])
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named == ["a: ELBO −736", "b: ELBO −737", "c: ELBO −761"]

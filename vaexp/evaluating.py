@@ -1,0 +1,245 @@
+"""Groups of measures on a finished run: for ``vaexp evaluate``, and the cheap one for ``train``.
+
+What each of them means is in docs/measures.md.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaexp.config import VAEExperiment
+from vaexp.data import Transform
+from vaexp.errors import RunError, UserError
+from vaexp.evaluation.annealing import annealed
+from vaexp.evaluation.codes import codes
+from vaexp.evaluation.decoding import decoding
+from vaexp.evaluation.induced import induced
+from vaexp.evaluation.latent_use import latent_use
+from vaexp.evaluation.measure import Evidence, Measure
+from vaexp.evaluation.quadrature import quadrature
+from vaexp.evaluation.quality import quality
+from vaexp.evaluation.rescoring import rescored
+from vaexp.evaluation.singularities import covariance_collapse, sigma_collapse
+from vaexp.measuring import importance_weighted, likelihood_facts
+from vaexp.models import VAE
+from vaexp.prepared import Experiment
+from vaexp.progress import Reporter
+from vaexp.run_folder import RunFolder
+from vaexp.seeding import seeded
+from vaexp.tables import show_entry
+from vaexp.trained import load_weights
+
+DRAWS = 10_000  # images drawn from the model for its sample quality
+IMPORTANCE_SAMPLES = 1_000  # where neither the config nor the command says how many
+DIGITS = ("mnist", "emnist_digits")  # data that the shipped classifier of digits can read
+FEW_IMAGES = {"quadrature": 1_000, "ais": 100}  # measured where --images does not say how many
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A fitted model and the test images that it is measured on."""
+
+    experiment: Experiment
+    x: Tensor
+    """(N, D), transformed."""
+    label: Tensor
+    """(N,)."""
+    importance_samples: int
+    on_images: Callable[[int], None]
+
+    @property
+    def model(self) -> Any:
+        """The fitted model."""
+        return self.experiment.model
+
+    @property
+    def config(self) -> Any:
+        """The model's part of the config."""
+        return self.experiment.config.model
+
+    @property
+    def floor(self) -> float:
+        """The floor of sigma, or of the covariances."""
+        return getattr(self.config, "sigma_floor", getattr(self.config, "covariance_floor", 0.0))
+
+    def train(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training images and labels, in blocks."""
+        return self.experiment.training_blocks()
+
+
+def _only_vae(measure: Callable[[Subject], Evidence], name: str) -> Callable[[Subject], Evidence]:
+    """The group for VAEs; for a model whose ln p(x) and posterior are exact it is absent."""
+
+    def measured(of: Subject) -> Evidence:
+        if isinstance(of.model, VAE):
+            return measure(of)
+        return Evidence(absent={name: "ln p(x) and the posterior of this model are exact"})
+
+    return measured
+
+
+def _importance(of: Subject) -> Evidence:
+    transform = Transform(of.experiment.config.data.transform)
+    k = of.importance_samples
+    return Evidence(dict(importance_weighted(of.model, of.x, of.label, transform, k, of.on_images)))
+
+
+def _singularities(of: Subject) -> Evidence:
+    measure: Any = sigma_collapse if isinstance(of.model, VAE) else covariance_collapse
+    return measure(of.model, of.x, of.label, of.train(), floor=of.floor)
+
+
+def _quality(of: Subject) -> Evidence:
+    """Of as many draws as there are test images, with their labels where the model is given one."""
+    data = of.experiment.config.data
+    if data.name not in DIGITS:
+        return Evidence(absent={"digit_fid": f"its features are of digits, not of {data.name}"})
+    transform = Transform(data.transform)
+    wanted = of.label if of.model.conditional else None
+    drawn: dict[str, list[Tensor]] = {"mean": [], "sample": []}
+    with torch.no_grad():
+        for labels in of.label.split(1_000):
+            z = of.model.prior().sample(labels.shape)
+            p = of.model.decode(z, labels if of.model.conditional else None)
+            drawn["mean"].append(transform.to_unit(p.mean.float()))
+            drawn["sample"].append(transform.to_unit(p.sample().float()))
+    train = transform.to_unit(of.experiment.training_images())
+    held_out = of.experiment.validation_images()
+    other = train[: len(of.x)] if held_out is None else transform.to_unit(held_out[0])
+    generated = {mode: torch.cat(images) for mode, images in drawn.items()}
+    return quality(generated, transform.to_unit(of.x), other, train=train, wanted_label=wanted)
+
+
+# What vaexp evaluate measures, in this order; the slow ones only when --only names them.
+GROUPS: dict[str, Callable[[Subject], Evidence]] = {
+    "rate": lambda of: latent_use(of.model, of.x, of.label),
+    "rescoring": _only_vae(
+        lambda of: rescored(
+            of.model, of.x, of.label, of.train(), beta=of.config.beta, floor=of.floor
+        ),
+        "elbo_as_trained",
+    ),
+    "induced": _only_vae(
+        lambda of: induced(of.model, of.x, of.label, beta=of.config.beta), "induced_elbo"
+    ),
+    "singularities": _singularities,
+    "decoding": lambda of: decoding(
+        of.model,
+        of.x,
+        of.label,
+        draws=DRAWS,
+        unit_interval=of.experiment.config.data.transform != "logit",
+    ),
+    "quality": _quality,
+    "codes": lambda of: codes(
+        of.model, of.x, of.label, of.train(), components=getattr(of.config, "components", None)
+    ),
+    "iw": _only_vae(_importance, "iw_bound"),
+    "quadrature": _only_vae(
+        lambda of: quadrature(of.model, of.x, of.label, on_images=of.on_images),
+        "log_prob_quadrature",
+    ),
+    "ais": _only_vae(
+        lambda of: annealed(of.model, of.x, of.label, on_images=of.on_images), "log_prob_ais"
+    ),
+}
+SLOW = ("iw", "quadrature", "ais")
+
+
+def evaluate(
+    run: RunFolder,
+    only: list[str] | None,
+    reporter: Reporter,
+    *,
+    importance_samples: int | None = None,
+    images: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Measure groups on the test split of a finished run, and keep each as soon as it is done.
+
+    only: the groups, by default all but the slow ones. importance_samples: K of the importance-
+    weighted bound, by default the config's. images: measure the first so many test images; by
+    default all, or FEW_IMAGES. Returns the new entries of metrics.json. Raises UserError for a
+    group there is not, RunError for a run that has not finished.
+    """
+    names = list(dict.fromkeys(only or [name for name in GROUPS if name not in SLOW]))
+    for name in names:
+        if name not in GROUPS:
+            raise UserError(f"--only {name}: there is no such group; there are {', '.join(GROUPS)}")
+    if not run.metrics():
+        raise RunError(
+            f"{run.path}: has no final metrics (status {run.status()}); "
+            f"vaexp train --resume {run.path} finishes it"
+        )
+    found: dict[str, dict[str, Any]] = {}
+    with run.locked(), reporter.logging_to(run.path / "train.log"):
+        with reporter.waiting("loading the run and the data"):
+            experiment = Experiment.prepare(run.config())
+            load_weights(experiment.model, run, experiment.device)
+            experiment.model.eval().requires_grad_(False)
+            test = experiment.held_out_images(experiment.data.test, "test")
+        for name in names:
+            count = min(len(test), images or FEW_IMAGES.get(name, len(test)))
+            found |= _measure_group(
+                run, experiment, name, test[:count], importance_samples, reporter
+            )
+    return found
+
+
+def _measure_group(
+    run: RunFolder,
+    experiment: Experiment,
+    name: str,
+    x: Tensor,
+    importance_samples: int | None,
+    reporter: Reporter,
+) -> dict[str, dict[str, Any]]:
+    label = experiment.data.test.label[: len(x)].to(experiment.device)
+    k = importance_samples or _importance_samples(experiment)
+    subject = Subject(experiment, x, label, k, reporter.advance)
+    began = time.perf_counter()
+    with reporter.bar(name, len(x), "images"), seeded(experiment.config.seed, "evaluate", name):
+        evidence = GROUPS[name](subject)
+    seconds = time.perf_counter() - began
+    entries = keep(run, experiment, name, evidence, seconds)
+    reporter.say(f"{name}: {len(entries)} measures of {len(x):,} images, {seconds:.1f} s")
+    for metric, reason in evidence.absent.items():
+        reporter.say(f"  no {metric}: {reason}")
+    for metric, entry in entries.items():
+        if entry.get("effective_samples", 10) < 10:
+            reporter.say(f"  do not trust {metric}: {show_entry(entry)}")
+    return entries
+
+
+def keep(
+    run: RunFolder, experiment: Experiment, name: str, evidence: Evidence, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Write what a group found into the run folder; returns its entries of metrics.json.
+
+    Raises RunError where a measure is not finite.
+    """
+    beside = likelihood_facts(experiment.config)
+    entries: dict[str, dict[str, Any]] = {}
+    for metric, measure in evidence.entries.items():
+        own = measure.summary()
+        entries[metric] = (beside if "kind" in own else {}) | own | {"group": name}
+        if not math.isfinite(own["value"]):
+            raise RunError(f"{run.path}: {metric} came out as {own['value']}; please report it")
+    per_example = {
+        metric: measure.values.cpu().numpy()
+        for metric, measure in evidence.entries.items()
+        if isinstance(measure, Measure)
+    }
+    notes = {"seconds": round(seconds, 2), "absent": evidence.absent}
+    run.add_evidence(name, entries, per_example, evidence.arrays, notes)
+    return entries
+
+
+def _importance_samples(experiment: Experiment) -> int:
+    config = experiment.config
+    configured = config.evaluate.importance_samples if isinstance(config, VAEExperiment) else 0
+    return configured or IMPORTANCE_SAMPLES

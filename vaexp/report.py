@@ -1,0 +1,49 @@
+"""A comparison as one HTML page: pictures inside, no network, no scripts."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vaexp import __version__
+from vaexp.compare import Comparison
+from vaexp.compare_view import notes, tables
+from vaexp.files import write_text
+
+
+def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> None:
+    """Write the page of a comparison: its tables, ``pictures`` of it and the figures of each run.
+
+    Everything that comes from a run is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("vaexp"), autoescape=True, undefined=StrictUndefined
+    )
+    sections = [{"title": "Side by side", "pictures": list(map(_embedded, pictures))}]
+    for name, folder in dict(zip(comparison.runs, comparison.paths, strict=True)).items():
+        figures = [
+            figure
+            for figure in sorted((Path(folder) / "figures").glob("*.png"))
+            if not figure.name.startswith("compare-")
+        ]
+        sections.append({"title": name, "pictures": list(map(_embedded, figures))})
+    page = environment.get_template("compare.html").render(
+        title=" and ".join(comparison.runs)
+        if len(comparison.runs) == 2
+        else f"{len(comparison.runs)} runs compared",
+        version=__version__,
+        paths=comparison.paths,
+        notes=notes(comparison),
+        tables=[
+            {"title": title, "headers": headers, "rows": rows}
+            for title, headers, rows in tables(comparison)
+        ],
+        sections=[section for section in sections if section["pictures"]],
+    )
+    write_text(path, page)
+
+
+def _embedded(picture: Path) -> dict[str, str]:
+    data = base64.b64encode(picture.read_bytes()).decode("ascii")
+    return {"name": picture.stem.replace("_", " "), "data": data}
