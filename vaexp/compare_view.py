@@ -24,7 +24,6 @@ GROUP_TITLES = {
     "decoding": "What is lost by drawing μ(z)",
     "quality": "Sample quality, in the features of a digit classifier",
     "codes": "What the codes are good for",
-    "iw": "Importance-weighted bound",
     "quadrature": "ln p(x) by quadrature",
     "ais": "ln p(x) by annealed importance sampling",
 }

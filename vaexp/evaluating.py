@@ -20,7 +20,7 @@ from vaexp.evaluation.codes import codes
 from vaexp.evaluation.decoding import decoding
 from vaexp.evaluation.induced import induced
 from vaexp.evaluation.latent_use import latent_use
-from vaexp.evaluation.measure import Evidence, Measure
+from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.evaluation.quadrature import quadrature
 from vaexp.evaluation.quality import quality
 from vaexp.evaluation.rescoring import rescored
@@ -117,7 +117,7 @@ def _quality(of: Subject) -> Evidence:
 
 # What vaexp evaluate measures, in this order; the slow ones only when --only names them.
 GROUPS: dict[str, Callable[[Subject], Evidence]] = {
-    "rate": lambda of: latent_use(of.model, of.x, of.label),
+    "rate": lambda of: latent_use(of.model, of.x, of.label, draws=2),
     "rescoring": _only_vae(
         lambda of: rescored(
             of.model, of.x, of.label, of.train(), beta=of.config.beta, floor=of.floor
@@ -190,6 +190,13 @@ def evaluate(
     return found
 
 
+def measure_latent_use(
+    run: RunFolder, experiment: Experiment, x: Tensor, reporter: Reporter
+) -> None:
+    """The group that is cheap enough for the end of every training, on the test images x."""
+    _measure_group(run, experiment, "rate", x, None, reporter)
+
+
 def _measure_group(
     run: RunFolder,
     experiment: Experiment,
@@ -198,6 +205,10 @@ def _measure_group(
     importance_samples: int | None,
     reporter: Reporter,
 ) -> dict[str, dict[str, Any]]:
+    """Measure a group on the first test images x and write what it found into the run folder.
+
+    Returns its entries of metrics.json. Raises RunError where a measure is not finite.
+    """
     label = experiment.data.test.label[: len(x)].to(experiment.device)
     k = importance_samples or _importance_samples(experiment)
     subject = Subject(experiment, x, label, k, reporter.advance)
@@ -205,8 +216,20 @@ def _measure_group(
     with reporter.bar(name, len(x), "images"), seeded(experiment.config.seed, "evaluate", name):
         evidence = GROUPS[name](subject)
     seconds = time.perf_counter() - began
-    entries = keep(run, experiment, name, evidence, seconds)
-    reporter.say(f"{name}: {len(entries)} measures of {len(x):,} images, {seconds:.1f} s")
+    entries = {
+        metric: _entry(measure, metric, experiment) | ({} if name == "iw" else {"group": name})
+        for metric, measure in evidence.entries.items()
+    }
+    for metric, entry in entries.items():
+        if not math.isfinite(entry["value"]):
+            raise RunError(f"{run.path}: {metric} came out as {entry['value']}; please report it")
+    per_example = {
+        metric: measure.values.cpu().numpy()
+        for metric, measure in evidence.entries.items()
+        if isinstance(measure, Measure)
+    }
+    run.add_evidence(name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
+    reporter.say(f"{name}: {len(entries)} measures of {len(x):,} test images, {seconds:.1f} s")
     for metric, reason in evidence.absent.items():
         reporter.say(f"  no {metric}: {reason}")
     for metric, entry in entries.items():
@@ -215,28 +238,10 @@ def _measure_group(
     return entries
 
 
-def keep(
-    run: RunFolder, experiment: Experiment, name: str, evidence: Evidence, seconds: float
-) -> dict[str, dict[str, Any]]:
-    """Write what a group found into the run folder; returns its entries of metrics.json.
-
-    Raises RunError where a measure is not finite.
-    """
-    beside = likelihood_facts(experiment.config)
-    entries: dict[str, dict[str, Any]] = {}
-    for metric, measure in evidence.entries.items():
-        own = measure.summary()
-        entries[metric] = (beside if "kind" in own else {}) | own | {"group": name}
-        if not math.isfinite(own["value"]):
-            raise RunError(f"{run.path}: {metric} came out as {own['value']}; please report it")
-    per_example = {
-        metric: measure.values.cpu().numpy()
-        for metric, measure in evidence.entries.items()
-        if isinstance(measure, Measure)
-    }
-    notes = {"seconds": round(seconds, 2), "absent": evidence.absent}
-    run.add_evidence(name, entries, per_example, evidence.arrays, notes)
-    return entries
+def _entry(measure: Measure | Estimate, metric: str, experiment: Experiment) -> dict[str, Any]:
+    """Its summary; a likelihood's says of what it is, and the sigma or floor behind it."""
+    likelihood = any(word in metric for word in ("log_prob", "log_density", "elbo", "iw_bound"))
+    return (likelihood_facts(experiment.config) if likelihood else {}) | measure.summary()
 
 
 def _importance_samples(experiment: Experiment) -> int:

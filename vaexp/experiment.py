@@ -18,6 +18,7 @@ from vaexp import environment
 from vaexp.config import GMMExperiment, VAEExperiment, digest, unit
 from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError, Terminated
+from vaexp.evaluating import measure_latent_use
 from vaexp.evaluation.measure import Measure, join
 from vaexp.fitting import FitStep, em, gmm, ppca, sgd
 from vaexp.fitting.moments import Moments
@@ -275,7 +276,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
         title = f"importance-weighted bound, K = {k}"
         with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
             bound = importance_weighted(model, x, label, transform, k, reporter.advance)
-        splits["test"] |= bound  # x and label are now those of the test split
+        splits["test"] |= bound  # x and label are those of the test split
 
     metrics = {
         name: {
@@ -291,6 +292,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     reporter.say(_headline(metrics["test"]))
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
+    measure_latent_use(run, experiment, x, reporter)  # x is that of the test split
 
 
 def _cure(model: Model) -> str:

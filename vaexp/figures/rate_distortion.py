@@ -89,7 +89,7 @@ def _iso_elbo(axes: Axes, rates: tuple[float, float], distortions: tuple[float, 
         if not (rates[0] < x <= rates[1] and distortions[0] <= y < distortions[1]):
             continue
         axes.annotate(
-            number(-total),
+            number(-total or 0.0),  # not −0
             (x, y),
             xytext=(-4, 4),
             textcoords="offset points",

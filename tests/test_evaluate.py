@@ -1,0 +1,222 @@
+"""``vaexp evaluate`` through the command line: what it writes, says and refuses."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vaexp.evaluating import GROUPS, SLOW
+from vaexp.run_folder import RunFolder
+
+# A name that each group gives every VAE with a Gaussian likelihood
+OF_A_GAUSSIAN_VAE = {
+    "rate": "mutual_information",
+    "rescoring": "elbo_sigma_pixel",
+    "induced": "induced_elbo",
+    "singularities": "train_test_gap",
+    "decoding": "coverage_1",
+    "quality": "digit_fid_mean",
+    "codes": "linear_probe_accuracy",
+}
+
+
+@pytest.fixture
+def evaluate(invoke: Any) -> Any:
+    """Evaluate a run; the entries it prints."""
+
+    def evaluate(run: Path, *arguments: str) -> dict[str, Any]:
+        done = invoke("evaluate", run, *arguments, "--json")
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return evaluate
+
+
+@pytest.fixture(scope="session")
+def evaluated(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A copy of ``fixed`` with the default set, what was printed, and what was said."""
+    import shutil
+
+    from typer.testing import CliRunner
+
+    from vaexp.cli import app
+
+    run = Path(shutil.copytree(fixed, tmp_path_factory.mktemp("evaluated") / fixed.name))
+    done = CliRunner().invoke(app, ["evaluate", str(run)])
+    assert done.exit_code == 0, done.stderr
+    return run, done.stdout, done.stderr
+
+
+def test_the_default_set_is_all_but_the_slow_ones(evaluated: Any) -> None:
+    run, stdout, stderr = evaluated
+    test = RunFolder(run).metrics()["test"]
+    groups = {entry.get("group") for entry in test.values()}
+    assert groups == {None, *OF_A_GAUSSIAN_VAE}
+    assert set(OF_A_GAUSSIAN_VAE) == set(GROUPS) - set(SLOW)
+    for group, name in OF_A_GAUSSIAN_VAE.items():
+        assert test[name]["group"] == group
+        assert name in stdout
+        assert f"{group}: " in stderr
+
+
+def test_every_number_is_finite_and_labelled(evaluated: Any) -> None:
+    run, _, _ = evaluated
+    for name, entry in RunFolder(run).metrics()["test"].items():
+        assert math.isfinite(entry["value"]), name
+        assert {"unit", "n", "aggregate"} <= entry.keys(), name
+        assert entry["n"] > 1, name
+        if "elbo" in name or "log_prob" in name:
+            assert entry["of"] == "x given label", name
+
+
+def test_per_image_values_are_those_behind_the_numbers(evaluated: Any) -> None:
+    run = RunFolder(evaluated[0])
+    arrays, seen = run.per_example(), 0
+    for name, entry in run.metrics()["test"].items():
+        if entry["aggregate"] == "whole":
+            assert name not in arrays
+            continue
+        mean = arrays[name].mean()
+        value = math.sqrt(mean) if entry["aggregate"] == "root_mean" else mean
+        assert value == pytest.approx(entry["value"], rel=1e-6, abs=1e-12), name
+        assert len(arrays[name]) == entry["n"]
+        seen += 1
+    assert seen > 15
+
+
+def test_the_split_of_the_rate_adds_up(evaluated: Any) -> None:
+    test = RunFolder(evaluated[0]).metrics()["test"]
+    parts = test["mutual_information"]["value"] + test["marginal_kl"]["value"]
+    assert parts == pytest.approx(test["rate"]["value"], rel=1e-5)
+    assert test["rate_bits"]["value"] == pytest.approx(test["rate"]["value"] / math.log(2))
+
+
+def test_sigma_one_is_a_bad_model_of_the_pixels(evaluated: Any) -> None:
+    """The same mean at its best sigma has a higher ELBO, per pixel more so."""
+    test = RunFolder(evaluated[0]).metrics()["test"]
+    names = ("elbo_as_trained", "elbo_sigma_global", "elbo_sigma_pixel")
+    values = [test[name]["value"] for name in names]
+    assert values[0] + 500 < values[1] < values[2]
+    # beta = 1 implies the sigma that it has
+    assert test["elbo_sigma_implied"]["value"] == pytest.approx(values[0], rel=1e-6)
+
+
+def test_compare_shows_what_was_measured(evaluated: Any, learned: Path, invoke: Any) -> None:
+    done = invoke("compare", evaluated[0], learned, "--format", "md")
+    assert done.exit_code == 0, done.stderr
+    for title in ("What the codes carry", "What is lost by drawing μ(z)"):
+        assert f"### {title}" in done.stdout
+    assert "| digit_fid_mean" in done.stdout
+
+
+def test_train_measures_the_cheap_group(learned: Path) -> None:
+    test = RunFolder(learned).metrics()["test"]
+    assert {entry.get("group") for entry in test.values()} == {None, "rate"}
+    assert (learned / "evidence" / "rate.npz").is_file()
+
+
+def test_a_group_again_replaces_itself_with_the_same(
+    evaluated: Any, evaluate: Any, copy_of: Any
+) -> None:
+    run = copy_of(evaluated[0])
+    before = (run / "metrics.json").read_text()
+    found = evaluate(run, "--only", "rate")
+    assert json.loads(before)["test"].items() >= found.items()
+    assert json.loads((run / "metrics.json").read_text()) == json.loads(before)
+
+
+def test_only_some_images(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
+    run = copy_of(evaluated[0])
+    found = evaluate(run, "--only", "quadrature", "--images", "20")
+    entry = found["log_prob_quadrature"]
+    assert entry["n"] == 20
+    assert entry["kind"] == "estimate"
+    bound = RunFolder(run).per_example()["elbo"][:20]
+    exact = RunFolder(run).per_example()["log_prob_quadrature"]
+    assert len(exact) == 20
+    assert np.all(exact > bound - 0.01)
+
+
+def test_more_importance_samples(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
+    run = copy_of(evaluated[0])
+    before = RunFolder(run).metrics()["test"]["iw_bound"]
+    entry = evaluate(run, "--only", "iw", "-k", "50")["iw_bound"]
+    assert (before["k"], entry["k"]) == (5, 50)
+    assert entry["value"] > before["value"]
+    assert RunFolder(run).metrics()["test"]["iw_bound"] == entry
+
+
+def test_annealing_agrees_with_quadrature(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
+    run = copy_of(evaluated[0])
+    found = evaluate(run, "--only", "quadrature,ais", "--images", "4")
+    arrays = RunFolder(run).per_example()
+    gap = arrays["log_prob_quadrature"] - arrays["log_prob_ais"]
+    assert np.abs(gap).max() < 0.2
+    assert found["log_prob_ais"]["n"] == 4
+
+
+# Models that lack something
+
+
+def test_a_bernoulli_model_has_no_sigma(bernoulli: Path, invoke: Any, copy_of: Any) -> None:
+    run = copy_of(bernoulli)
+    done = invoke("evaluate", run, "--only", "rescoring,singularities,decoding", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "sigma" in done.stderr
+    absent = RunFolder(run).evaluation()
+    names = {name for group in absent.values() for name in group["absent"]}
+    assert {"elbo_sigma_pixel", "coverage_1"} <= names
+    assert not names & RunFolder(run).metrics()["test"].keys()
+
+
+def test_an_unconditional_model_has_no_label_accuracy(
+    bernoulli: Path, evaluate: Any, copy_of: Any
+) -> None:
+    run = copy_of(bernoulli)
+    found = evaluate(run, "--only", "quality")
+    assert "label_accuracy_mean" not in found
+    assert any(
+        "label_accuracy" in name for name in RunFolder(run).evaluation()["quality"]["absent"]
+    )
+
+
+@pytest.mark.parametrize(
+    "model", ["{kind: gmm, components: 3, covariance: diag}", "{kind: ppca, latent_dim: 3}"]
+)
+def test_exact_models(model: str, tmp_path: Path, invoke: Any, evaluate: Any) -> None:
+    data = "data: {limit: 256, validation_size: 500, labels: [4, 9]}\n"
+    (tmp_path / "exact.yaml").write_text(f"model: {model}\n{data}train: {{max_iter: 3}}\n")
+    done = invoke("train", tmp_path / "exact.yaml", "--runs-dir", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    run = Path(done.stdout.strip())
+    found = evaluate(run)
+    assert {entry["group"] for entry in found.values()} == {
+        "rate", "singularities", "decoding", "quality", "codes",
+    }  # fmt: skip
+    assert "exact" in RunFolder(run).evaluation()["induced"]["absent"]["induced_elbo"]
+
+
+# Refusals
+
+
+def test_a_group_there_is_not(fixed: Path, invoke: Any) -> None:
+    done = invoke("evaluate", fixed, "--only", "rate,fid")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("--only fid: there is no such group; there are rate, rescoring,")
+
+
+def test_a_run_that_has_not_finished(fixed: Path, invoke: Any, copy_of: Any) -> None:
+    run = copy_of(fixed)
+    (run / "metrics.json").unlink()
+    done = invoke("evaluate", run)
+    assert done.exit_code == 1
+    assert "has no final metrics" in done.stderr
+
+
+def test_the_help_names_every_group(invoke: Any) -> None:
+    text = " ".join(invoke("evaluate", "--help").stdout.replace("│", " ").split())
+    for group in GROUPS:
+        assert group in text
