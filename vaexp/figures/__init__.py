@@ -6,6 +6,14 @@ Every figure says by itself what it shows: a title, a subtitle with the settings
 
 from vaexp.figures.curves import training_curves
 from vaexp.figures.em import em_staircase
+from vaexp.figures.evidence import (
+    clusters,
+    decoder_moments,
+    latent_use,
+    near_the_floor,
+    sample_quality,
+    tilted_prior,
+)
 from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
 from vaexp.figures.latent import latent_plane, posterior
 from vaexp.figures.linear import principal_axes, spectrum
@@ -15,20 +23,26 @@ from vaexp.figures.singularities import floor_curve, singularities
 from vaexp.figures.style import save
 
 __all__ = [
+    "clusters",
     "compare_runs",
     "components",
     "confusion",
     "decode_modes",
+    "decoder_moments",
     "em_staircase",
     "floor_curve",
     "latent_plane",
+    "latent_use",
+    "near_the_floor",
     "posterior",
     "principal_axes",
     "rate_distortion",
     "reconstructions",
+    "sample_quality",
     "samples",
     "save",
     "singularities",
     "spectrum",
+    "tilted_prior",
     "training_curves",
 ]

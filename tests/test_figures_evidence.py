@@ -1,0 +1,447 @@
+"""Figures of what ``vaexp evaluate`` found, and how they are drawn from a run's files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+
+from vaexp import figures
+from vaexp.config import load_config
+from vaexp.figures.style import TRAINING
+from vaexp.illustration.evidence import illustrate_evidence
+from vaexp.run_folder import RunFolder
+
+SETTINGS = "VAE, L = 2, Gaussian, σ(z) per pixel (≥ 0.001), β = 4, given the label, test images"
+EPSILON = np.logspace(-5, 2, 71)
+NOTE = "A note of the caller."
+
+
+def latents(count: int, active: int) -> dict[str, Any]:
+    kl = np.linspace(0.001, 2, count)[::-1]
+    return {
+        "kl": kl[np.random.default_rng(0).permutation(count)],
+        "mean_variance": np.where(np.arange(count) < active, 1.0, 1e-4),
+        "epsilon": EPSILON,
+        "below": 1 / (1 + (kl / EPSILON[:, None]) ** 3),
+        "active": 0.01,
+        "collapsed": (0.01, 0.01),
+    }
+
+
+def maps(seed: int = 0) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    return {
+        "sigma_map": generator.uniform(1e-3, 0.5, 784),
+        "floor_map": generator.uniform(0, 1, 784),
+        "log_prob_map": generator.normal(size=784),
+    }
+
+
+def curve(of_variance: bool = False) -> dict[str, Any]:
+    floors = 1e-3 * np.array([4, 2, 1, 0.5, 0.25])
+    rise = np.arange(5) * (170 if of_variance else 50)
+    return {
+        "floor_curve_floors": floors,
+        "floor_curve_test": 900.0 + rise,
+        "floor_curve_train": 910.0 + rise,
+    }
+
+
+def components(count: int) -> dict[str, Any]:
+    generator = np.random.default_rng(count)
+    return {
+        "smallest_sigma": np.maximum(1e-3**0.5, generator.uniform(0, 0.1, count)),
+        "effective_count": 50_000 * generator.dirichlet(np.full(count, 0.1)),
+    }
+
+
+def floor(arrays: dict[str, Any], **how: Any) -> Any:
+    return figures.near_the_floor(arrays, SETTINGS, **{"floor": 1e-3, "note": NOTE} | how)
+
+
+def plane(panels: int, low: tuple[float, float], high: tuple[float, float]) -> tuple[Any, Any]:
+    grid = np.stack([np.linspace(a, b, 81) for a, b in zip(low, high, strict=True)])
+    middle = np.array(low) + 0.2 * (np.array(high) - np.array(low))
+    z = np.stack(np.meshgrid(*grid, indexing="ij"), -1)
+    one = -0.5 * np.sum((z - middle) ** 2, -1) - np.log(2 * np.pi)
+    return grid, np.repeat(one[None], panels, 0)
+
+
+def line(curves: int) -> tuple[Any, Any]:
+    grid = np.linspace(-20, 4, 401)
+    centres = -np.linspace(1, 16, curves)[:, None]
+    return grid[None], -0.5 * (grid - centres) ** 2 - 0.5 * np.log(2 * np.pi)
+
+
+def variances() -> dict[str, Any]:
+    generator = np.random.default_rng(1)
+    names = ("variance_data", "variance_of_mean", "mean_of_variance")
+    return {f"{name}_pixels": generator.uniform(0, 0.2, 784) for name in names}
+
+
+def strata(count: int) -> dict[str, Any]:
+    return {
+        "coverage_strata": np.linspace([0.6, 0.9, 0.98], [0.9, 0.97, 1], count),
+        "coverage_strata_se": np.full((count, 3), 0.005),
+        "sigma_strata": np.geomspace(1e-3, 0.5, count),
+        "share_strata": np.full(count, 1 / count),
+    }
+
+
+def found(*names: str, rows: tuple[str, ...] = ("mean", "sample", "control")) -> Any:
+    values = {"digit_fid": 50.0, "digit_kid": 2.0, "density": 1.4}
+    return {
+        name: {
+            row: (v := values.get(name, 0.99) / 10**k, v - 0.03, v + 0.03)
+            for k, row in enumerate(rows)
+        }
+        for name in names
+    }
+
+
+ALL = ("digit_fid", "digit_kid", "precision", "recall", "density", "coverage_real")
+
+
+def table(clusters: int, digits: int) -> Any:
+    return np.random.default_rng(clusters).integers(0, 900, (clusters, digits))
+
+
+def tilted(panels: tuple[Any, Any], names: list[str]) -> Any:
+    return figures.tilted_prior(*panels, names, SETTINGS, NOTE)
+
+
+DIGITS = [f"digit {digit}" for digit in range(10)]
+EVERY = {
+    "latents, 1": lambda: figures.latent_use(subtitle=SETTINGS, **latents(1, 1)),
+    "latents, 16": lambda: figures.latent_use(subtitle=SETTINGS, beside=NOTE, **latents(16, 9)),
+    "latents, 200": lambda: figures.latent_use(subtitle=SETTINGS, **latents(200, 0)),
+    "floor": lambda: floor(maps() | curve()),
+    "floor, mixture": lambda: floor(
+        maps() | curve(True) | components(250), of_variance=True, near=2.0
+    ),
+    "floor, full": lambda: floor(
+        {key: value for key, value in (maps() | components(1)).items() if key != "log_prob_map"},
+        of_variance=True,
+    ),
+    "floor, no floor": lambda: floor({"sigma_map": maps()["sigma_map"], **components(3)}, floor=0),
+    "floor, flat": lambda: floor(
+        curve() | {"sigma_map": np.full(784, 0.2), "floor_map": np.zeros(784)}
+    ),
+    "floor, fixed": lambda: floor(
+        {"sigma_map": np.ones(784), "log_prob_map": maps()["log_prob_map"]}
+    ),
+    "tilted, 1": lambda: tilted(plane(1, (-6, -14), (4, 4)), [""]),
+    "tilted, wide": lambda: tilted(plane(1, (-60, -4), (4, 4)), [""]),
+    "tilted, 2": lambda: tilted(plane(2, (-18, -4), (4, 16)), ["digit 3", "digit 8"]),
+    "tilted, 10": lambda: tilted(plane(10, (-4, -4), (4, 4)), DIGITS),
+    "tilted line": lambda: tilted(line(1), [""]),
+    "tilted lines": lambda: tilted(line(10), DIGITS),
+    "decoder": lambda: figures.decoder_moments(variances() | strata(10), SETTINGS, NOTE),
+    "decoder, one sigma": lambda: figures.decoder_moments(variances() | strata(1), SETTINGS),
+    "decoder, no sigma": lambda: figures.decoder_moments(variances(), SETTINGS),
+    "quality": lambda: figures.sample_quality(found(*ALL), SETTINGS, NOTE),
+    "quality, two": lambda: figures.sample_quality(found("digit_fid", "recall"), SETTINGS),
+    "quality, one row": lambda: figures.sample_quality(found(*ALL, rows=("mean",)), SETTINGS),
+    "clusters": lambda: figures.clusters(table(10, 10), range(10), SETTINGS, NOTE),
+    "clusters, 2": lambda: figures.clusters(table(2, 2), [3, 8], SETTINGS),
+}
+
+
+def shown_texts(figure: Any) -> list[Any]:
+    """Every text in view on a page: its own, and that of axes, ticks and legends."""
+    shown = list(figure.texts)
+    for axes in figure.axes:
+        shown += axes.texts
+        if axes.axison:
+            shown += [axes._left_title, axes.xaxis.label, axes.yaxis.label]
+            for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+                for tick in axis.get_major_ticks():
+                    if min(limits) <= tick.get_loc() <= max(limits):
+                        shown += [tick.label1, tick.label2]
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    for legend in legends:
+        shown += legend.get_texts() if legend else []
+    return [text for text in shown if text.get_visible() and text.get_text()]
+
+
+def texts(figure: Any) -> str:
+    return "\n".join(text.get_text() for text in shown_texts(figure))
+
+
+def pixels(figure: Any) -> Any:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_text_is_off_the_page_or_over_other_text(name: str) -> None:
+    figure = EVERY[name]()
+    page = pixels(figure)
+    assert figure.texts[0].get_fontweight() == "bold"
+    assert SETTINGS in texts(figure).replace("\n", " ")
+    renderer = figure.canvas.get_renderer()
+    boxes = [(text, text.get_window_extent(renderer)) for text in shown_texts(figure)]
+    height, width, _ = page.shape
+    for index, (text, box) in enumerate(boxes):
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= width, text
+        assert box.y1 <= height, text
+        for other_text, other in boxes[:index]:
+            across = min(box.x1, other.x1) - max(box.x0, other.x0)
+            along = min(box.y1, other.y1) - max(box.y0, other.y0)
+            # A pixel or two of the boxes is leading, not ink.
+            assert across <= 3 or along <= 3, (text, other_text)
+    edge = np.concatenate([page[:3].ravel(), page[-3:].ravel(), page[:, :3].ravel()])
+    assert (np.append(edge, page[:, -3:].ravel()) == 255).all()
+
+
+def test_latents_are_sorted_and_the_active_ones_are_in_colour() -> None:
+    below = np.zeros((71, 3))
+    below[EPSILON >= 0.009, 1] = 1.0  # 1: at once, at the limit of what counts as collapsed
+    figure = figures.latent_use(
+        np.array([0.5, 0.002, 3.0]), np.array([0.4, 0.001, 0.005]), EPSILON, below, SETTINGS,
+        active=0.01, collapsed=(0.01, 0.01),
+    )  # fmt: skip
+    bars, curves = figure.axes
+    assert [bar.get_height() for bar in bars.patches] == [3.0, 0.5, 0.002]
+    colours = [to_hex(bar.get_facecolor()) for bar in bars.patches]
+    assert colours == ["#b5b5b5", TRAINING, "#b5b5b5"]
+    assert [label.get_text() for label in bars.get_xticklabels()] == ["3", "1", "2"]
+    assert "1 of 3 latents are active" in texts(figure)
+    assert "1 of 3 are collapsed: for at least 99% of the images" in texts(figure)
+    assert curves.get_xscale() == "log"
+
+
+def test_a_flat_map_becomes_a_sentence() -> None:
+    arrays = maps() | {"sigma_map": np.full(784, 0.25)}
+    assert len(floor(maps()).axes) == 6  # with their colour bars
+    figure = floor(arrays)
+    assert len(figure.axes) == 4
+    assert "Not drawn: mean σ is 0.25 at every pixel." in texts(figure)
+
+
+def test_maps_are_images_the_first_pixel_at_the_top_left_and_sigma_on_a_log_scale() -> None:
+    sigma = np.full(784, 0.01)
+    sigma[:28] = 1.0
+    picture = floor({"sigma_map": sigma, "floor_map": np.arange(784) / 783}).axes[0].images[0]
+    np.testing.assert_array_equal(picture.get_array()[0], 1.0)
+    assert picture.norm(0.1) == pytest.approx(0.5)
+
+
+def test_floors_fall_to_the_right() -> None:
+    axes = floor(curve()).axes[0]
+    assert axes.get_xlim()[0] > axes.get_xlim()[1]
+    pixels(axes.figure)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["0.00025", "0.0005", "0.001", "0.002", "0.004"]
+    assert axes.get_xlabel() == "floor of σ, units of x"
+    assert floor(curve(), of_variance=True).axes[0].get_ylabel().startswith("ln p(x),")
+
+
+def test_the_floor_of_a_mixture_is_drawn_as_a_sigma() -> None:
+    figure = floor(components(5), of_variance=True, floor=0.01)
+    dashed, points = figure.axes[0].lines
+    assert list(dashed.get_ydata()) == [0.1, 0.1]
+    np.testing.assert_array_equal(points.get_ydata(), components(5)["smallest_sigma"])
+    assert "floor, 0.1" in texts(figure)
+
+
+def test_the_tilted_prior_has_z_1_across_and_z_2_upwards() -> None:
+    grid = np.stack([np.linspace(-4, 4, 81), np.linspace(-10, 10, 81)])
+    density = np.full((1, 81, 81), -20.0)
+    density[0, 70, 10] = -1.0  # z_1 = 3, z_2 = -7.5
+    axes = tilted((grid, density), [""]).axes[0]
+    picture = axes.images[0]
+    row, column = np.unravel_index(picture.get_array().argmax(), (81, 81))
+    left, right, bottom, top = picture.get_extent()
+    assert left + (column + 0.5) * (right - left) / 81 == pytest.approx(3.0)
+    assert bottom + (row + 0.5) * (top - bottom) / 81 == pytest.approx(-7.5)
+    assert picture.origin == "lower"
+    assert picture.get_clim() == (-14, 0)
+    assert [patch.radius for patch in axes.patches] == [1, 2, 3]
+
+
+def test_the_tilted_line_is_a_density_over_the_priors() -> None:
+    grid, density = line(2)
+    axes = tilted((grid, density), ["digit 4", "digit 9"]).axes[0]
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), np.exp(density[1]))
+    assert {"N(0, 1)", "digit 4"} <= {text.get_text() for text in axes.get_legend().get_texts()}
+
+
+def test_variances_have_one_scale_and_those_far_above_the_data_are_said() -> None:
+    arrays = variances()
+    largest = (arrays["variance_of_mean_pixels"] + arrays["mean_of_variance_pixels"]).max()
+    figure = figures.decoder_moments(arrays, SETTINGS)
+    pictures = [axes.images[0] for axes in figure.axes if axes.images]
+    assert {picture.get_clim() for picture in pictures} == {(0.0, largest)}
+    np.testing.assert_allclose(
+        pictures[1].get_array(), pictures[2].get_array() + pictures[3].get_array()
+    )
+    assert f"sum {arrays['variance_data_pixels'].sum():.4g}" in texts(figure)
+    arrays["mean_of_variance_pixels"][5] = 40.0
+    figure = figures.decoder_moments(arrays, SETTINGS)
+    most = 3 * arrays["variance_data_pixels"].max()
+    assert figure.axes[0].images[0].get_clim() == (0.0, most)
+    assert "have the last colour; the largest is 40" in texts(figure)
+
+
+def test_coverage_has_its_nominal_lines() -> None:
+    figure = figures.decoder_moments(variances() | strata(10), SETTINGS)
+    lines = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    np.testing.assert_allclose([y[0] for y in lines], [0.6827, 0.9545, 0.9973], atol=1e-4)
+    assert "1σ: 68.3%" in texts(figure)
+
+
+def test_sample_quality_draws_what_there_is() -> None:
+    assert len(figures.sample_quality(found(*ALL), SETTINGS).axes) == 6
+    figure = figures.sample_quality(found("digit_fid", "precision", "ndb"), SETTINGS)
+    assert [axes._left_title.get_text() for axes in figure.axes] == [
+        "digit FID: lower is better",
+        "precision",
+    ]
+    bars = figure.axes[0].patches
+    assert [bar.get_height() for bar in bars] == [50.0, 5.0, 0.5]
+    assert "50.00" in texts(figure)
+    # the interval of a share ends at 100%
+    ends = figure.axes[1].collections[0].get_segments()[0][:, 1]
+    np.testing.assert_allclose(ends, [0.96, 1.0])
+
+
+def test_clusters_are_sorted_by_their_majority_digit() -> None:
+    counts = np.array([[1, 30], [0, 0], [9, 2], [40, 5], [3, 60]])
+    figure = figures.clusters(counts, [4, 9], SETTINGS)
+    shares = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(
+        shares, [[40 / 45, 5 / 45], [9 / 11, 2 / 11], [3 / 63, 60 / 63], [1 / 31, 30 / 31], [0, 0]]
+    )
+    assert figure.axes[0].texts[0].get_text() == "40"
+
+
+# From a run's files
+
+
+def entry(value: float, **facts: Any) -> dict[str, Any]:
+    return {"value": value, "se": 0.01, "n": 50, "unit": "", "aggregate": "whole", **facts}
+
+
+EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "rate": (
+        {
+            "active_units": entry(1, threshold=0.01),
+            "collapsed_latents": entry(0, epsilon=0.01, delta=0.01),
+            "rate_bits": entry(2 / np.log(2)),
+            "mutual_information": entry(1.5),
+            "marginal_kl": entry(0.5),
+        },
+        {
+            "kl_per_latent": latents(2, 1)["kl"],
+            "mean_variance_per_latent": latents(2, 1)["mean_variance"],
+            "collapse_epsilon": EPSILON,
+            "collapse_curve": latents(2, 1)["below"],
+        },
+    ),
+    "singularities": (
+        {
+            "sigma_median": entry(0.1),
+            "floor_slope": entry(51.123, train=73.5, at_most=543.4),
+            "pixels_at_floor": entry(0.313),
+            "log_prob_at_floor": entry(1354.4, near_floor=2.0, total=1986.6),
+        },
+        maps() | curve(),
+    ),
+    "induced": (
+        {"log_c": entry(1139.2, method="quadrature")},
+        {
+            "labels": np.array([4, 9]),
+            "log_c_per_label": np.ones(2),
+            "grid": plane(2, (-18, -4), (4, 16))[0],
+            "tilted_prior": plane(2, (-18, -4), (4, 16))[1],
+        },
+    ),
+    "decoding": ({"variance_data": entry(52.0)}, variances() | strata(10)),
+    "quality": (
+        {
+            "digit_fid_mean": entry(20.0, interval=[19.0, 21.0]),
+            "digit_fid_control": entry(0.2, interval=[0.1, 0.3]),
+            "recall_mean": entry(0.5),
+        },
+        {"ndb_share_train": np.ones(3)},
+    ),
+    "codes": (
+        {"ari": entry(0.4), "nmi": entry(0.5)},
+        {"contingency": np.pad(table(2, 1), ((0, 0), (4, 0)))},
+    ),
+    "rescoring": ({"elbo_as_trained": entry(1.0)}, {"best_sigma_pixel": np.ones(784)}),
+}
+
+
+def add(run: RunFolder, group: str, arrays: dict[str, Any] | None = None) -> None:
+    entries = {name: one | {"group": group} for name, one in EVIDENCE[group][0].items()}
+    run.add_evidence(group, entries, {}, EVIDENCE[group][1] if arrays is None else arrays, {})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder.create(tmp_path, load_config("vae-pixel", ["model.beta=4"]))
+    run.start()
+    run.write_metrics({"test": {}}, {})
+    for group in EVIDENCE:
+        add(run, group)
+    return run
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of each figure saved."""
+    saved: list[str] = []
+    save = figures.save
+    monkeypatch.setattr(
+        figures, "save", lambda figure, path: (saved.append(texts(figure)), save(figure, path))
+    )
+    return saved
+
+
+def test_every_group_with_a_figure_has_it_drawn(run: RunFolder, said: list[str]) -> None:
+    groups = [group for group in EVIDENCE if group != "rescoring"]
+    paths = [run.path / "figures" / f"evidence-{group}.png" for group in groups]
+    assert illustrate_evidence(run, [*EVIDENCE, "iw"]) == paths
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    by_group = {group: text.replace("\n", " ") for group, text in zip(groups, said, strict=True)}
+    assert all("β = 4, given the label" in text for text in by_group.values())
+    assert "Together 2 nats (2.89 bits) per image" in by_group["rate"]
+    assert "adds 51.1 nats per image (standard error 0.01) on test" in by_group["singularities"]
+    assert "31.3% of the pixels have σ below 2 × floor" in by_group["singularities"]
+    assert "ln C is 1,139 nats, averaged over the labels" in by_group["induced"]
+    assert "digit 9" in by_group["induced"]
+    assert "50 test images" in by_group["decoding"]
+    assert "50 draws" in by_group["quality"]
+    assert "Adjusted Rand index 0.400" in by_group["codes"]
+
+
+def test_groups_without_arrays_are_skipped(run: RunFolder) -> None:
+    add(run, "decoding", {})
+    assert illustrate_evidence(run, ["decoding", "ais"]) == []
+    assert not (run.path / "figures" / "evidence-decoding.png").exists()
+
+
+def test_a_tilted_prior_that_is_the_prior_is_not_drawn(run: RunFolder) -> None:
+    entries = {"log_c": entry(0.0, method="constant", group="induced")}
+    run.add_evidence("induced", entries, {}, EVIDENCE["induced"][1], {})
+    assert illustrate_evidence(run, ["induced"]) == []
+    add(run, "induced", {"log_c_per_label": np.ones(1)})  # more than two latents
+    assert illustrate_evidence(run, ["induced"]) == []
+
+
+def test_a_mixtures_components_are_its_clusters(tmp_path: Path, said: list[str]) -> None:
+    run = RunFolder.create(tmp_path, load_config("gmm-diag", []))
+    run.start()
+    run.write_metrics({"test": {}}, {})
+    add(run, "codes")
+    assert len(illustrate_evidence(run, ["codes"])) == 1
+    assert said[0].startswith("Digits in each component")
+    assert "mostly" not in said[0]
