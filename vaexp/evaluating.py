@@ -25,6 +25,7 @@ from vaexp.evaluation.quadrature import quadrature
 from vaexp.evaluation.quality import quality
 from vaexp.evaluation.rescoring import rescored
 from vaexp.evaluation.singularities import covariance_collapse, sigma_collapse
+from vaexp.illustration.evidence import illustrate_evidence
 from vaexp.measuring import importance_weighted, likelihood_facts
 from vaexp.models import VAE
 from vaexp.prepared import Experiment
@@ -187,6 +188,8 @@ def evaluate(
             found |= _measure_group(
                 run, experiment, name, test[:count], importance_samples, reporter
             )
+        for path in illustrate_evidence(run, names):
+            reporter.say(f"figure {path}")
     return found
 
 
