@@ -18,6 +18,7 @@ COMMANDS = [
     ["train"],
     ["sample"],
     ["compare"],
+    ["evaluate"],
     ["runs"],
     ["validate"],
     ["schema"],

@@ -137,7 +137,9 @@ def test_only_some_images(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
     bound = RunFolder(run).per_example()["elbo"][:20]
     exact = RunFolder(run).per_example()["log_prob_quadrature"]
     assert len(exact) == 20
-    assert np.all(exact > bound - 0.01)
+    gap = exact - bound  # of each image with the Monte Carlo noise of its bound
+    assert gap.mean() > -3 * gap.std(ddof=1) / math.sqrt(20)
+    assert np.abs(gap).max() < 3
 
 
 def test_more_importance_samples(evaluated: Any, evaluate: Any, copy_of: Any) -> None:

@@ -199,9 +199,10 @@ class RunFolder:
         """
         import numpy as np
 
-        (self.path / "evidence").mkdir(exist_ok=True)
-        with replacing(self.path / "evidence" / f"{group}.npz") as temporary:
-            np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
+        if arrays:
+            (self.path / "evidence").mkdir(exist_ok=True)
+            with replacing(self.path / "evidence" / f"{group}.npz") as temporary:
+                np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
         metrics = self.metrics()
         old = {name for name, entry in metrics["test"].items() if entry.get("group") == group}
         values = {name: array for name, array in self.per_example().items() if name not in old}
