@@ -169,11 +169,16 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def page_of(fixed: Path, learned: Path) -> tuple[Path, Page, str]:
+def page_of(
+    fixed: Path, learned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Page, str]:
+    import shutil
+
     from typer.testing import CliRunner
 
     from vaexp.cli import app
 
+    fixed = Path(shutil.copytree(fixed, tmp_path_factory.mktemp("page") / fixed.name))
     done = CliRunner().invoke(app, ["compare", str(fixed), str(learned), "--html"])
     assert done.exit_code == 0, done.stderr
     [path] = re.findall(r"^page (.*)$", done.stderr, re.M)
@@ -189,25 +194,23 @@ def test_the_page_needs_nothing_but_itself(page_of: Any) -> None:
     assert not re.search(r"url\(|@import|https?:", path.read_text(encoding="utf-8"))
 
 
-def test_the_page_holds_the_pictures(page_of: Any, fixed: Path, learned: Path) -> None:
-    _, page, stderr = page_of
+def test_the_page_holds_the_pictures(page_of: Any, learned: Path) -> None:
+    path, page, stderr = page_of
     inside = {base64.b64decode(source.split(",")[1]) for source in page.sources}
     named = [Path(path) for path in re.findall(r"^figure (.*)$", stderr, re.M)]
     assert [path.name.endswith("-rate-distortion.png") for path in named] == [False, True]
     own = [
         path
-        for run in (fixed, learned)
+        for run in (path.parent.parent, learned)
         for path in (run / "figures").glob("*.png")
         if not path.name.startswith("compare-")
     ]
     assert {path.read_bytes() for path in [*named, *own]} == inside
 
 
-def test_the_page_says_what_the_table_says(
-    page_of: Any, invoke: Any, fixed: Path, learned: Path
-) -> None:
-    _, page, _ = page_of
-    markdown = invoke("compare", fixed, learned, "--format", "md").stdout
+def test_the_page_says_what_the_table_says(page_of: Any, invoke: Any, learned: Path) -> None:
+    path, page, _ = page_of
+    markdown = invoke("compare", path.parent.parent, learned, "--format", "md").stdout
     cells = {
         cell.strip()
         for line in markdown.splitlines()

@@ -1090,8 +1090,10 @@ def test_what_a_comparison_prints(exact: Exact, invoke: Any, copy_of: Any) -> No
     runs = [first, exact("ppca").path, exact("vae").path]
     done = invoke("compare", *runs, "--format", "md", "--figure")
     assert done.exit_code == 0, done.stderr
-    [figure] = (first / "figures").glob("compare*.png")
-    assert str(figure) in done.stderr
+    drawn = sorted((first / "figures").glob("compare*.png"))
+    assert done.stderr.splitlines() == [
+        f"figure {figure}" for figure in reversed(drawn)
+    ]  # side by side, and the rate-distortion plane
     lines = done.stdout.splitlines()
 
     def row(metric: str) -> list[str]:

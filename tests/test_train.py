@@ -23,6 +23,8 @@ FILES = {
     "metrics.jsonl",
     "metrics.json",
     "per_example.npz",
+    "evaluation.json",
+    "evidence/rate.npz",
     "train.log",
     "checkpoints/model.safetensors",
     "checkpoints/state.pt",
@@ -142,7 +144,13 @@ def test_every_number_carries_what_it_is(fixed: Path, learned: Path, bernoulli: 
             names = {"elbo", "rate", "distortion", "rmse_mean", "rmse_sample"}
             names |= {"sigma"} if floor else set()
             names |= {"iw_bound"} if split == "test" else set()
-            assert entries.keys() == names
+            further = {"mutual_information", "marginal_kl", "rate_bits"}
+            further |= {"active_units", "collapsed_latents"}
+            assert entries.keys() == names | (further if split == "test" else set())
+            assert all(
+                (entries[name].get("group") == "rate") == (name in further) for name in entries
+            )
+            entries = {name: entries[name] for name in names}
             for name, entry in entries.items():
                 assert entry["unit"] == (
                     "units of x" if "rmse" in name or name == "sigma" else "nats"
@@ -174,9 +182,11 @@ def test_per_example_values_are_behind_the_metrics(
     for run in (fixed, learned, bernoulli):
         test = strict_json((run / "metrics.json").read_text())["test"]
         with np.load(run / "per_example.npz") as arrays:
-            assert set(arrays) == {*test, "label"}
+            values_of = {key for key, entry in test.items() if entry["aggregate"] != "whole"}
+            assert set(arrays) == {*values_of, "label"}
             assert set(arrays["label"]) == {4, 9}
-            for name, entry in test.items():
+            for name in values_of:
+                entry = test[name]
                 values = arrays[name]
                 assert values.shape == (1991,)
                 assert values.dtype == np.float64

@@ -274,7 +274,7 @@ def evaluate(
     from vaexp.tables import print_table, show_entry
 
     rows = [
-        [entry["group"], metric_name(name, [entry]), show_entry(entry)]
+        [entry.get("group", "iw"), metric_name(name, [entry]), show_entry(entry)]
         for name, entry in found.items()
     ]
     print_table(["group", "measure", "value"], rows)
