@@ -142,13 +142,17 @@ def test_only_some_images(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
     assert np.abs(gap).max() < 3
 
 
-def test_more_importance_samples(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
+def test_more_importance_samples(evaluated: Any, evaluate: Any, invoke: Any, copy_of: Any) -> None:
     run = copy_of(evaluated[0])
     before = RunFolder(run).metrics()["test"]["iw_bound"]
     entry = evaluate(run, "--only", "iw", "-k", "50")["iw_bound"]
     assert (before["k"], entry["k"]) == (5, 50)
+    changed = ("k", "value", "se", "mc_se", "effective_samples")
+    assert entry | {key: before[key] for key in changed} == before
     assert entry["value"] > before["value"]
     assert RunFolder(run).metrics()["test"]["iw_bound"] == entry
+    assert invoke("compare", run, evaluated[0]).exit_code == 0
+    assert invoke("evaluate", run, "--only", "iw", "-k", "2").exit_code == 0  # as a table
 
 
 def test_annealing_agrees_with_quadrature(evaluated: Any, evaluate: Any, copy_of: Any) -> None:

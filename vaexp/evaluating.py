@@ -26,7 +26,7 @@ from vaexp.evaluation.quality import quality
 from vaexp.evaluation.rescoring import rescored
 from vaexp.evaluation.singularities import covariance_collapse, sigma_collapse
 from vaexp.illustration.evidence import illustrate_evidence
-from vaexp.measuring import importance_weighted, likelihood_facts
+from vaexp.measuring import facts, importance_weighted, likelihood_facts
 from vaexp.models import VAE
 from vaexp.prepared import Experiment
 from vaexp.progress import Reporter
@@ -243,7 +243,9 @@ def _measure_group(
 
 def _entry(measure: Measure | Estimate, metric: str, experiment: Experiment) -> dict[str, Any]:
     """Its summary; a likelihood's says of what it is, and the sigma or floor behind it."""
-    likelihood = any(word in metric for word in ("log_prob", "log_density", "elbo", "iw_bound"))
+    if metric.startswith("iw_bound"):
+        return facts(experiment.config, metric) | measure.summary()
+    likelihood = any(word in metric for word in ("log_prob", "log_density", "elbo"))
     return (likelihood_facts(experiment.config) if likelihood else {}) | measure.summary()
 
 
