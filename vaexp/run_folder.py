@@ -199,9 +199,11 @@ class RunFolder:
         """
         import numpy as np
 
+        path = self.path / "evidence" / f"{group}.npz"
+        path.unlink(missing_ok=True)
         if arrays:
-            (self.path / "evidence").mkdir(exist_ok=True)
-            with replacing(self.path / "evidence" / f"{group}.npz") as temporary:
+            path.parent.mkdir(exist_ok=True)
+            with replacing(path) as temporary:
                 np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
         metrics = self.metrics()
         old = {name for name, entry in metrics["test"].items() if entry.get("group") == group}
