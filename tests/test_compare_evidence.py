@@ -136,6 +136,16 @@ def test_over_seeds_refuses_as_runs_do(forge: Any, comparison: Any) -> None:
     assert "transforms differ" in second["differences"]["elbo"]["refused"]
 
 
+def test_a_metric_of_the_second_group_only_is_in_the_table(forge: Any, invoke: Any) -> None:
+    first = [forge(f"a{seed}", f"seed={seed}") for seed in (1, 2)]
+    second = [forge(f"b{seed}", f"seed={seed}", "model.beta=4") for seed in (1, 2)]
+    for run, value in zip(second, (1.0, 3.0), strict=True):
+        add_whole(run, floor_slope={"value": value, "se": None})
+    text = invoke("compare", *first, *second, "--format", "md").stdout
+    table = text[text.index("### Over seeds") :]
+    assert "| floor_slope | – | 2.0 ± 1.4 | – |" in table
+
+
 def test_the_table_over_seeds(forge: Any, invoke: Any) -> None:
     runs = [
         forge(f"r{beta}{seed}", f"seed={seed}", f"model.beta={beta}", values={"elbo": BASE + seed})

@@ -117,7 +117,7 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
         headers.append(", ".join(settings) or "mean ± sd")
         headers += [f"minus {headers[1]}"] if i else []
     rows = []
-    for name in groups[0].metrics:
+    for name in dict.fromkeys(name for group in groups for name in group.metrics):
         row = [metric_name(name, comparison.metrics[name])]
         for i, group in enumerate(groups):
             spread = group.metrics.get(name)

@@ -35,7 +35,7 @@ from vaexp.seeding import seeded
 from vaexp.tables import show_entry
 from vaexp.trained import load_weights
 
-DRAWS = 10_000  # images drawn from the model for its sample quality
+DRAWS = 10_000  # images drawn from the model to see what decoding loses
 IMPORTANCE_SAMPLES = 1_000  # where neither the config nor the command says how many
 DIGITS = ("mnist", "emnist_digits")  # data that the shipped classifier of digits can read
 FEW_IMAGES = {"quadrature": 1_000, "ais": 100}  # measured where --images does not say how many
