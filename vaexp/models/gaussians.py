@@ -343,7 +343,7 @@ class LowRank(nn.Module):
         centre = self.mean.mean(0)
         shift = (projection @ (self.mean - centre).double()[..., None]).reshape(k * q).to(x.dtype)
         joint = x.new_empty(len(x), k, dtype=torch.float64)
-        for block, out in zip(x.split(ROWS), joint.split(ROWS), strict=True):
+        for block, out in zip(x.split(ROWS_IN_CACHE), joint.split(ROWS_IN_CACHE), strict=True):
             explained = ((block - centre) @ columns.T - shift).view(-1, k, q).square().sum(2)
             squares = _square_distances(block, self.mean) - explained
             out.copy_(constant - 0.5 * squares / variances)
