@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vaexp import figures
+from vaexp.compare_view import HEADLINES
 from vaexp.run_folder import RunFolder
 
 N = 50
@@ -82,6 +83,91 @@ def test_what_may_be_compared_across_transforms(
         assert "transforms differ" in difference["refused"]
 
 
+@pytest.mark.parametrize(
+    ("name", "a", "b", "reason"),
+    [
+        ("floor_slope", {"floor_of": "sigma"}, {"floor_of": "variance"}, "half the floor"),
+        ("train_test_gap", {"difference_of": "elbo"}, {"difference_of": "log_prob"}, "difference"),
+        ("nmi", {"clusters": 10}, {"clusters": 250}, "10 and 250 clusters"),
+        ("covariance_distance_mean", {"against": 100}, {"against": 10_000}, "100 and 10000"),
+        ("objective_over_beta", {"beta": 1.0}, {"beta": 4.0}, "beta differs"),
+        ("induced_elbo", {"beta": 1.0}, {"beta": 4.0}, None),
+    ],
+)
+def test_numbers_of_different_things_are_not_subtracted(
+    forge: Any, comparison: Any, name: str, a: Any, b: Any, reason: str | None
+) -> None:
+    runs = [
+        add_whole(forge(run), **{name: {"value": value, "se": 0.1} | facts})
+        for run, value, facts in (("a", 1.0, a), ("b", 2.0, b))
+    ]
+    [difference] = comparison(*runs)["differences"][name]
+    if reason is None:
+        assert difference["value"] == 1
+    else:
+        assert reason in difference["refused"]
+
+
+def test_samples_of_grey_and_of_black_and_white_digits_are_not_compared(
+    forge: Any, comparison: Any
+) -> None:
+    entry = {"digit_fid_mean": {"value": 10.0, "se": 1.0}}
+    runs = [
+        add_whole(forge("a"), **entry),
+        add_whole(forge("b", "data.transform=binarize"), **entry),
+    ]
+    [difference] = comparison(*runs)["differences"]["digit_fid_mean"]
+    assert "transforms differ" in difference["refused"]
+
+
+def test_the_same_control_differs_by_nothing(forge: Any, comparison: Any) -> None:
+    runs = [
+        add_whole(forge(name), digit_fid_control={"value": 0.2, "se": 0.04}) for name in ("a", "b")
+    ]
+    [difference] = comparison(*runs)["differences"]["digit_fid_control"]
+    assert difference == {"value": 0.0, "se": 0.0, "refused": None}
+
+
+def test_the_terminal_shows_headlines_unless_asked_for_all(forge: Any, invoke: Any) -> None:
+    entries = {
+        "digit_fid_mean": {"value": 10.0, "se": 1.0},
+        "ndb_mean": {"value": 0.5, "se": 0.1},
+    }
+    runs = [add_whole(forge(name), **entries) for name in ("a", "b")]
+    short = invoke("compare", *runs).stdout
+    assert "digit_fid_mean" in short
+    assert "ndb_mean" not in short
+    assert "1 more measures: --all, or --format json." in short
+    assert "elbo" in short
+    for arguments in (("--all",), ("--format", "md"), ("--format", "csv")):
+        everything = invoke("compare", *runs, *arguments).stdout
+        assert "ndb_mean" in everything
+        assert "more measures" not in everything
+
+
+@pytest.mark.parametrize("name", HEADLINES)
+def test_every_headline_is_explained(name: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "measures.md").read_text()
+    stem = re.sub("_(mean|sample|control)$", "", name)
+    assert f"`{name}`" in text or f"`{stem}" in text
+
+
+def test_a_kill_leaves_no_number_beside_arrays_that_it_is_not_of(
+    forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = add_whole(forge("a"), digit_fid_mean={"value": 10.0, "se": 1.0})
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", killed)
+    run = RunFolder(path)
+    with pytest.raises(KeyboardInterrupt):
+        run.add_evidence("quality", {}, {}, {"digits": np.ones(3)}, {})
+    assert "digit_fid_mean" not in run.metrics()["test"]
+    assert "elbo" in run.metrics()["test"]
+
+
 def test_each_group_has_its_table(forge: Any, invoke: Any) -> None:
     a = add_whole(forge("a"), digit_fid_mean={"value": 10.0, "se": 1.0})
     done = invoke("compare", a, forge("b"), "--format", "md")
@@ -126,6 +212,20 @@ def test_runs_that_differ_by_their_seed_are_taken_together(forge: Any, compariso
 
 def test_the_same_seed_twice_is_no_spread(forge: Any, comparison: Any) -> None:
     assert comparison(forge("a"), forge("b"))["over_seeds"] == []
+
+
+def test_a_seed_given_twice_counts_once(forge: Any, comparison: Any) -> None:
+    a, b, again = forge("a"), forge("b", "seed=2"), forge("c", "seed=2")
+    [found] = comparison(a, b, again)["over_seeds"]
+    assert len(found["runs"]) == found["metrics"]["elbo"]["n"] == 2
+
+
+def test_bounds_of_different_k_are_not_averaged(forge: Any, comparison: Any) -> None:
+    a = forge("a")
+    b = forge("b", "seed=2", facts={"iw_bound": {"k": 7}})
+    [found] = comparison(a, b)["over_seeds"]
+    assert "elbo" in found["metrics"]
+    assert "iw_bound" not in found["metrics"]
 
 
 def test_over_seeds_refuses_as_runs_do(forge: Any, comparison: Any) -> None:

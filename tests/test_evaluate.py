@@ -68,8 +68,9 @@ def test_every_number_is_finite_and_labelled(evaluated: Any) -> None:
         assert math.isfinite(entry["value"]), name
         assert {"unit", "n", "aggregate"} <= entry.keys(), name
         assert entry["n"] > 1, name
-        if "elbo" in name or "log_prob" in name:
+        if entry["unit"] == "nats" and entry.get("kind") == "lower_bound":
             assert entry["of"].startswith("x given label"), name
+            assert entry["measure"] == "density", name
 
 
 def test_per_image_values_are_those_behind_the_numbers(evaluated: Any) -> None:

@@ -312,3 +312,22 @@ def test_what_is_not_resolved_says_so(monkeypatch):
     facts = quadrature(model, x, zeros(4)).entries["log_prob_quadrature"].facts
     assert facts["unresolved"] == 4
     assert facts["error"] > 0.1
+
+
+def test_a_peak_that_the_lattice_has_not_reached_says_so(monkeypatch):
+    """q(z|x) knows of a point far above all of the lattice's, which agree among each other."""
+    model = small_vae(sigma=0.5, conditional=False)
+    x, label = images_of(model, 3)
+    monkeypatch.setattr(module, "FINEST", 2.0**-5)
+    assert integrate(model, x, label).resolved.all()
+    best = module._best_of_posterior
+
+    def higher(joint):
+        z, value = best(joint)
+        return z, value + torch.tensor([0.0, 1e6, 0], dtype=torch.float64)
+
+    monkeypatch.setattr(module, "_best_of_posterior", higher)
+    found = integrate(model, x, label)
+    assert found.error.max() <= TOLERANCE
+    assert found.resolved.tolist() == [True, False, True]
+    assert quadrature(model, x, label).entries["log_prob_quadrature"].facts["unresolved"] == 1

@@ -228,7 +228,7 @@ def sample(
 def evaluate(
     run: RunArgument,
     only: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME,...",
             help="rate, rescoring, induced, singularities, decoding, quality, codes; by default "
@@ -260,12 +260,14 @@ def evaluate(
     from vaexp.run_folder import RunFolder
 
     folder = RunFolder.open(run)
-    groups = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
+    if only and not groups:
+        raise UserError("--only: names no group; vaexp evaluate --help lists them")
     reporter = Reporter()
     with reporter.waiting("loading torch"):
         from vaexp import evaluating
     found = evaluating.evaluate(
-        folder, groups, reporter, importance_samples=importance_samples, images=images
+        folder, groups or None, reporter, importance_samples=importance_samples, images=images
     )
     if as_json:
         typer.echo(json.dumps(found))
@@ -298,6 +300,9 @@ def compare(
             "--html", help="Also write one page with the tables and all figures, beside them."
         ),
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every measure in the table, as other formats do.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Set runs side by side: settings that differ, test metrics, paired differences.
@@ -314,6 +319,9 @@ def compare(
     if len(folders) < 2:
         raise UserError("compare needs at least two runs")
     comparison = compare_runs(folders)
+    text = render(comparison, "json" if as_json else format_.value, every=every)
+    if text:
+        typer.echo(text, nl=False)
     if figure or html:
         from vaexp.illustration import draw_comparison
 
@@ -326,9 +334,6 @@ def compare(
         page = pictures[0].with_suffix(".html")
         write_page(comparison, pictures, page)
         typer.echo(f"page {page}", err=True)
-    text = render(comparison, "json" if as_json else format_.value)
-    if text:
-        typer.echo(text, nl=False)
 
 
 @app.command("runs")

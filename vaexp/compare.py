@@ -133,15 +133,22 @@ def incomparable(
     """
     if facts_a["data"] != facts_b["data"]:
         return "the test images differ"
-    if not _of_any_transform(name, a) and facts_a["data.transform"] != facts_b["data.transform"]:
-        transforms = f"{facts_a['data.transform']} and {facts_b['data.transform']}"
-        return f"the transforms differ ({transforms}), so these are numbers of different x"
+    transforms = facts_a["data.transform"], facts_b["data.transform"]
+    if transforms[0] != transforms[1] and not _of_any_transform(name, a, transforms):
+        both = " and ".join(transforms)
+        return f"the transforms differ ({both}), so these are numbers of different x"
+    if name == "objective_over_beta" and a.get("beta") != b.get("beta"):
+        return "beta differs, and each is the bound of another distribution"
     for key, what in (
         ("measure", "a {} and a {} cannot be compared"),
         ("of", "one is of {}, the other of {}"),
+        ("difference_of", "one is a difference of {}, the other of {}"),
+        ("floor_of", "half the floor is of a {} in one, of a {} in the other"),
         ("kind", "{} and {} are of different kinds"),
         ("k", "K differs ({} and {})"),
-        ("n", "the test images differ"),
+        ("clusters", "there are {} and {} clusters"),
+        ("against", "they are measured against {} and {} images"),
+        ("n", "one is of {} images or draws, the other of {}"),
     ):
         ours, theirs = a.get(key), b.get(key)
         if ours != theirs and {ours, theirs} != {"exact", "estimate"}:  # unbiased, of the same
@@ -149,11 +156,12 @@ def incomparable(
     return None
 
 
-def _of_any_transform(name: str, entry: dict[str, Any]) -> bool:
+def _of_any_transform(name: str, entry: dict[str, Any], transforms: tuple[str, str]) -> bool:
     """Whether the metric has one meaning whatever x was transformed to."""
+    if entry.get("group") == "quality":  # of images as they look: grey, or black and white
+        return not any(transform.startswith("binarize") for transform in transforms)
     of_codes = name == "rate" or entry.get("group") in ("rate", "codes")
-    of_codes &= entry["unit"] != "units of x"
-    return of_codes or name.endswith("bits_per_dim") or entry.get("group") == "quality"
+    return (of_codes and entry["unit"] != "units of x") or name.endswith("bits_per_dim")
 
 
 Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
@@ -168,6 +176,8 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
     if refused is not None:
         return Difference(refused=refused)
     if "whole" in (a["aggregate"], b["aggregate"]):  # no image has a value of its own
+        if a == b:  # of the same images, as controls are
+            return Difference(0.0, 0.0)
         errors = _standard_error(a), _standard_error(b)
         se = None if None in errors else math.hypot(*errors)  # type: ignore[arg-type]
         return Difference(b["value"] - a["value"], se)
@@ -194,13 +204,11 @@ def _over_seeds(
     names: list[str], settings: list[dict[str, Any]], sides: list[Side]
 ) -> list[OverSeeds]:
     """Groups of two or more runs whose settings are the same but for the seed and the name."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, dict[int, int]] = {}
     for i, flat in enumerate(settings):
         rest = {key: value for key, value in flat.items() if key not in ("seed", "name")}
-        groups.setdefault(repr(sorted(rest.items())), []).append(i)
-    several = [
-        members for members in groups.values() if len({settings[i]["seed"] for i in members}) > 1
-    ]
+        groups.setdefault(repr(sorted(rest.items())), {}).setdefault(flat["seed"], i)
+    several = [list(by_seed.values()) for by_seed in groups.values() if len(by_seed) > 1]
     keys = [
         key
         for key in differing([settings[members[0]] for members in several])
@@ -212,7 +220,7 @@ def _over_seeds(
         metrics = {
             name: _spread([test[name]["value"] for test in tests])
             for name in tests[0]
-            if all(name in test for test in tests)
+            if all(_alike(name, sides[members[0]], sides[i]) for i in members)
         }
         first = several[0][0]
         differences = {}
@@ -235,6 +243,12 @@ def _over_seeds(
     return found
 
 
+def _alike(name: str, side: Side, other: Side) -> bool:
+    (test_a, _, facts_a), (test_b, _, facts_b) = side, other
+    both = name in test_a and name in test_b
+    return both and incomparable(name, test_a[name], test_b[name], facts_a, facts_b) is None
+
+
 def _spread(values: list[float]) -> Spread:
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
 
@@ -254,24 +268,27 @@ def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.nda
 
 
 def _rank(names: list[str], sides: list[Side]) -> Ranking:
-    """By the nearest to ln p(x) that all runs have.
+    """By the nearest to ln p(x) in which all runs may be compared.
 
     That is ln p(x) itself, the importance-weighted bound at the same K, or the ELBO, which for a
     model with an exact posterior is ln p(x).
     """
     tests, _, facts = zip(*sides, strict=True)
-    bounds = [test.get("iw_bound", {}).get("k") for test in tests]
-    if all("log_prob" in test for test in tests):
-        metric = "log_prob"
-    else:
-        metric = "iw_bound" if bounds[0] and len(set(bounds)) == 1 else "elbo"
-    if not all(metric in test for test in tests):
-        return Ranking(metric, [], f"not every run has {metric}")
-    entries = [test[metric] for test in tests]
-    for i, entry in enumerate(entries):
-        refused = incomparable(metric, entries[0], entry, facts[0], facts[i])
-        if refused is not None:
-            return Ranking(metric, [], f"{names[0]} and {names[i]}: {refused}")
+    for metric in ("log_prob", "iw_bound", "elbo"):
+        entries = [test.get(metric) for test in tests]
+        if None in entries:
+            refused: str | None = f"not every run has {metric}"
+            continue
+        reasons = [
+            f"{names[0]} and {names[i]}: {why}"
+            for i, entry in enumerate(entries)
+            if (why := incomparable(metric, entries[0], entry, facts[0], facts[i]))
+        ]
+        refused = reasons[0] if reasons else None
+        if refused is None:
+            break
+    if refused is not None:
+        return Ranking(metric, [], refused)
     order = sorted(range(len(names)), key=lambda i: -entries[i]["value"])
     ties = []
     for better, worse in pairwise(order):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from vaexp.compare import Comparison, Difference
@@ -29,8 +29,22 @@ GROUP_TITLES = {
 }
 
 
-def render(comparison: Comparison, format_: str) -> str | None:
-    """The comparison as text; a ``table`` goes to stdout by itself, as wide as the terminal."""
+# What the terminal shows of the groups of measures unless asked for all.
+HEADLINES = (
+    "mutual_information", "marginal_kl", "active_units", "elbo_sigma_pixel", "induced_elbo",
+    "log_c", "pixels_at_floor", "floor_slope", "train_test_gap", "covariance_distance_mean",
+    "covariance_distance_sample", "neighbour_correlation_mean", "neighbour_correlation_sample",
+    "coverage_1", "digit_fid_mean", "digit_fid_sample", "digit_fid_control", "recall_mean",
+    "recall_sample", "linear_probe_accuracy", "nmi", "rmse_code", "log_prob_quadrature",
+    "log_prob_ais",
+)  # fmt: skip
+
+
+def render(comparison: Comparison, format_: str, *, every: bool = True) -> str | None:
+    """The comparison as text; a ``table`` goes to stdout by itself, as wide as the terminal.
+
+    ``every``: with all measures of all groups, as the other formats always are.
+    """
     if format_ == "json":
         return json.dumps(asdict(comparison), indent=2) + "\n"
     if format_ == "csv":
@@ -41,9 +55,32 @@ def render(comparison: Comparison, format_: str) -> str | None:
             for title, headers, rows in tables(comparison)
         ]
         return "\n".join([*parts, *[f"{note}\n" for note in notes(comparison)]])
-    for title, headers, rows in tables(comparison):
+    shown = comparison if every else _headlines(comparison)
+    for title, headers, rows in tables(shown):
         print_table(headers, rows, title)
-    return "\n".join(notes(comparison)) + "\n"
+    lines = notes(shown)
+    hidden = len(comparison.metrics) - len(shown.metrics)
+    if hidden:
+        lines.append(f"{hidden} more measures: --all, or --format json.")
+    return "\n".join(lines) + "\n"
+
+
+def _headlines(comparison: Comparison) -> Comparison:
+    """Without most of what vaexp evaluate has measured."""
+    kept = {
+        name
+        for name, entries in comparison.metrics.items()
+        if name in HEADLINES or not any(entry and "group" in entry for entry in entries)
+    }
+    return replace(
+        comparison,
+        metrics={name: row for name, row in comparison.metrics.items() if name in kept},
+        differences={name: row for name, row in comparison.differences.items() if name in kept},
+        over_seeds=[
+            replace(group, metrics={k: v for k, v in group.metrics.items() if k in kept})
+            for group in comparison.over_seeds
+        ],
+    )
 
 
 Table = tuple[str, list[str], list[list[str]]]
@@ -75,7 +112,7 @@ def notes(comparison: Comparison) -> list[str]:
     """What a reader of the tables must know: who is best, and what was not compared."""
     lines = [
         ranking_line(comparison),
-        "Differences are paired: their standard error is of the per-image difference.",
+        "Differences of runs are paired: their standard error is of the per-image difference.",
         *_refusals(comparison),
     ]
     entries = [entry for row in comparison.metrics.values() for entry in row if entry]
@@ -83,7 +120,7 @@ def notes(comparison: Comparison) -> list[str]:
         lines.insert(
             2,
             "Numbers of all images as a whole have no such difference: there the two standard "
-            "errors are added as independent ones.",
+            "errors are added as if independent, which for the same images or seed is too wide.",
         )
     return lines
 
@@ -126,7 +163,10 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
             row += [show_difference(difference)] if i else []
         rows.append(row)
     counts = ", ".join(str(len(group.runs)) for group in groups)
-    title = f"Over seeds: mean ± standard deviation of {counts} runs; differences ± standard error"
+    title = (
+        f"Over seeds: mean ± standard deviation of {counts} runs; differences, unpaired, "
+        "± standard error"
+    )
     return [(title, headers, rows)]
 
 
@@ -170,10 +210,11 @@ def _refusals(comparison: Comparison) -> list[str]:
         for run, difference in zip(comparison.runs[1:], differences, strict=True):
             if difference.refused is not None:
                 metrics.setdefault((run, difference.refused), []).append(name)
-    return [
-        f"Not compared with {run}: {', '.join(names)}, as {reason}."
-        for (run, reason), names in metrics.items()
-    ]
+    lines = []
+    for (run, reason), names in metrics.items():
+        few = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
+        lines.append(f"Not compared with {run}: {', '.join(few)}, as {reason}.")
+    return lines
 
 
 def ranking_line(comparison: Comparison) -> str:
@@ -205,8 +246,9 @@ def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
     """A metric's row title: its name, its K, its unit and what kind of number it is."""
     entry = next(entry for entry in entries if entry is not None)
     details = [entry["unit"]]
-    if "k" in entry:
-        details.insert(0, f"K = {entry['k']}")
+    counts = dict.fromkeys(str(entry["k"]) for entry in entries if entry and "k" in entry)
+    if counts:
+        details.insert(0, f"{'K' if name.startswith('iw') else 'k'} = {' or '.join(counts)}")
     kinds = dict.fromkeys(entry["kind"] for entry in entries if entry and "kind" in entry)
     if kinds:
         details.append(" or ".join(kinds).replace("_", " "))

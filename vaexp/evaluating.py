@@ -16,6 +16,7 @@ from vaexp.config import VAEExperiment
 from vaexp.data import Transform
 from vaexp.errors import RunError, UserError
 from vaexp.evaluation.annealing import annealed
+from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.codes import codes
 from vaexp.evaluation.decoding import decoding
 from vaexp.evaluation.induced import induced
@@ -26,7 +27,7 @@ from vaexp.evaluation.quality import quality
 from vaexp.evaluation.rescoring import rescored
 from vaexp.evaluation.singularities import covariance_collapse, sigma_collapse
 from vaexp.illustration.evidence import illustrate_evidence
-from vaexp.measuring import facts, importance_weighted, likelihood_facts
+from vaexp.measuring import facts, likelihood_facts, with_bits_per_dim
 from vaexp.models import VAE
 from vaexp.prepared import Experiment
 from vaexp.progress import Reporter
@@ -85,9 +86,8 @@ def _only_vae(measure: Callable[[Subject], Evidence], name: str) -> Callable[[Su
 
 
 def _importance(of: Subject) -> Evidence:
-    transform = Transform(of.experiment.config.data.transform)
     k = of.importance_samples
-    return Evidence(dict(importance_weighted(of.model, of.x, of.label, transform, k, of.on_images)))
+    return Evidence({"iw_bound": iw_bound(of.model, of.x, of.label, k=k, on_images=of.on_images)})
 
 
 def _singularities(of: Subject) -> Evidence:
@@ -219,18 +219,20 @@ def _measure_group(
     with reporter.bar(name, len(x), "images"), seeded(experiment.config.seed, "evaluate", name):
         evidence = GROUPS[name](subject)
     seconds = time.perf_counter() - began
+    by_image = {
+        metric: measure
+        for metric, measure in evidence.entries.items()
+        if isinstance(measure, Measure)
+    }
+    by_image = with_bits_per_dim(by_image, Transform(experiment.config.data.transform), x)
     entries = {
         metric: _entry(measure, metric, experiment) | ({} if name == "iw" else {"group": name})
-        for metric, measure in evidence.entries.items()
+        for metric, measure in (evidence.entries | by_image).items()
     }
     for metric, entry in entries.items():
         if not math.isfinite(entry["value"]):
             raise RunError(f"{run.path}: {metric} came out as {entry['value']}; please report it")
-    per_example = {
-        metric: measure.values.cpu().numpy()
-        for metric, measure in evidence.entries.items()
-        if isinstance(measure, Measure)
-    }
+    per_example = {metric: measure.values.cpu().numpy() for metric, measure in by_image.items()}
     run.add_evidence(name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
     reporter.say(f"{name}: {len(entries)} measures of {len(x):,} test images, {seconds:.1f} s")
     for metric, reason in evidence.absent.items():
@@ -245,7 +247,8 @@ def _entry(measure: Measure | Estimate, metric: str, experiment: Experiment) -> 
     """Its summary; a likelihood's says of what it is, and the sigma or floor behind it."""
     if metric.startswith("iw_bound"):
         return facts(experiment.config, metric) | measure.summary()
-    likelihood = any(word in metric for word in ("log_prob", "log_density", "elbo"))
+    words = ("log_prob", "log_density", "elbo", "objective", "ais_lower", "ais_upper")
+    likelihood = any(word in metric for word in words)
     return (likelihood_facts(experiment.config) if likelihood else {}) | measure.summary()
 
 

@@ -1,7 +1,7 @@
 """What is measured on a split once a model is fitted, and what must stand beside each number."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from vaexp.evaluation.measure import Measure
 from vaexp.models import VAE, Model
 from vaexp.models.ppca import of_linear_vae
 
-LIKELIHOODS = ("log_prob", "elbo", "iw_bound")
+LIKELIHOODS = ("log_prob", "elbo", "iw_bound", "log_prob_quadrature", "log_prob_ais")
 
 
 def measure_split(
@@ -22,12 +22,12 @@ def measure_split(
 ) -> dict[str, Measure]:
     """Name -> measure of images x (N, D) with digits label (N,), for all but the costly ones."""
     if not isinstance(model, VAE):
-        return _with_bits_per_dim(exact_measures(model, x), transform, x)
+        return with_bits_per_dim(exact_measures(model, x), transform, x)
     measures = elbo_measures(model, x, label)
     same_density = of_linear_vae(model)
     if same_density is not None:
         measures["log_prob"] = Measure(same_density.log_prob(x).cpu(), "nats")
-    return _with_bits_per_dim(measures, transform, x)
+    return with_bits_per_dim(measures, transform, x)
 
 
 def importance_weighted(
@@ -40,10 +40,10 @@ def importance_weighted(
 ) -> dict[str, Measure]:
     """``iw_bound`` with K samples, and its bits per dimension where x has them."""
     bound = {"iw_bound": iw_bound(model, x, label, k=k, on_images=on_images)}
-    return _with_bits_per_dim(bound, transform, x)
+    return with_bits_per_dim(bound, transform, x)
 
 
-def _with_bits_per_dim(
+def with_bits_per_dim(
     measures: dict[str, Measure], transform: Transform, x: Tensor
 ) -> dict[str, Measure]:
     """The measures, each likelihood also in bits per dimension where x has them."""
@@ -63,8 +63,13 @@ def _bits_per_dim(log_density: Measure, transform: Transform, x: Tensor) -> Meas
         transform.bits_per_dim(log_density.values.to(x.device), x).cpu(),
         "bits/dim",
         None if variance is None else variance / (x.shape[1] * math.log(2)) ** 2,
-        facts=log_density.facts,
+        facts=_of_upper_bound(log_density.facts),
     )
+
+
+def _of_upper_bound(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a number that falls where theirs rises."""
+    return {key: "upper_bound" if value == "lower_bound" else value for key, value in facts.items()}
 
 
 def facts(config: Config, metric: str) -> dict[str, Any]:

@@ -199,21 +199,25 @@ class RunFolder:
         """
         import numpy as np
 
+        metrics, values = self.metrics(), self.per_example()
+        test = metrics["test"]
+        old = {name for name, entry in test.items() if entry.get("group") == group}
+        old = (old | set(entries)) & set(test)
+        kept = {name: entry for name, entry in test.items() if name not in old}
+        if old:  # first of all, so that a kill leaves no number beside arrays that it is not of
+            write_json(self.path / "metrics.json", metrics | {"test": kept})
         path = self.path / "evidence" / f"{group}.npz"
         path.unlink(missing_ok=True)
         if arrays:
             path.parent.mkdir(exist_ok=True)
             with replacing(path) as temporary:
                 np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
-        metrics = self.metrics()
-        old = {name for name, entry in metrics["test"].items() if entry.get("group") == group}
-        values = {name: array for name, array in self.per_example().items() if name not in old}
-        test = {name: entry for name, entry in metrics["test"].items() if name not in old}
-        self.write_metrics(metrics | {"test": {**test, **entries}}, {**values, **per_example})
+        values = {name: array for name, array in values.items() if name not in old}
+        self.write_metrics(metrics | {"test": {**kept, **entries}}, {**values, **per_example})
         write_json(self.path / "evaluation.json", self.evaluation() | {group: dict(notes)})
 
     def evaluation(self) -> dict[str, Any]:
-        """evaluation.json: group of measures -> seconds, absent measures and why, ..."""
+        """evaluation.json: group of measures -> {"absent": measure -> why it has none}."""
         return self._read_json("evaluation.json") if self.has("evaluation.json") else {}
 
     def evidence(self, group: str) -> dict[str, "np.ndarray[Any, Any]"]:

@@ -45,7 +45,7 @@ def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
     if not se or se < 1e-12 * abs(value):  # of rounding only
         return f"{value:{sign}.5g}"
     digits = max(0, 1 - math.floor(math.log10(se)))
-    return f"{value:{sign},.{digits}f} ± {se:.{digits}f}"
+    return f"{value:{sign},.{digits}f} ± {se:,.{digits}f}"
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

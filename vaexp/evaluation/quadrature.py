@@ -36,7 +36,8 @@ COARSEST = {1: 2.0**-8, 2: 2.0**-3}  # its spacing h
 FINEST = 2.0**-20
 STEEP = 5.0  # nats from one point to the next
 MOST_POINTS = 200_000  # of one image on one lattice: beyond it, h is not halved again
-IMAGES_PER_BLOCK = 500
+BLOCK_POINTS = 5_000_000  # of all images of a block, likewise: 1 GB
+IMAGES_PER_BLOCK = 250
 NODES_PER_BLOCK = 512  # z decoded at once
 PAIRS_PER_BLOCK = 2048  # images and z whose ln p(x|z) is summed at once
 BITS = 26  # of a lattice coordinate in a key: |z| < 32 at the finest h
@@ -50,7 +51,10 @@ class Quadrature(NamedTuple):
     error: Tensor
     """(N,) the largest difference in nats between log_prob and what one of the 2^L lattices of
     twice the spacing gives, of which the last one consists. So it is the error of a coarser rule,
-    and far above that of log_prob; a peak that no point came near is not in it."""
+    and for smooth decoders far above that of log_prob, with ReLU's kinks some four times it; a
+    peak that no point came near is not in it."""
+    resolved: Tensor
+    """(N,) bool: error is at most TOLERANCE and no sign of a peak between points was left."""
     points: Tensor
     """(N,) int64: the z on lattices at which p(x, z) was computed, the shared grid's included."""
 
@@ -66,7 +70,7 @@ def quadrature(
 
     Facts: ``error``, in nats, is the largest of all images' error estimates; ``nodes`` the mean
     number of z per image, those of the shared grid included; ``unresolved`` the number of images
-    whose error estimate is above TOLERANCE. on_images is told the number of images of every block.
+    that are not ``Quadrature.resolved``. on_images is told the number of images of every block.
     """
     name = "log_prob_quadrature"
     if model.latent_dim not in COARSEST:
@@ -79,7 +83,7 @@ def quadrature(
         "kind": "estimate",
         "error": found.error.max().item(),
         "nodes": round(found.points.double().mean().item()),
-        "unresolved": int((found.error > TOLERANCE).sum()),
+        "unresolved": int((~found.resolved).sum()),
     }
     return Evidence({name: Measure(found.log_prob, "nats", facts=facts)})
 
@@ -95,7 +99,8 @@ def integrate(
     """ln integral p(x|z) p(z) dz of images x (N, D) with labels (N,), for L = 1 or 2."""
     model = copy.deepcopy(model).double()
     log_prob = torch.full((len(x),), -math.inf, dtype=torch.float64)
-    found = Quadrature(log_prob, log_prob.neg(), torch.zeros(len(x), dtype=torch.int64))
+    points, resolved = torch.zeros(len(x), dtype=torch.int64), torch.zeros(len(x), dtype=torch.bool)
+    found = Quadrature(log_prob, log_prob.neg(), resolved, points)
     for rows in _blocks(label if model.conditional else torch.zeros_like(label)):
         one_label = label[rows[0]] if model.conditional else None
         part = _integrate_block(_Joint(model, x[rows].double(), one_label))
@@ -227,6 +232,7 @@ def _integrate_block(joint: _Joint) -> Quadrature:
     found = Quadrature(
         joint.x.new_full((n,), -math.inf),
         joint.x.new_full((n,), math.inf),
+        torch.zeros(n, dtype=torch.bool, device=joint.x.device),
         torch.full((n,), shared, device=joint.x.device),
     )
     points = _shared_grid(joint, spacing)
@@ -242,8 +248,11 @@ def _integrate_block(joint: _Joint) -> Quadrature:
         # a peak that no point has met yet: steep slopes that reach what counts half a step on
         reached = points.value + steepest / 2 >= sums.total[image] + math.log(TOLERANCE)
         peaks = image[reached & (steepest > STEEP)].bincount(minlength=n)
-        again = (sums.error > TOLERANCE) | (sums.highest < best_value - 1) | (peaks > 0)
-        again &= image[matters].bincount(minlength=n) < MOST_POINTS
+        unresolved = (sums.error > TOLERANCE) | (sums.highest < best_value - 1) | (peaks > 0)
+        found.resolved[here] = ~unresolved[here]
+        # so many that the points of all images that go on stay below BLOCK_POINTS
+        most = min(MOST_POINTS, BLOCK_POINTS // max(1, int(unresolved[here].sum())))
+        again = unresolved & (image[matters].bincount(minlength=n) < most)
         parents = points.key[matters & again[image]]
         spacing = spacing / 2
         if not len(parents) or spacing < FINEST:
@@ -282,7 +291,7 @@ def _shared_grid(joint: _Joint, spacing: float) -> _Points:
 def _best_of_posterior(joint: _Joint) -> tuple[Tensor, Tensor]:
     """The z (N, L) with the largest ln p(x, z), and that (N,), of 5^L points of q(z|x).
 
-    They are its mean, and the points one and two standard deviations from it along the axes.
+    They are the grid of 0, +-1 and +-2 standard deviations about its mean.
     """
     n, latents = len(joint.x), len(joint.strides)
     label = None if joint.label is None else joint.label.expand(n)
@@ -306,19 +315,23 @@ def _closed(
     n = len(joint.x)
     new = torch.zeros(n, dtype=torch.int64, device=joint.x.device)
     neighbours = (joint.offsets * joint.strides).sum(1)
+
+    def missing_around(key: Tensor) -> Tensor:
+        near = [key + step for step in neighbours.tolist()]
+        return torch.cat([some[~points.of(some)[0]] for some in near]).unique()
+
     images = joint.image(points.key).unique_consecutive()
-    wanted = joint.key(images, (best_z[images] / spacing).round().long())
+    best = joint.key(images, (best_z[images] / spacing).round().long())
+    missing = missing_around(best)
     while True:
-        wanted = (wanted[:, None] + neighbours).flatten().unique()
-        missing = wanted[~points.of(wanted)[0]]
         points = points.add(missing, joint.of_keys(missing, spacing))
         new += joint.image(missing).bincount(minlength=n)
         image, steepest = joint.image(points.key), points.steepest(neighbours)
         total = _sums(image, joint.point(points.key) % 2, points.value, n).total
         least = total - NEGLIGIBLE - image.bincount(minlength=n).log()
         matters = points.value + steepest >= least[image]
-        wanted = points.key[matters]
-        if bool(points.of((wanted[:, None] + neighbours).flatten())[0].all()):
+        missing = missing_around(points.key[matters])
+        if not len(missing):
             return points, steepest, matters, new
 
 
@@ -345,5 +358,6 @@ def _sums(image: Tensor, parity: Tensor, value: Tensor, n: int) -> _Sums:
     sums.index_add_(0, image * parts + parity @ weight, (value - highest[image]).exp())
     sums = sums.view(n, parts)
     total = sums.sum(1)
-    error = (parts * sums / total[:, None]).log().abs().amax(1)
+    # a lattice of none of the points would be off by infinity, which JSON cannot hold
+    error = (parts * sums / total[:, None]).log().abs().amax(1).clamp(max=1e3)
     return _Sums(total.log() + highest, error, highest)
