@@ -401,7 +401,12 @@ def test_log_densities_of_ppca():
     oracle = MultivariateNormal(model.mean, c).log_prob(generated.mean[:1_000]).mean().item()
     assert found["log_prob_of_mean"].value == pytest.approx(oracle)
     assert {entry.n for entry in found.values()} == {1_000}
-    assert found["log_prob_of_mean"].facts == {"kind": "exact", "measure": "density", "of": "x"}
+    assert found["log_prob_of_mean"].facts == {
+        "kind": "exact",
+        "measure": "density",
+        "of": "x",
+        "median": pytest.approx(np.median(model.log_prob(generated.mean[:1_000]).numpy())),
+    }
     assert set(absent) == {
         *(f"log_density_given_z_{of}" for of in ("of_mean", "of_sample", "gap")),
         *(f"elbo_{of}" for of in ("of_mean", "of_sample", "of_data", "gap")),
@@ -429,6 +434,7 @@ def test_given_z_the_mean_is_half_a_nat_per_pixel_denser(mode):
         "measure": "density",
         "of": "x",
         "draws": 4,
+        "median": pytest.approx(found["elbo_of_data"].value, rel=0.9),  # of the same sign
     }
     assert found["elbo_of_data"].n == 200
     assert all(name.startswith("log_prob") for name in absent)
@@ -548,6 +554,30 @@ def test_a_bernoullis_variance_is_p_1_minus_p():
     assert found["mean_of_variance"] == pytest.approx((p * (1 - p)).sum(1).mean().item(), rel=0.02)
     mean = p.mean(0)  # of a binary image, whose variance is then known
     assert found["variance_total"] == pytest.approx((mean * (1 - mean)).sum().item(), rel=0.02)
+
+
+def test_the_median_is_of_the_paired_differences_and_resists_one_image():
+    of_sample = torch.tensor([0.0, 1.0, 2.0, 3.0, -1e9], dtype=torch.float64)
+    of_mean = of_sample + torch.tensor([5.0, 6.0, 7.0, 8.0, 9.0])
+    found = module._compared("elbo", of_mean, of_sample, None, {})
+    assert found["elbo_of_sample"].facts["median"] == 1
+    assert found["elbo_of_sample"].value < -1e8
+    assert found["elbo_gap"].facts["median"] == 7
+    assert found["elbo_of_mean"].facts["median"] == 7
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_halves_of_few_images_are_no_control(n):
+    x, label = torch.rand(n, D), torch.arange(n)
+    torch.manual_seed(24)
+    evidence = decoding(vae(), x, label, draws=50, unit_interval=True)
+    for name in ("mean_distance_control", "covariance_distance_control"):
+        assert (name in evidence.entries) == (n >= 4)
+        assert (name in evidence.absent) == (n < 4)
+    for name, entry in evidence.entries.items():
+        summary = entry.summary()
+        assert math.isfinite(summary["value"]), name
+        assert math.isfinite(summary["se"]), name
 
 
 def test_a_perfect_model_is_as_far_as_the_control():

@@ -19,7 +19,6 @@ from vaexp.evaluation.induced import (
     integrate,
     log_normaliser,
     log_z,
-    monte_carlo,
     tempered,
     tilted_prior,
 )
@@ -209,19 +208,6 @@ def test_integrate_adds_peaks_and_admits_an_error(monkeypatch):
     monkeypatch.setattr(module, "MAX_NODES", 3_000)
     poor = integrate(two, 2, 60.0)
     assert poor.error > 1e-3
-
-
-def test_monte_carlo_of_a_lognormal():
-    """ln E e^(a z) = a^2 / 2; the spread over 400 repetitions is as stated within 15 %."""
-    torch.manual_seed(4)
-    runs = [monte_carlo(0.8 * torch.randn(4_000, dtype=torch.float64) + 500) for _ in range(400)]
-    values, variances, sizes = (np.array(column) for column in zip(*runs, strict=True))
-    stated = math.sqrt(variances.mean())
-    assert abs(values.mean() - 500.32) < 4 * stated / 20
-    assert values.std(ddof=1) == pytest.approx(stated, rel=0.15)
-    assert sizes.mean() == pytest.approx(4_000 * math.exp(-0.64), rel=0.05)
-    alone = monte_carlo(torch.tensor([0.0, -900.0, -900.0], dtype=torch.float64))
-    assert alone == pytest.approx((-math.log(3), 2 / 3, 1.0))
 
 
 @pytest.mark.parametrize("latents", [1, 2])

@@ -168,6 +168,17 @@ def test_at_beta_1_the_implied_sigma_is_the_trained_one():
     assert torch.allclose(implied.monte_carlo_variance, own.monte_carlo_variance, rtol=1e-8)
 
 
+def test_a_float32_model_is_scored_in_float64():
+    """ln p(x|z) is near -10^7 nats, of which a float32 holds one: both rows have the same sigma."""
+    config = VAEConfig(kind="vae", hidden=[8], sigma=1e-3, conditional=False)
+    model = build(config, data_dim=784, classes=10)
+    x = torch.rand(20, 784).mul(0.5)
+    found = run(model, x, x).entries
+    own, implied = found["elbo_as_trained"], found["elbo_sigma_implied"]
+    assert own.values.mean() < -1e6
+    assert (own.values - implied.values).abs().max() < 1e-6
+
+
 def test_on_the_training_images_more_freedom_is_better():
     """One sigma per pixel beats one for all, which beats the trained one."""
     x = images(3_000)

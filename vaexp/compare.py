@@ -137,6 +137,8 @@ def incomparable(
     if transforms[0] != transforms[1] and not _of_any_transform(name, a, transforms):
         both = " and ".join(transforms)
         return f"the transforms differ ({both}), so these are numbers of different x"
+    if name.endswith("_simulated"):
+        return "each is of images that its own model drew"
     if name == "objective_over_beta" and a.get("beta") != b.get("beta"):
         return "beta differs, and each is the bound of another distribution"
     for key, what in (

@@ -15,16 +15,14 @@ from torch import Tensor
 from vaexp.config import VAEExperiment
 from vaexp.data import Transform
 from vaexp.errors import RunError, UserError
-from vaexp.evaluation.annealing import annealed
+from vaexp.evaluation import annealing, induced, rescoring
 from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.codes import codes
 from vaexp.evaluation.decoding import decoding
-from vaexp.evaluation.induced import induced
 from vaexp.evaluation.latent_use import latent_use
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.evaluation.quadrature import quadrature
 from vaexp.evaluation.quality import quality
-from vaexp.evaluation.rescoring import rescored
 from vaexp.evaluation.singularities import covariance_collapse, sigma_collapse
 from vaexp.illustration.evidence import illustrate_evidence
 from vaexp.measuring import facts, likelihood_facts, with_bits_per_dim
@@ -74,13 +72,14 @@ class Subject:
         return self.experiment.training_blocks()
 
 
-def _only_vae(measure: Callable[[Subject], Evidence], name: str) -> Callable[[Subject], Evidence]:
-    """The group for VAEs; for a model whose ln p(x) and posterior are exact it is absent."""
+def _only_vae(measure: Callable[[Subject], Evidence], *names: str) -> Callable[[Subject], Evidence]:
+    """The group for VAEs; where ln p(x) and the posterior are exact, none of its measures is."""
 
     def measured(of: Subject) -> Evidence:
         if isinstance(of.model, VAE):
             return measure(of)
-        return Evidence(absent={name: "ln p(x) and the posterior of this model are exact"})
+        reason = "ln p(x) and the posterior of this model are exact"
+        return Evidence(absent=dict.fromkeys(names, reason))
 
     return measured
 
@@ -97,36 +96,41 @@ def _singularities(of: Subject) -> Evidence:
 
 def _quality(of: Subject) -> Evidence:
     """Of as many draws as there are test images, with their labels where the model is given one."""
-    data = of.experiment.config.data
-    if data.name not in DIGITS:
-        return Evidence(absent={"digit_fid": f"its features are of digits, not of {data.name}"})
-    transform = Transform(data.transform)
-    wanted = of.label if of.model.conditional else None
+    transform = Transform(of.experiment.config.data.transform)
+
+    def to_unit(images: Tensor) -> Tensor:
+        return transform.to_unit(images.float()).cpu()
+
     drawn: dict[str, list[Tensor]] = {"mean": [], "sample": []}
     with torch.no_grad():
         for labels in of.label.split(1_000):
             z = of.model.prior().sample(labels.shape)
             p = of.model.decode(z, labels if of.model.conditional else None)
-            drawn["mean"].append(transform.to_unit(p.mean.float()))
-            drawn["sample"].append(transform.to_unit(p.sample().float()))
-    train = transform.to_unit(of.experiment.training_images())
+            drawn["mean"].append(to_unit(p.mean))
+            drawn["sample"].append(to_unit(p.sample()))
     held_out = of.experiment.validation_images()
-    other = train[: len(of.x)] if held_out is None else transform.to_unit(held_out[0])
-    generated = {mode: torch.cat(images) for mode, images in drawn.items()}
-    return quality(generated, transform.to_unit(of.x), other, train=train, wanted_label=wanted)
+    return quality(
+        {mode: torch.cat(images) for mode, images in drawn.items()},
+        to_unit(of.x),
+        None if held_out is None else to_unit(held_out[0]),
+        train=to_unit(of.experiment.training_images()),
+        digits=of.experiment.config.data.name in DIGITS,
+        real_label=of.label.cpu(),
+        wanted_label=of.label.cpu() if of.model.conditional else None,
+    )
 
 
 # What vaexp evaluate measures, in this order; the slow ones only when --only names them.
 GROUPS: dict[str, Callable[[Subject], Evidence]] = {
     "rate": lambda of: latent_use(of.model, of.x, of.label, draws=2),
     "rescoring": _only_vae(
-        lambda of: rescored(
+        lambda of: rescoring.rescored(
             of.model, of.x, of.label, of.train(), beta=of.config.beta, floor=of.floor
         ),
-        "elbo_as_trained",
+        *rescoring.NAMES,
     ),
     "induced": _only_vae(
-        lambda of: induced(of.model, of.x, of.label, beta=of.config.beta), "induced_elbo"
+        lambda of: induced.induced(of.model, of.x, of.label, beta=of.config.beta), *induced.NAMES
     ),
     "singularities": _singularities,
     "decoding": lambda of: decoding(
@@ -146,7 +150,8 @@ GROUPS: dict[str, Callable[[Subject], Evidence]] = {
         "log_prob_quadrature",
     ),
     "ais": _only_vae(
-        lambda of: annealed(of.model, of.x, of.label, on_images=of.on_images), "log_prob_ais"
+        lambda of: annealing.annealed(of.model, of.x, of.label, on_images=of.on_images),
+        *annealing.NAMES,
     ),
 }
 SLOW = ("iw", "quadrature", "ais")
@@ -235,8 +240,9 @@ def _measure_group(
     per_example = {metric: measure.values.cpu().numpy() for metric, measure in by_image.items()}
     run.add_evidence(name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
     reporter.say(f"{name}: {len(entries)} measures of {len(x):,} test images, {seconds:.1f} s")
-    for metric, reason in evidence.absent.items():
-        reporter.say(f"  no {metric}: {reason}")
+    for reason in dict.fromkeys(evidence.absent.values()):
+        names = [metric for metric, why in evidence.absent.items() if why == reason]
+        reporter.say(f"  no {', '.join(names)}: {reason}")
     for metric, entry in entries.items():
         if entry.get("effective_samples", 10) < 10:
             reporter.say(f"  do not trust {metric}: {show_entry(entry)}")

@@ -42,7 +42,7 @@ def show_entry(entry: dict[str, Any] | None) -> str:
 def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
     """Value ± standard error, with as many digits as the error lets matter."""
     sign = "+" if signed else ""
-    if not se or se < 1e-12 * abs(value):  # of rounding only
+    if not se or se < 1e-12 * max(1, abs(value)):  # of rounding only
         return f"{value:{sign}.5g}"
     digits = max(0, 1 - math.floor(math.log10(se)))
     return f"{value:{sign},.{digits}f} ± {se:,.{digits}f}"

@@ -7,16 +7,17 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import interpolate
 
-from vaexp.evaluation.measure import Estimate, Evidence, Measure
-from vaexp.models import PPCA, VAE
+from vaexp.evaluation.measure import Estimate, Evidence, Measure, log_mean
+from vaexp.models import VAE
 
+NAMES = ("log_prob_ais", "ais_lower_simulated", "ais_upper_simulated", "ais_gap")
 ROWS_PER_BLOCK = 2048  # chains x images decoded at once
 SIMULATED = 100  # images drawn from the model to bracket their ln p(x), at most
 ACCEPTANCE = 0.65  # of Hamiltonian proposals, aimed at (Neal 2011, section 5.4.4)
@@ -80,7 +81,7 @@ class Path:
         return Point(z.detach(), log_start.detach(), log_joint.detach(), grad_start, grad_joint)
 
 
-def posterior_path(model: VAE | PPCA, x: Tensor, label: Tensor) -> Path:
+def posterior_path(model: VAE, x: Tensor, label: Tensor) -> Path:
     """From q(z|x), the encoder's, to p(z) p(x|z), for a float64 model and images x (N, D).
 
     A path from p(z) is as valid, but a chain must find the image's few codes and shrink its steps
@@ -212,33 +213,20 @@ def anneal(
     return log_w, acceptance / len(sizes)
 
 
-def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ln of the mean over chains of weights (S, N), its variance, and effective sample size: (N,).
-
-    The variance is by the delta method, 1 / ESS - 1 / S with ESS = (sum w)^2 / sum w^2.
-    """
-    total = log_w.logsumexp(0)
-    size = (2 * total - (2 * log_w).logsumexp(0)).exp()
-    chains = len(log_w)
-    return total - math.log(chains), (1 / size - 1 / chains).clamp(min=0), size
-
-
-def in_double(model: VAE | PPCA) -> VAE | PPCA:
+def in_double(model: VAE) -> VAE:
     """A copy in float64 without gradients of its parameters."""
-    if isinstance(model, PPCA):  # built anew, as it keeps roots in the type it has
-        return PPCA(model.mean.double(), model.factors.double(), model.variance.double())
     return deepcopy(model).double().requires_grad_(False)
 
 
 @torch.no_grad()
-def simulate(model: VAE | PPCA, label: Tensor) -> tuple[Tensor, Tensor]:
+def simulate(model: VAE, label: Tensor) -> tuple[Tensor, Tensor]:
     """z ~ p(z) (N, L) and x ~ p(x|z) (N, D) for labels (N,), float64."""
     z = model.prior().sample(label.shape).double()
     return z, model.decode(z, label).sample()
 
 
 def annealed(
-    model: VAE | PPCA,
+    model: VAE,
     x: Tensor,
     label: Tensor,
     *,
@@ -253,9 +241,9 @@ def annealed(
     sampling (Neal 2001) from q(z|x) to p(z|x): a lower bound on ln p(x) in expectation.
     Bidirectional Monte Carlo (Grosse, Ghahramani and Adams 2015) brackets the ln p(x) of min(N,
     SIMULATED) images drawn from the model, with the first labels. ``ais_lower_simulated`` is the
-    same measure of them. ``ais_upper_simulated`` runs from p(z|x) to q(z|x) and begins at the z
-    that the image was drawn with, an exact draw of p(z|x): an upper bound in expectation.
-    ``ais_gap`` is the mean difference.
+    mean of the same measure of them. ``ais_upper_simulated`` runs from p(z|x) to q(z|x) and begins
+    at the z that the image was drawn with, an exact draw of p(z|x): an upper bound in expectation.
+    ``ais_gap`` is the mean difference. These three are Estimates, as no test image has a value.
 
     on_images hears of images as their share of the whole work gets done.
     """
@@ -297,24 +285,21 @@ def annealed(
             facts["acceptance"] = acceptance.mean().item()
         return Measure(value, "nats", variance if chains > 1 else None, facts=facts)
 
+    def of_simulated(values: Tensor, facts: dict[str, Any]) -> Estimate:
+        n = len(values)
+        se = values.std().item() / math.sqrt(n) if n > 1 else None
+        return Estimate(values.mean().item(), "nats", n, se, facts=facts)
+
     given = lower_bound(*in_blocks(x, label, None))
     log_w, acceptance, log_inverse = in_blocks(drawn, label[:SIMULATED], z)
-    lower = lower_bound(log_w, acceptance)
-    # No variance over draws: all chains of an image begin at its one exact draw.
-    upper = Measure(-log_mean(log_inverse)[0], "nats", facts={"kind": "upper_bound", **how})
-    gap = upper.values - lower.values
-    n = len(gap)
-    se = gap.std().item() / math.sqrt(n) if n > 1 else None
-    return Evidence(
-        {
-            "log_prob_ais": given,
-            "ais_lower_simulated": lower,
-            "ais_upper_simulated": upper,
-            "ais_gap": Estimate(
-                gap.mean().item(), "nats", n, se, facts={"kind": "estimate", **how}
-            ),
-        }
+    lower, upper = lower_bound(log_w, acceptance), -log_mean(log_inverse)[0]
+    found = (
+        given,
+        of_simulated(lower.values, lower.facts),
+        of_simulated(upper, {"kind": "upper_bound", **how}),
+        of_simulated(upper - lower.values, {"kind": "estimate", **how}),
     )
+    return Evidence(dict(zip(NAMES, found, strict=True)))
 
 
 class _Work:

@@ -36,6 +36,7 @@ NO_MASS = "p(x|z) is a mass on binary images, and mu(z) is not one"
 NOT_EXACT = "ln p(x) is not exact; see elbo_of_sample"
 EXACT = "ln p(x) is exact; see log_prob_of_mean"
 ALL_EQUAL = "all these images are the same, so no pixel varies"
+TOO_FEW = "a half of fewer than 4 test images has no covariance"
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
@@ -47,18 +48,22 @@ def decoding(
     """Everything below, of test images x (N, D) with digits label (N,) and ``draws`` latents.
 
     unit_interval: whether 0 and 1 are the ends of a pixel's range. What a model cannot have is in
-    ``absent``: entries and absent together are the same names for every model. Each Estimate's fact
-    ``images`` says whose number n is: generated or test. Memory holds some ten arrays of
-    (draws, D) or (N, D), float32. Raises ValueError unless D is a square: rows are sqrt(D) pixels.
+    ``absent``: entries and absent together are the same names for every model. The distances named
+    ``_control`` are of two random halves of the test images, N / 2 each: where draws = N, their
+    sampling noise is sqrt(2) times that of the other rows. Each Estimate's fact ``images`` says
+    whose number n is: generated or test. Memory holds some ten arrays of (draws, D) or (N, D),
+    float32. N >= 2. Raises ValueError unless D is a square: rows are sqrt(D) pixels.
     """
     generated = generate(model, label, draws)
     data = moments(x)
-    half, other = (moments(part) for part in x[_shuffled(x)].chunk(2))
-    entries: dict[str, Measure | Estimate] = {
-        "mean_distance_control": mean_distance(half, other),
-        "covariance_distance_control": covariance_distance(half, other),
-    }
+    entries: dict[str, Measure | Estimate] = {}
     absent: dict[str, str] = {}
+    if len(x) < 4:
+        absent |= dict.fromkeys(("mean_distance_control", "covariance_distance_control"), TOO_FEW)
+    else:
+        half, other = (moments(part) for part in x[_shuffled(x)].chunk(2))
+        entries["mean_distance_control"] = mean_distance(half, other)
+        entries["covariance_distance_control"] = covariance_distance(half, other)
     _put(entries, absent, "neighbour_correlation_data", neighbour_correlation(data), ALL_EQUAL)
     arrays: Arrays = {}
     for mode, images in modes(generated, has_sigma=model.has_sigma):
@@ -199,7 +204,8 @@ def mean_distance(found: SetMoments, data: SetMoments) -> Estimate:
         squares += (direction @ one.covariance @ direction).item() / len(one.centred)
         noise += one.covariance.trace().item() / len(one.centred)
     facts = {"against": len(data.centred), "sampling_noise": math.sqrt(noise)}
-    return _distance(distance.item(), "units of x", found, math.sqrt(squares), facts)
+    n, se = len(found.centred), math.sqrt(squares)
+    return Estimate(distance.item(), "units of x", n, se, facts=facts)
 
 
 def covariance_distance(found: SetMoments, data: SetMoments) -> Estimate:
@@ -219,7 +225,7 @@ def covariance_distance(found: SetMoments, data: SetMoments) -> Estimate:
     squares = influence.var().item() / len(influence) + own.var().item() / len(own)
     noise = found.without_difference() + data.without_difference()
     facts = {"against": len(data.centred), "sampling_noise": math.sqrt(max(noise, 0)) / scale}
-    return _distance(value, "", found, math.sqrt(squares), facts)
+    return Estimate(value, "", len(influence), math.sqrt(squares), facts=facts)
 
 
 def neighbour_correlation(found: SetMoments) -> Estimate | None:
@@ -285,7 +291,7 @@ def calibration(model: Model, x: Tensor, label: Tensor) -> tuple[dict[str, Measu
     shares = torch.cat(covered, dim=1).cpu()
     measures = {
         f"coverage_{k}": Measure(
-            share, "share", facts={"k": k, "nominal": math.erf(k / math.sqrt(2)), "draws": 1}
+            share, "share", facts={"nominal": math.erf(k / math.sqrt(2)), "draws": 1}
         )
         for k, share in zip(LEVELS, shares, strict=True)
     }
@@ -347,7 +353,8 @@ def log_densities(
     and ln p(x|z) with x ~ p(x|z), and ``elbo_of_*``, the images encoded again. The ``*_gap`` is
     that of mu(z) less that of the sample, with the error of the paired difference: of a Gaussian
     ln p(mu(z)|z) - ln p(x|z) = |x - mu|^2 / (2 sigma^2), D/2 nats on average, whatever sigma is
-    (fact ``expected``). Test images are a random subset. Also returns which are absent, and why.
+    (fact ``expected``). Beside each mean stands the ``median`` over images, which a few extreme
+    images do not move. Test images are a random subset. Also returns which are absent, and why.
     """
     count = min(DENSITY_IMAGES, len(generated.z))
     mean, sample = generated.mean[:count], generated.sample[:count]
@@ -418,13 +425,13 @@ def _compared(
     """``name``_of_mean, _of_sample and _of_data, and the paired _gap of the first two."""
     values = {"of_mean": of_mean, "of_sample": of_sample, "of_data": of_data}
     entries = {
-        f"{name}_{of}": _average(value, "nats", facts)
+        f"{name}_{of}": _average(value, "nats", {**facts, "median": _median(value)})
         for of, value in values.items()
         if value is not None
     }
     if of_mean is not None:
         difference = of_mean.double() - of_sample.double()
-        gap = {**facts, **(facts_of_gap or {})}
+        gap = {**facts, **(facts_of_gap or {}), "median": _median(difference)}
         entries[f"{name}_gap"] = _average(difference, "nats", gap)
     return entries
 
@@ -477,16 +484,14 @@ def _forms(y: Tensor, matrix: Tensor) -> Tensor:
     return torch.cat([((block @ matrix) * block).sum(1) for (block,) in _blocks(y)]).double()
 
 
-def _distance(
-    value: float, unit: str, found: SetMoments, se: float, facts: dict[str, Any]
-) -> Estimate:
-    return Estimate(value, unit, len(found.centred), se, facts=facts)
-
-
 def _average(values: Tensor, unit: str, facts: dict[str, Any] | None = None) -> Estimate:
     """The mean of values (n,), one for each image."""
     values = values.double()
     return Estimate(values.mean().item(), unit, len(values), _se(values), facts=facts or {})
+
+
+def _median(values: Tensor) -> float:
+    return values.double().quantile(0.5).item()
 
 
 def _se(values: Tensor) -> float:

@@ -6,6 +6,7 @@ one another but not with a published FID.
 """
 
 from importlib.resources import as_file, files
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -29,13 +30,10 @@ class DigitClassifier(nn.Module):
     that it was trained on.
     """
 
-    test_accuracy: float
-    """The share of MNIST's 10,000 test images that the shipped weights read correctly."""
-
     def __init__(self) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(channels, 2 * max(channels, 8), 3, padding=1) for channels in (1, 16, 32)
+            nn.Conv2d(*channels, 3, padding=1) for channels in pairwise((1, 16, 32, 64))
         )
         self.features = nn.Linear(64 * 3 * 3, FEATURES)
         self.scores = nn.Linear(FEATURES, CLASSES)
@@ -70,7 +68,6 @@ def load_classifier() -> DigitClassifier:
             classifier.load_state_dict(
                 {name: stored.get_tensor(name) for name in classifier.state_dict()}
             )
-            classifier.test_accuracy = float(stored.metadata()["test_accuracy"])
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunError(
             f"vaexp/data/{WEIGHTS}: the classifier of digits that ships with vaexp is damaged or "

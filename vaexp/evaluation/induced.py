@@ -13,11 +13,12 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
-from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
+from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, log_mean
 from vaexp.models import VAE
 from vaexp.models.likelihoods import ContinuousBernoulli, GaussianHead, bernoulli
 
@@ -34,8 +35,7 @@ NAMES = (
     "induced_sigma",
 )
 
-NODES = (-0.8611363115940526, -0.3399810435848563, 0.3399810435848563, 0.8611363115940526)
-WEIGHTS = (0.3478548451374538, 0.6521451548625461, 0.6521451548625461, 0.3478548451374538)
+NODES, WEIGHTS = map(torch.from_numpy, np.polynomial.legendre.leggauss(4))  # on [-1, 1]
 TOLERANCE = 1e-6  # of the whole integral, that halving a cell may change
 NEGLIGIBLE = 20.0  # nats below the whole integral
 MAX_NODES = 200_000  # of one integral
@@ -73,29 +73,31 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float, draws: int = 8
     objective, of_induced, *sigma = _terms(exact, x.double(), label, beta, draws)
     elbo = of_induced.values - log_c[index.cpu()]
     error = (objective.values - of_induced.values).abs().max().item()
-    in_induced = {"of": f"x{' given label' if model.conditional else ''}, in the induced joint"}
-    of_elbo = objective.facts | _error_beside(of_c) | in_induced
+    facts = objective.facts | _error_beside(of_c)
+    facts["of"] = f"x{' given label' if model.conditional else ''}, in the induced joint"
     if of_c.facts["method"] != "monte_carlo":  # which makes ln C too low, and the ELBO too high
-        of_elbo |= {"kind": "lower_bound"}
-    entries: dict[str, Measure | Estimate] = {
-        "objective_over_beta": objective,
-        "induced_elbo": Measure(elbo, "nats", of_induced.monte_carlo_variance, facts=of_elbo),
-        "induced_identity_error": Estimate(error, "nats", len(x), facts={"draws": draws}),
-        "log_c": of_c,
-    }
+        facts["kind"] = "lower_bound"
+    of_sigma: dict[str, Measure | Estimate] = {}
     absent: dict[str, str] = {}
     head = model.likelihood
     if not isinstance(head, GaussianHead):
         absent = dict.fromkeys(("implied_sigma", "induced_sigma"), "p(x|z) has no sigma")
     else:
-        entries["induced_sigma"] = sigma[0]
+        of_sigma["induced_sigma"] = sigma[0]
         if head.sigma_mode == "fixed":
-            of_elbo["sigma"] = math.sqrt(beta) * head.get_buffer("sigma").item()
-            implied = Estimate(of_elbo["sigma"], "units of x", len(x), facts={"beta": beta})
-            entries["implied_sigma"] = implied
+            implied = facts["sigma"] = math.sqrt(beta) * head.get_buffer("sigma").item()
+            beside = {"beta": beta}
+            of_sigma["implied_sigma"] = Estimate(implied, "units of x", len(x), facts=beside)
         else:
-            of_elbo["sigma_floor"] = math.sqrt(beta) * head.floor
+            facts["sigma_floor"] = math.sqrt(beta) * head.floor
             absent["implied_sigma"] = "sigma is learned, so beta is more than a choice of it"
+    entries: dict[str, Measure | Estimate] = {
+        "objective_over_beta": objective,
+        "induced_elbo": Measure(elbo, "nats", of_induced.monte_carlo_variance, facts=facts),
+        "induced_identity_error": Estimate(error, "nats", len(x), facts={"draws": draws}),
+        "log_c": of_c,
+        **of_sigma,
+    }
 
     arrays = {"log_c_per_label": log_c.numpy()}
     if model.conditional:
@@ -208,7 +210,7 @@ def log_normaliser(model: VAE, label: Tensor, beta: float, data_dim: int) -> Nor
         error = math.log1p(found.error)
         return Normaliser(found.log_value, "quadrature", error, extent=found.extent)
     z = torch.randn(PRIOR_SAMPLES, latents, dtype=torch.float64)
-    log_value, variance, size = monte_carlo(_log_z_at(model, label, beta, z))
+    log_value, variance, size = (one.item() for one in log_mean(_log_z_at(model, label, beta, z)))
     return Normaliser(log_value, "monte_carlo", variance=variance, effective_samples=size)
 
 
@@ -231,9 +233,9 @@ def integrate(log_f: Callable[[Tensor], Tensor], latents: int, reach: float) -> 
     alone: how far is ``NEGLIGIBLE`` nats and, for wide ones, what a peak as narrow as the prior's
     could lose between two nodes.
     """
-    nodes = torch.cartesian_prod(*[torch.tensor(NODES, dtype=torch.float64)] * latents)
+    nodes = torch.cartesian_prod(*[NODES] * latents)
     nodes = (1 + nodes.reshape(-1, latents)) / 2
-    weight = torch.cartesian_prod(*[torch.tensor(WEIGHTS, dtype=torch.float64)] * latents)
+    weight = torch.cartesian_prod(*[WEIGHTS] * latents)
     log_weight = (weight.reshape(-1, latents) / 2).log().sum(1)
     halves = torch.cartesian_prod(*[torch.tensor([0.0, 0.5], dtype=torch.float64)] * latents)
     halves = halves.reshape(-1, latents)
@@ -280,19 +282,6 @@ def integrate(log_f: Callable[[Tensor], Tensor], latents: int, reach: float) -> 
     extent = torch.stack([low[shown].amin(0), (low + width)[shown].amax(0)])
     error = (log_change.logsumexp(0) - total).exp().item()
     return Integral(total.item(), error, extent)
-
-
-def monte_carlo(log_values: Tensor) -> tuple[float, float, float]:
-    """Ln of the mean of S values given as logarithms (S,), its variance and effective sample size.
-
-    The variance is by the delta method, 1/ESS - 1/S with ESS = (sum w)^2 / sum w^2 (Owen 2013,
-    chapter 9.3), and too small where the ESS is: then no draw came near the largest values, and the
-    logarithm is too low.
-    """
-    s = len(log_values)
-    total = log_values.logsumexp(0)
-    size = (2 * total - (2 * log_values).logsumexp(0)).exp().item()
-    return total.item() - math.log(s), max(0.0, 1 / size - 1 / s), size
 
 
 def _terms(model: VAE, x: Tensor, label: Tensor, beta: float, draws: int) -> list[Measure]:

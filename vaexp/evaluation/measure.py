@@ -101,6 +101,20 @@ def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:
     return joined
 
 
+def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ln of the mean of S weights given as logarithms (S, ...), its variance, and ESS: each (...).
+
+    ESS = (sum w)^2 / sum w^2 is the effective sample size, and the variance is by the delta method,
+    1 / ESS - 1 / S (Owen 2013, Monte Carlo theory, methods and examples, section 9.3). Where ESS is
+    small the variance is too small: then no draw came near the largest weights, and the logarithm
+    is too low.
+    """
+    total = log_w.logsumexp(0)
+    size = (2 * total - (2 * log_w).logsumexp(0)).exp()
+    draws = len(log_w)
+    return total - math.log(draws), (1 / size - 1 / draws).clamp(min=0), size
+
+
 class Moments:
     """Running mean and variance over draws of a quantity that each image has, in float64."""
 

@@ -1,11 +1,11 @@
-"""How much like digits the images drawn from a model are, and how much of MNIST they cover.
+"""How much like real images those drawn from a model are, and how many of the real they cover.
 
-Every number has a control: the same of other real images. Features are those of the small
-classifier that ships with vaexp, not of Inception.
+Every number has a control: the same of other real images, where there are any. Features are those
+of the small classifier of digits that ships with vaexp, not of Inception.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +17,24 @@ from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 
 CONTROL = "control"
+OF_FEATURES = (
+    "digit_fid",
+    "digit_kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage_real",
+    "label_entropy",
+    "label_marginal_entropy",
+)
+OF_PIXELS = ("ndb", "js_divergence")
+NO_CONTROL = "there is no validation split, and the bins are made of the training images"
+NOT_DIGITS = "its features are of digits, and these images are not"
+NOT_ASKED = "no digit was asked for"
+
 LEAST_IMAGES = 100  # of each set: fewer say nothing about 64 features, or about 5 neighbours
 ROWS_PER_BLOCK = 250  # of the N x N distances: what the processor caches hold is fastest
+GROUPS = 20  # of neighbours, or nearly as many, where a block each would make fewer
 KERNEL_BLOCKS = 20
 MANIFOLD_K = 3
 DENSITY_K = 5
@@ -32,9 +48,11 @@ FEATURES = {"features": "the shipped digit classifier, not Inception"}
 def quality(
     generated: Mapping[str, Tensor],
     real: Tensor,
-    other_real: Tensor,
+    other_real: Tensor | None,
     *,
     train: Tensor,
+    digits: bool,
+    real_label: Tensor,
     wanted_label: Tensor | None = None,
     bootstrap: int = 100,
 ) -> Evidence:
@@ -42,49 +60,77 @@ def quality(
 
     generated: by mode (mean, sample), images (n, D) on the display scale, 0 black to 1 white, with
     what lies outside clipped here; real (N, D): the test images; other_real: the control, real
-    images that are not among them; train: what the bins are made of; wanted_label (n,): the digits
-    that a conditional model was asked for. All rows use the same number of images, the first ones
-    of each set, as most of these numbers are biased by it. ``bootstrap`` is the number of times the
-    images are resampled for intervals. Names end in the row's: ``_mean``, ``_sample``,
-    ``_control``.
+    images among neither ``real`` nor ``train``, None if there are none; train: what the bins are
+    made of; digits: whether the images are digits, as nothing else has features; real_label (N,):
+    int64, the digits of ``real``; wanted_label (n,): those that a conditional model was asked for.
+    All on the CPU. All rows use the same number of images, the first ones of each set, as most of
+    these numbers are biased by it. ``bootstrap`` is the number of times the images are resampled
+    for intervals. Names end in the row's: ``_mean``, ``_sample``, ``_control``; only
+    ``label_accuracy_real`` is of ``real``.
 
-    Absent with fewer than 100 images in a set. On one core, 10,000 images each and 50,000 to train
+    Entries and absent together are the same names for every call with the same modes. All are
+    absent with fewer than 100 images in a set. On one core, 10,000 images each and 50,000 to train
     on cost some 12 s: 3 s for each row, 3 s for the bins and the test images.
 
-    Arrays: ``ndb_centres`` (K, D), ``ndb_share_train`` (K,), ``ndb_share_*`` (K,) and
+    Arrays: ``ndb_centres`` (K, D), ``ndb_share_train`` (K,), ``ndb_share_*`` (K,) and, of digits,
     ``label_share_*`` (C,), the mean prediction of the classifier.
     """
-    rows = {**generated, CONTROL: other_real}
+    rows = dict(generated) if other_real is None else {**generated, CONTROL: other_real}
     n = min(map(len, rows.values()))
+    every_row = [*generated, CONTROL]
+    read = [f"label_accuracy_{mode}" for mode in generated]
+    of_digits = [*_names(OF_FEATURES, every_row), *read, "label_accuracy_real"]
     if min(n, len(real), len(train)) < LEAST_IMAGES:
-        return Evidence(absent={"digit_fid": f"it needs {LEAST_IMAGES} images of every set"})
-    classifier = load_classifier()
-    bins = make_bins(train)
-    real_features = read_digits(classifier, real).features
-    real_radii = neighbour_radii(real_features, (MANIFOLD_K, DENSITY_K))
+        few = f"it needs {LEAST_IMAGES} images of every set"
+        return Evidence(absent=dict.fromkeys([*of_digits, *_names(OF_PIXELS, every_row)], few))
+
+    absent: dict[str, str] = {}
+    if wanted_label is None:
+        absent |= dict.fromkeys(read, NOT_ASKED)
+    if other_real is None:
+        absent |= dict.fromkeys(_names([*OF_FEATURES, *OF_PIXELS], [CONTROL]), NO_CONTROL)
+    if not digits:
+        absent |= dict.fromkeys(of_digits, NOT_DIGITS)
+
+    def shown(images: Tensor) -> Tensor:
+        return images[:n].float().clamp(0, 1)
 
     entries: dict[str, Measure | Estimate] = {}
-    arrays = {"ndb_centres": bins.centres.float(), "ndb_share_train": bins.share}
+    arrays: dict[str, Tensor] = {}
+    if digits:
+        classifier = load_classifier()
+        real_features, real_log_prob = read_digits(classifier, real)
+        real_radii = neighbour_radii(real_features, (MANIFOLD_K, DENSITY_K))
+        entries["label_accuracy_real"] = _accuracy(real_log_prob, real_label)
+        for row, images in rows.items():
+            features, log_prob = read_digits(classifier, shown(images))
+            found = {
+                "digit_fid": _fid(features, real_features, bootstrap),
+                "digit_kid": _kid(features, real_features),
+                **_neighbour_entries(features, real_features, real_radii),
+                **_label_entries(log_prob, bootstrap),
+            }
+            if wanted_label is not None and row != CONTROL:
+                found["label_accuracy"] = _accuracy(log_prob, wanted_label[:n])
+            entries |= _of_row(row, found)
+            arrays[f"label_share_{row}"] = log_prob.exp().mean(0)
+
+    bins = make_bins(train)
+    arrays |= {"ndb_centres": bins.centres.float(), "ndb_share_train": bins.share}
     for row, images in rows.items():
-        x = images[:n].float().clamp(0, 1)
-        features, log_prob = read_digits(classifier, x)
-        counts = nearest_centre(x, bins.centres).bincount(minlength=len(bins.centres))
+        cells = nearest_centre(shown(images), bins.centres)
+        counts = cells.bincount(minlength=len(bins.centres))
+        entries |= _of_row(row, _bin_entries(counts, bins, bootstrap))
         arrays[f"ndb_share_{row}"] = counts.double() / n
-        arrays[f"label_share_{row}"] = log_prob.exp().mean(0)
-        found = {
-            "digit_fid": _fid(features, real_features, bootstrap),
-            "digit_kid": _kid(features, real_features),
-            **_neighbour_entries(features, real_features, real_radii),
-            **_bin_entries(counts, bins, bootstrap),
-            **_label_entries(log_prob, bootstrap),
-        }
-        if wanted_label is not None and row != CONTROL:
-            right = log_prob.argmax(1) == wanted_label[:n]
-            facts = {"classifier_test_accuracy": classifier.test_accuracy}
-            found["label_accuracy"] = _mean(right, "share", facts)
-        entries |= {f"{name}_{row}": entry for name, entry in found.items()}
-    absent = {} if wanted_label is not None else {"label_accuracy": "no digit was asked for"}
     return Evidence(entries, {name: a.numpy() for name, a in arrays.items()}, absent)
+
+
+def _of_row(row: str, found: dict[str, Estimate]) -> dict[str, Estimate]:
+    return {f"{name}_{row}": entry for name, entry in found.items()}
+
+
+def _names(measures: Iterable[str], rows: list[str]) -> list[str]:
+    return [f"{measure}_{row}" for measure in measures for row in rows]
 
 
 # Errors
@@ -111,11 +157,11 @@ def _bootstrapped(
     return Estimate(value, unit, n, values.std().item(), (low, high), stated)
 
 
-def _mean(values: Tensor, unit: str, facts: dict[str, Any]) -> Estimate:
+def _mean(values: Tensor, unit: str) -> Estimate:
     """The mean over images, (n,), with its standard error."""
     values, n = values.double(), len(values)
     se = values.std().item() / math.sqrt(n)
-    return Estimate(values.mean().item(), unit, n, se, facts={"kind": "estimate", **facts})
+    return Estimate(values.mean().item(), unit, n, se, facts={"kind": "estimate"})
 
 
 # Distances between distributions of features
@@ -242,9 +288,10 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def neighbour_radii(features: Tensor, ks: tuple[int, ...]) -> Tensor:
     """Squared distance from each image (n, F) to its k-th nearest other one, (len(ks), n)."""
     columns = torch.tensor(ks) - 1
+    size = group_size(len(features))  # as in ``neighbours``, so that distances round alike
     radii = []
-    for start in range(0, len(features), ROWS_PER_BLOCK):
-        block = features[start : start + ROWS_PER_BLOCK]
+    for start in range(0, len(features), size):
+        block = features[start : start + size]
         distances = squared_distances(block, features)
         rows = torch.arange(len(block))
         distances[rows, start + rows] = torch.inf  # an image is no neighbour of itself
@@ -264,19 +311,20 @@ def neighbours(
 
     Squared radii from ``neighbour_radii``: (n,) and (N,) for precision and recall (Kynkaanniemi et
     al. 2019, eqs. 1 and 2), (N,) of density_k for density and coverage (Naeem et al. 2020, section
-    3). Balls are closed. Groups are of ROWS_PER_BLOCK images.
+    3). Balls are closed. Groups are of ``group_size`` images.
     """
     precision, recall, per_real, coverage = [], [], [], []
     per_draw = torch.zeros(len(generated), dtype=torch.int64)
-    blocks = (t.split(ROWS_PER_BLOCK) for t in (real, real_radius, density_radius))
+    size, size_drawn = group_size(len(real)), group_size(len(generated))
+    blocks = (t.split(size) for t in (real, real_radius, density_radius))
     for x, radius, wide in zip(*blocks, strict=True):
         distances = squared_distances(x, generated)
         precision.append((distances <= radius[:, None]).any(0))
-        recall.append(_by_group(distances <= generated_radius))
+        recall.append(_by_group(distances <= generated_radius, size_drawn))
         within = distances <= wide[:, None]
         per_draw += within.sum(0)
         per_real.append(within.sum(1))
-        coverage.append(_by_group(within))
+        coverage.append(_by_group(within, size_drawn))
     return Neighbours(
         torch.stack(precision, 1),
         torch.cat(recall),
@@ -286,10 +334,15 @@ def neighbours(
     )
 
 
-def _by_group(within: Tensor) -> Tensor:
-    """(N, n) bool -> (N, H): whether any of each group of columns is."""
-    missing = -within.shape[1] % ROWS_PER_BLOCK
-    return pad(within, (0, missing)).unflatten(1, (-1, ROWS_PER_BLOCK)).any(2)
+def group_size(images: int) -> int:
+    """How many of the images are a group: at most ROWS_PER_BLOCK, and 1 in GROUPS, rounded up."""
+    return min(ROWS_PER_BLOCK, math.ceil(images / GROUPS))
+
+
+def _by_group(within: Tensor, size: int) -> Tensor:
+    """(N, n) bool -> (N, H): whether any of each group of ``size`` columns is."""
+    missing = -within.shape[1] % size
+    return pad(within, (0, missing)).unflatten(1, (-1, size)).any(2)
 
 
 def share_in_any(within: Tensor) -> tuple[float, float]:
@@ -421,11 +474,16 @@ def _multinomial(share: Tensor, n: int) -> Tensor:
 # What the classifier reads
 
 
+def _accuracy(log_prob: Tensor, label: Tensor) -> Estimate:
+    """The share of images, predictions (n, C), that are read as their label (n,)."""
+    return _mean(log_prob.argmax(1) == label, "share")
+
+
 def _label_entries(log_prob: Tensor, bootstrap: int) -> dict[str, Estimate]:
     prob, n = log_prob.exp(), len(log_prob)
     marginal = entropy(prob.mean(0)).item()
     replicates = [entropy(resample(n) @ prob / n).item() for _ in range(bootstrap)]
     return {
-        "label_entropy": _mean(entropy(prob), "nats", {}),
+        "label_entropy": _mean(entropy(prob), "nats"),
         "label_marginal_entropy": _bootstrapped(marginal, replicates, "nats", n, {}),
     }

@@ -57,11 +57,12 @@ def rescored(
     sigmas["pixel"] = best_sigma(squares, floor)
 
     table = torch.stack([sigma.expand_as(squares) for sigma in sigmas.values()])
-    values, variances, facts = _elbos(model, x, label, table, draws)
+    values, variances, own_facts = _elbos(model, x, label, table, draws)
     beside: dict[str, Any] = {"kind": "lower_bound", "draws": draws}
     if head.sigma_mode != "fixed":
-        facts["sigma_floor"] = floor
-    entries = {"elbo_as_trained": Measure(values[0], "nats", variances[0], facts=beside | facts)}
+        own_facts["sigma_floor"] = floor
+    own = Measure(values[0], "nats", variances[0], facts=beside | own_facts)
+    entries = {"elbo_as_trained": own}
     for row, (name, sigma) in enumerate(sigmas.items(), start=1):
         facts = _about(sigma) | _gain(values[row] - values[0])
         if name != "implied":
@@ -121,11 +122,13 @@ def _elbos(
         moments = Moments()
         for _ in range(draws):
             p = model.decode(q.sample(), labels)
-            squares = (xs - p.mean).square()
-            own = p.log_prob(xs).double()
+            # ln p(x|z) in float64: at sigma = 1e-3 it may be -4e6, where float32 errs by a nat
+            mean, stddev = p.mean.double(), p.stddev.double()
+            own = Normal(mean, stddev, validate_args=False).log_prob(xs.double()).sum(1)
+            squares = (xs.double() - mean).square()
             moments.add(torch.cat([own[:, None], log_normal(squares, sigma)], 1))
-            means.append(p.stddev.double().mean() * len(xs))
-            ends.append(torch.stack(p.stddev.aminmax()))
+            means.append(stddev.mean() * len(xs))
+            ends.append(torch.stack(stddev.aminmax()))
         in_double = Independent(Normal(q.mean.double(), q.stddev.double(), validate_args=False), 1)
         rate = kl_divergence(in_double, model.prior())
         values.append(moments.mean.T - rate)
