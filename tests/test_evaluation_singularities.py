@@ -11,23 +11,29 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from vaexp.config import VAEConfig
-from vaexp.evaluation import singularities
+from vaexp.evaluation import collapse
+from vaexp.evaluation import covariance_collapse as of_mixtures
+from vaexp.evaluation import sigma_collapse as of_sigma
 from vaexp.evaluation.bounds import elbo_measures
-from vaexp.evaluation.measure import Evidence
-from vaexp.evaluation.singularities import (
+from vaexp.evaluation.collapse import (
     FACTORS,
-    bin_counts,
-    covariance_collapse,
-    log_normal,
-    log_prob_at_floors,
-    most_singular,
     nearest_square,
-    pixel_log_prob,
-    sigma_collapse,
-    spectrum,
     train_test_gap,
     weighted_quantiles,
+)
+from vaexp.evaluation.covariance_collapse import (
+    covariance_collapse,
+    most_singular,
+    pixel_log_prob,
+    spectrum,
     with_floor,
+)
+from vaexp.evaluation.measure import Evidence
+from vaexp.evaluation.sigma_collapse import (
+    bin_counts,
+    log_normal,
+    log_prob_at_floors,
+    sigma_collapse,
 )
 from vaexp.fitting.gmm import e_step, initial_gmm, m_step
 from vaexp.models import GMM, PPCA, VAE, build
@@ -96,7 +102,7 @@ def facts(evidence: Evidence, name: str) -> dict[str, object]:
 @pytest.mark.parametrize("block", [500, 4])
 def test_a_known_sigma_of_each_pixel(monkeypatch, block):
     """No z changes p(x|z), so every mean over q is the value itself."""
-    monkeypatch.setattr(singularities, "IMAGES_PER_BLOCK", block)
+    monkeypatch.setattr(of_sigma, "IMAGES_PER_BLOCK", block)
     model, mean, sigma = known()
     x, train = images(10), images(23, seed=3)
     found = sigma_collapse(model, x, no_label(x), once(train), floor=FLOOR)
@@ -148,8 +154,8 @@ def test_quantiles_of_sigma():
 def test_counts_find_the_quantiles_of_many_sigma():
     torch.manual_seed(3)
     sigma = 1e-3 + torch.randn(200, 500).exp() / 20
-    steps = torch.arange(singularities.BINS, dtype=torch.float64) + 0.5
-    centres = (math.log(1e-3) + singularities.WIDTH * steps).exp()
+    steps = torch.arange(of_sigma.BINS, dtype=torch.float64) + 0.5
+    centres = (math.log(1e-3) + of_sigma.WIDTH * steps).exp()
     levels = torch.tensor([0.01, 0.5, 0.99], dtype=torch.float64)
     found = weighted_quantiles(centres, bin_counts(sigma, 1e-3), levels)
     expected = sigma.double().flatten().quantile(levels)
@@ -236,7 +242,7 @@ def test_gap_of_one_image_has_no_error():
 
 @pytest.mark.parametrize("mode", ["shared", "pixel"])
 def test_training_images_that_are_mu_of_the_smallest_sigma(monkeypatch, mode):
-    monkeypatch.setattr(singularities, "LOWEST", 5)
+    monkeypatch.setattr(of_sigma, "LOWEST", 5)
     model, x = vae(sigma_mode=mode), images(60)
     with torch.no_grad():  # a narrow q: its mean and its draws have the same order of sigma
         model.posterior.bias[2:] = -30.0
@@ -267,7 +273,7 @@ def test_training_images_that_are_mu_of_the_smallest_sigma(monkeypatch, mode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_nearest_squares_are_cdists(monkeypatch, dtype):
-    monkeypatch.setattr(singularities, "ROWS", 8)
+    monkeypatch.setattr(collapse, "ROWS", 8)
     points, others = images(11).to(dtype), images(50, seed=6).to(dtype)
     others[-1] = points[3]
     expected = torch.cdist(points.double(), others.double()).square().amin(1)
@@ -526,7 +532,7 @@ def test_a_component_on_one_image(kind):
 
 
 def test_pixel_log_prob_is_the_naive_sum(monkeypatch):
-    monkeypatch.setattr(singularities, "ROWS", 4)
+    monkeypatch.setattr(of_mixtures, "ROWS", 4)
     _, model = fitted("diag", 0.1)
     x = images(10).float()
     mean, variance = model.gaussians.mean, model.gaussians.variances
@@ -574,7 +580,7 @@ def test_a_mixture_without_a_floor():
 
 
 def test_the_curve_has_the_first_training_images(monkeypatch):
-    monkeypatch.setattr(singularities, "FEW", 10)
+    monkeypatch.setattr(of_mixtures, "FEW", 10)
     _, model = fitted("spherical", 0.1)
     train, x = clusters()[0], images(5)
     found = covariance_collapse(model, x, no_label(x), once(train), floor=0.1)

@@ -18,12 +18,13 @@ from vaexp.errors import RunError, UserError
 from vaexp.evaluation import annealing, induced, rescoring
 from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.codes import codes
+from vaexp.evaluation.covariance_collapse import covariance_collapse
 from vaexp.evaluation.decoding import decoding
 from vaexp.evaluation.latent_use import latent_use
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.evaluation.quadrature import quadrature
 from vaexp.evaluation.quality import quality
-from vaexp.evaluation.singularities import covariance_collapse, sigma_collapse
+from vaexp.evaluation.sigma_collapse import sigma_collapse
 from vaexp.illustration.evidence import illustrate_evidence
 from vaexp.measuring import facts, likelihood_facts, with_bits_per_dim
 from vaexp.models import VAE
