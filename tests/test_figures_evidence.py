@@ -59,7 +59,9 @@ def components(count: int) -> dict[str, Any]:
 
 
 def floor(arrays: dict[str, Any], **how: Any) -> Any:
-    return figures.near_the_floor(arrays, SETTINGS, **{"floor": 1e-3, "note": NOTE} | how)
+    return figures.near_the_floor(
+        arrays, SETTINGS, **{"floor": 1e-3, "near": 2.0, "note": NOTE} | how
+    )
 
 
 def plane(panels: int, low: tuple[float, float], high: tuple[float, float]) -> tuple[Any, Any]:
@@ -116,12 +118,10 @@ def tilted(panels: tuple[Any, Any], names: list[str]) -> Any:
 DIGITS = [f"digit {digit}" for digit in range(10)]
 EVERY = {
     "latents, 1": lambda: figures.latent_use(subtitle=SETTINGS, **latents(1, 1)),
-    "latents, 16": lambda: figures.latent_use(subtitle=SETTINGS, beside=NOTE, **latents(16, 9)),
+    "latents, 16": lambda: figures.latent_use(subtitle=SETTINGS, note=NOTE, **latents(16, 9)),
     "latents, 200": lambda: figures.latent_use(subtitle=SETTINGS, **latents(200, 0)),
     "floor": lambda: floor(maps() | curve()),
-    "floor, mixture": lambda: floor(
-        maps() | curve(True) | components(250), of_variance=True, near=2.0
-    ),
+    "floor, mixture": lambda: floor(maps() | curve(True) | components(250), of_variance=True),
     "floor, full": lambda: floor(
         {key: value for key, value in (maps() | components(1)).items() if key != "log_prob_map"},
         of_variance=True,
@@ -140,6 +140,9 @@ EVERY = {
     "tilted line": lambda: tilted(line(1), [""]),
     "tilted lines": lambda: tilted(line(10), DIGITS),
     "decoder": lambda: figures.decoder_moments(variances() | strata(10), SETTINGS, NOTE),
+    "decoder, narrow strata": lambda: figures.decoder_moments(
+        variances() | strata(4) | {"share_strata": np.array([0.9, 0.05, 0.02, 0.03])}, SETTINGS
+    ),
     "decoder, one sigma": lambda: figures.decoder_moments(variances() | strata(1), SETTINGS),
     "decoder, no sigma": lambda: figures.decoder_moments(variances(), SETTINGS),
     "quality": lambda: figures.sample_quality(found(*ALL), SETTINGS, NOTE),
@@ -212,9 +215,21 @@ def test_latents_are_sorted_and_the_active_ones_are_in_colour() -> None:
     colours = [to_hex(bar.get_facecolor()) for bar in bars.patches]
     assert colours == ["#b5b5b5", TRAINING, "#b5b5b5"]
     assert [label.get_text() for label in bars.get_xticklabels()] == ["3", "1", "2"]
-    assert "1 of 3 latents are active" in texts(figure)
-    assert "1 of 3 are collapsed: for at least 99% of the images" in texts(figure)
+    assert "posterior mean is above 0.01, and collapsed where for at least 99%" in texts(
+        figure
+    ).replace("\n", " ")
     assert curves.get_xscale() == "log"
+
+
+def test_each_of_few_latents_has_its_number_on_its_curve() -> None:
+    given = latents(3, 3)
+    axes = figures.latent_use(subtitle=SETTINGS, **given).axes[1]
+    for text in axes.texts:
+        x, y = text.get_position()
+        column = given["below"][:, int(text.get_text()) - 1]
+        assert np.interp(np.log(x), np.log(EPSILON), column) == pytest.approx(y)
+    assert {text.get_text() for text in axes.texts} == {"1", "2", "3"}
+    assert not figures.latent_use(subtitle=SETTINGS, **latents(17, 3)).axes[1].texts
 
 
 def test_a_flat_map_becomes_a_sentence() -> None:
@@ -249,6 +264,16 @@ def test_the_floor_of_a_mixture_is_drawn_as_a_sigma() -> None:
     assert list(dashed.get_ydata()) == [0.1, 0.1]
     np.testing.assert_array_equal(points.get_ydata(), components(5)["smallest_sigma"])
     assert "floor, 0.1" in texts(figure)
+
+
+def test_components_without_any_sigma_are_counted_instead() -> None:
+    arrays = components(3) | {"smallest_sigma": np.array([0.0, 0.2, 0.0])}
+    figure = floor(arrays, floor=0.0)
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.2])
+    assert "Not drawn: 2 of 3 components, whose smallest σ is 0." in texts(figure)
+    figure = floor(maps() | arrays | {"smallest_sigma": np.zeros(3)}, floor=0.0)
+    assert len(figure.axes) == 6  # the maps and their colour bars alone
+    pixels(figure)
 
 
 def test_the_tilted_prior_has_z_1_across_and_z_2_upwards() -> None:
@@ -292,9 +317,26 @@ def test_variances_have_one_scale_and_those_far_above_the_data_are_said() -> Non
 
 def test_coverage_has_its_nominal_lines() -> None:
     figure = figures.decoder_moments(variances() | strata(10), SETTINGS)
-    lines = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    axes = figure.axes[0]
+    lines = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
     np.testing.assert_allclose([y[0] for y in lines], [0.6827, 0.9545, 0.9973], atol=1e-4)
     assert "1σ: 68.3%" in texts(figure)
+    assert "above at 1σ and below at 3σ" in texts(figure).replace("\n", " ")
+
+
+def test_strata_are_as_wide_as_their_share_of_the_pixels() -> None:
+    given = strata(4) | {"share_strata": np.array([0.4, 0.3, 0.2, 0.1])}
+    axes = figures.decoder_moments(variances() | given, SETTINGS).axes[0]
+    ends = np.array([segment[:, 0] for segment in axes.collections[0].get_segments()])
+    np.testing.assert_allclose(ends, [[0, 0.4], [0.4, 0.7], [0.7, 0.9], [0.9, 1]])
+    assert axes.get_xticklabels()[0].get_text() == "0.001"
+
+
+def test_one_stratum_is_a_table() -> None:
+    figure = figures.decoder_moments(variances() | strata(1), SETTINGS)
+    assert len(figure.axes) == 5  # four maps and a colour bar
+    assert {"60.00% ± 0.98", "68.27%", "90.00% ± 0.98"} <= set(texts(figure).split("\n"))
+    assert "z ~ q(z|x), at σ = 0.001" in texts(figure)
 
 
 def test_sample_quality_draws_what_there_is() -> None:
@@ -317,9 +359,12 @@ def test_clusters_are_sorted_by_their_majority_digit() -> None:
     figure = figures.clusters(counts, [4, 9], SETTINGS)
     shares = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(
-        shares, [[40 / 45, 5 / 45], [9 / 11, 2 / 11], [3 / 63, 60 / 63], [1 / 31, 30 / 31], [0, 0]]
+        shares[:4], [[40 / 45, 5 / 45], [9 / 11, 2 / 11], [3 / 63, 60 / 63], [1 / 31, 30 / 31]]
     )
-    assert figure.axes[0].texts[0].get_text() == "40"
+    assert shares[4].mask.all()
+    assert figure.axes[0].texts[0].get_text() == "89%"
+    rows = [text for text in texts(figure).split("\n") if text.startswith("k = ")]
+    assert rows == ["k = 3", "k = 2", "k = 4", "k = 0", "k = 1"]
 
 
 # From a run's files
@@ -332,7 +377,7 @@ def entry(value: float, **facts: Any) -> dict[str, Any]:
 EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rate": (
         {
-            "active_units": entry(1, threshold=0.01),
+            "active_units": entry(1, threshold=0.01, of_latents=2),
             "collapsed_latents": entry(0, epsilon=0.01, delta=0.01),
             "rate_bits": entry(2 / np.log(2)),
             "mutual_information": entry(1.5),
@@ -348,8 +393,8 @@ EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "singularities": (
         {
             "sigma_median": entry(0.1),
-            "floor_slope": entry(51.123, train=73.5, at_most=543.4),
-            "pixels_at_floor": entry(0.313),
+            "floor_slope": entry(-20.61, train=73.5, at_most=543.4),
+            "pixels_at_floor": entry(0.313, near_floor=2.0),
             "log_prob_at_floor": entry(1354.4, near_floor=2.0, total=1986.6),
         },
         maps() | curve(),
@@ -414,7 +459,9 @@ def test_every_group_with_a_figure_has_it_drawn(run: RunFolder, said: list[str])
     by_group = {group: text.replace("\n", " ") for group, text in zip(groups, said, strict=True)}
     assert all("β = 4, given the label" in text for text in by_group.values())
     assert "Together 2 nats (2.89 bits) per image" in by_group["rate"]
-    assert "adds 51.1 nats per image (standard error 0.01) on test" in by_group["singularities"]
+    assert "1 of 2 latents are active, 0 collapsed" in by_group["rate"]
+    assert "changes the log-likelihood by −20.61 nats per image" in by_group["singularities"]
+    assert "share of images with σ < 0.002" in by_group["singularities"]
     assert "31.3% of the pixels have σ below 2 × floor" in by_group["singularities"]
     assert "ln C is 1,139 nats, averaged over the labels" in by_group["induced"]
     assert "digit 9" in by_group["induced"]
@@ -427,6 +474,23 @@ def test_groups_without_arrays_are_skipped(run: RunFolder) -> None:
     add(run, "decoding", {})
     assert illustrate_evidence(run, ["decoding", "ais"]) == []
     assert not (run.path / "figures" / "evidence-decoding.png").exists()
+
+
+def test_a_group_whose_numbers_were_not_written_is_skipped(run: RunFolder) -> None:
+    run.write_metrics({"test": {}}, {})  # as a kill between the two writes leaves it
+    assert illustrate_evidence(run, list(EVIDENCE)) == []
+    add(run, "decoding")
+    assert len(illustrate_evidence(run, list(EVIDENCE))) == 1
+
+
+def test_quality_may_have_no_control_and_no_features(run: RunFolder, said: list[str]) -> None:
+    arrays = EVIDENCE["quality"][1]
+    of_draws = {"digit_fid_mean": entry(20.0, group="quality")}
+    run.add_evidence("quality", of_draws, {}, arrays, {})
+    assert len(illustrate_evidence(run, ["quality"])) == 1
+    assert "control" not in said[0]
+    run.add_evidence("quality", {"ndb_mean": entry(0.5, group="quality")}, {}, arrays, {})
+    assert illustrate_evidence(run, ["quality"]) == []
 
 
 def test_a_tilted_prior_that_is_the_prior_is_not_drawn(run: RunFolder) -> None:
@@ -444,4 +508,4 @@ def test_a_mixtures_components_are_its_clusters(tmp_path: Path, said: list[str])
     add(run, "codes")
     assert len(illustrate_evidence(run, ["codes"])) == 1
     assert said[0].startswith("Digits in each component")
-    assert "mostly" not in said[0]
+    assert "k-means" not in said[0]

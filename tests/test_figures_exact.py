@@ -7,8 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from vaexp import figures
-from vaexp.figures.charts import log_axis, number, spread
-from vaexp.figures.mixture import percent
+from vaexp.figures.charts import log_axis, number, percent, spread
 
 SETTINGS = "Gaussian mixture, K = 10, diag, covariance floor 0.001, 50,000 training images"
 

@@ -2,9 +2,13 @@
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, UnidentifiedImageError
 
 from vaexp import __version__
 from vaexp.compare import Comparison
@@ -20,14 +24,17 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
     environment = Environment(
         loader=PackageLoader("vaexp"), autoescape=True, undefined=StrictUndefined
     )
-    sections = [{"title": "Side by side", "pictures": list(map(_embedded, pictures))}]
+    sections: list[dict[str, Any]] = [
+        {"title": "Side by side", "pictures": [_embedded(picture) for picture in pictures]}
+    ]
     for name, folder in dict(zip(comparison.runs, comparison.paths, strict=True)).items():
         figures = [
             figure
             for figure in sorted((Path(folder) / "figures").glob("*.png"))
-            if not figure.name.startswith("compare-")
+            if not figure.name.startswith((".", "compare-"))  # "." are half written
         ]
-        sections.append({"title": name, "pictures": list(map(_embedded, figures))})
+        own = [_embedded(figure, f"{name}: ") for figure in figures]
+        sections.append({"title": name, "pictures": own})
     page = environment.get_template("compare.html").render(
         title=" and ".join(comparison.runs)
         if len(comparison.runs) == 2
@@ -44,6 +51,11 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
     write_text(path, page)
 
 
-def _embedded(picture: Path) -> dict[str, str]:
-    data = base64.b64encode(picture.read_bytes()).decode("ascii")
-    return {"name": picture.stem.replace("_", " "), "data": data}
+def _embedded(path: Path, of: str = "") -> dict[str, str]:
+    """A picture's name, what it shows in words, and its bytes; ``of`` begins the words."""
+    name = path.stem.replace("_", " ")
+    data = path.read_bytes()
+    words = name
+    with suppress(UnidentifiedImageError), Image.open(BytesIO(data)) as picture:
+        words = picture.info.get("Description", name)
+    return {"name": name, "words": of + words, "data": base64.b64encode(data).decode("ascii")}

@@ -5,21 +5,18 @@ Every figure says by itself what it shows: a title, a subtitle with the settings
 """
 
 from vaexp.figures.curves import training_curves
+from vaexp.figures.decoding import decoder_moments
 from vaexp.figures.em import em_staircase
-from vaexp.figures.evidence import (
-    clusters,
-    decoder_moments,
-    latent_use,
-    near_the_floor,
-    sample_quality,
-    tilted_prior,
-)
+from vaexp.figures.floor import floor_curve, near_the_floor
 from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
+from vaexp.figures.induced import tilted_prior
 from vaexp.figures.latent import latent_plane, posterior
+from vaexp.figures.latent_use import latent_use
 from vaexp.figures.linear import principal_axes, spectrum
-from vaexp.figures.mixture import components, confusion
+from vaexp.figures.mixture import clusters, components, confusion
+from vaexp.figures.quality import sample_quality
 from vaexp.figures.rate_distortion import rate_distortion
-from vaexp.figures.singularities import floor_curve, singularities
+from vaexp.figures.singularities import singularities
 from vaexp.figures.style import save
 
 __all__ = [

@@ -35,6 +35,15 @@ def number(value: float) -> str:
     return written.replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """Write a share, 0 to 1, in percent, with as many digits as tell small ones apart."""
+    value = 100 * share
+    if 0 < value < 0.01:
+        return "<0.01%"
+    digits = 0 if value >= 99.95 or value == 0 else 1 if value >= 0.995 else 2
+    return f"{value:.{digits}f}%"
+
+
 def times_of(records: Sequence[Record], unit: str) -> Array:
     """The epoch or iteration, whichever `unit` names, of each record (T,)."""
     return np.array([record[unit] for record in records], dtype=float)

@@ -6,18 +6,17 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from vaexp.figures.maps import colour_bar
 from vaexp.figures.mosaic import clipping_note, draw, mosaic, zoom
 from vaexp.figures.style import (
     HEAT,
     MARGIN,
     MUTED,
-    SMALL,
     TEXT,
     Array,
     house_style,
     line_height,
     page,
-    place,
     text_width,
     wrap,
     write,
@@ -96,13 +95,9 @@ def reconstructions(
         axes.images[0].set_norm(LogNorm(lowest, highest))
     _name_row(figure, left, top + height * scale / 2, [name], math=True)
     bar_width = min(round(width * scale), 420)
-    under = place(figure, left, top + height * scale + 14, max(bar_width, 260), 16)
-    colour_bar = figure.colorbar(axes.images[0], cax=under, orientation="horizontal")
-    colour_bar.outline.set_visible(False)
-    if not wide:
-        under.locator_params(nbins=5)
     caption = "σ(z), units of x" + (", log scale" if wide else "")
-    under.set_xlabel(caption, fontsize=SMALL, color=MUTED)
+    y = top + height * scale + 14
+    colour_bar(figure, axes.images[0], left, y, max(bar_width, 260), caption)
     return figure
 
 

@@ -7,12 +7,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from vaexp.figures.charts import BEFORE, legend_at, log_axis, number
+from vaexp.figures.maps import colour_bar
 from vaexp.figures.mosaic import clipping_note, draw, mosaic
 from vaexp.figures.style import (
     DARK,
     GAP,
     MARGIN,
-    MUTED,
     SMALL,
     TRAINING,
     VALIDATION,
@@ -78,11 +78,9 @@ def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Fi
         else:
             tile = mosaic(pictures[None, index - 1 : index])
             signed = draw(figure, tile, left, y + above, _SCALE, _SIGNED, (-1.0, 1.0))
-    under = place(figure, MARGIN + _ASIDE, top + down + 6, _BAR, 16)
-    colour_bar = figure.colorbar(signed.images[0], cax=under, orientation="horizontal")
-    colour_bar.outline.set_visible(False)
-    colour_bar.set_ticks([-1, 0, 1], labels=["−largest", "0", "+largest"])
-    under.set_xlabel("value of the axis, each on its own scale", fontsize=SMALL, color=MUTED)
+    label = "value of the axis, each on its own scale"
+    bar = colour_bar(figure, signed.images[0], MARGIN + _ASIDE, top + down + 6, _BAR, label)
+    bar.set_xticks([-1, 0, 1], ["−largest", "0", "+largest"])
 
     left = MARGIN + middle
     tile_width, tile_height = (mean.shape[1] + 1) * _SCALE, (mean.shape[0] + 1) * _SCALE

@@ -1,4 +1,4 @@
-"""Mixtures: what each component looks like, and which digits it gathers."""
+"""What each component of a mixture looks like, and which digits it or a cluster gathers."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vaexp.figures.charts import spread
+from vaexp.figures.charts import percent, spread
+from vaexp.figures.maps import colour_bar
 from vaexp.figures.mosaic import clipping_note, draw
 from vaexp.figures.style import (
     DARK,
@@ -31,6 +32,7 @@ _NUMBERED = 20  # components up to which each cell has its number
 _NAMED = 50  # components up to which each row has its name
 _EMPTY = 0.5  # images: a component with fewer gathers none
 _SHARES = mpl.colormaps["Blues"].with_extremes(bad="white")
+_DARK_FROM = 0.66  # share from which on its colour is dark enough for white numbers
 
 
 @house_style()
@@ -94,11 +96,8 @@ def components(
             board = _tiles(images[chosen], pitch, blank)
             axes = draw(figure, board, left, at, scale, colours, (0.0, highest if part else 1.0))
     if stddev is not None:
-        under = place(figure, left, top + rows * down - 20 + 18, 320, 16)
-        colour_bar = figure.colorbar(axes.images[0], cax=under, orientation="horizontal")
-        colour_bar.outline.set_visible(False)
-        under.locator_params(nbins=5)
-        under.set_xlabel("standard deviation, units of x", fontsize=SMALL, color=MUTED)
+        y = top + rows * down - 20 + 18
+        colour_bar(figure, axes.images[0], left, y, 320, "standard deviation, units of x")
     return figure
 
 
@@ -111,6 +110,17 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
     those with less than half an image come last and have no shares. Purity is the share of images
     that lie in a component whose majority digit they are.
     """
+    return _gathered("component", counts, digits, subtitle, "")
+
+
+@house_style()
+def clusters(counts: Array, digits: Sequence[int], subtitle: str, note: str = "") -> Figure:
+    """The same of the clusters that k-means finds among the codes of another model."""
+    note = f"Clusters are those of k-means of the codes.\n{note}"
+    return _gathered("cluster", counts, digits, subtitle, note)
+
+
+def _gathered(each: str, counts: Array, digits: Sequence[int], subtitle: str, more: str) -> Figure:
     total = np.sum(counts, axis=1)
     majority = np.argmax(counts, axis=1)
     empty = total < _EMPTY
@@ -126,10 +136,11 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
         purity = np.sum(np.max(counts, axis=1)) / images
         alone = np.max(np.sum(counts, axis=0)) / images
         note += f"Purity is {purity:.1%}: so many of the {images:,.0f} test images are the digit "
-        note += "that is most frequent in their component."
-        note += f" A single component would have {alone:.1%}.\n" if rows > 1 else "\n"
+        note += f"that is most frequent in their {each}."
+        note += f" A single {each} would have {alone:.1%}.\n" if rows > 1 else "\n"
     if empty.any():
         note += f"{np.sum(empty)} of {rows} have less than half an image: no shares are shown.\n"
+    note += more
 
     pitch = 40 if rows <= _NUMBERED else 26 if rows <= _NAMED else max(1300 // rows, 6)
     cell, bars, height = max(56, 320 // columns), 320, pitch * rows
@@ -145,14 +156,16 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
     before = round(max(text_width(name, SMALL) for name in names)) + 16
     above, between, under = 60, 40, 100
     body = (before + columns * cell + between + bars + 20, above + height + under)
-    figure, top = page(*body, "Digits in each component", subtitle, note)
+    figure, top = page(*body, f"Digits in each {each}", subtitle, note)
     left, y = MARGIN + before, top + above
     for name, middle in zip(names, middles, strict=True):
         write(figure, left - 12, y + middle, name, fontsize=SMALL, color=MUTED, ha="right",
               va="center")  # fmt: skip
 
     axes = place(figure, left, y, columns * cell, height)
-    axes.imshow(shares, cmap=_SHARES, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    picture = axes.imshow(
+        shares, cmap=_SHARES, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+    )
     axes.grid(False)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axes.set_xticks(range(columns), [str(digit) for digit in digits])
@@ -166,13 +179,10 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
             share = shares[row, column]
             axes.text(
                 column, row, f"{100 * share:.0f}%", ha="center", va="center", fontsize=SMALL,
-                color="white" if share > 0.55 else DARK,
+                color="white" if share > _DARK_FROM else DARK,
             )  # fmt: skip
-    scale = place(figure, left, y + height + 16, 260, 16)
-    colour_bar = figure.colorbar(axes.images[0], cax=scale, orientation="horizontal")
-    colour_bar.outline.set_visible(False)
-    colour_bar.set_ticks([0, 0.5, 1], labels=["0%", "50%", "100%"])
-    scale.set_xlabel("share of the component's images", fontsize=SMALL, color=MUTED)
+    bar = colour_bar(figure, picture, left, y + height + 16, 260, f"share of the {each}'s images")
+    bar.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
 
     axes = place(figure, left + columns * cell + between, y, bars, height)
     axes.barh(np.arange(rows), total, height=0.8 if pitch > 10 else 1, color="#6b8fb5")
@@ -182,21 +192,12 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
     axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xlabel("test images in the component")
+    axes.set_xlabel(f"test images in the {each}")
     if rows <= _NAMED:
         for row, size in enumerate(total):
             count = f"{size:,.0f}" if size >= 10 or size < 0.05 else f"{size:.1f}"
             axes.text(size + 0.02 * largest, row, count, va="center", fontsize=SMALL, color=DARK)
     return figure
-
-
-def percent(share: float) -> str:
-    """Write a share, 0 to 1, in percent, with as many digits as tell small ones apart."""
-    value = 100 * share
-    if 0 < value < 0.01:
-        return "<0.01%"
-    digits = 0 if value >= 99.95 or value == 0 else 1 if value >= 0.995 else 2
-    return f"{value:.{digits}f}%"
 
 
 def _tiles(images: Array, pitch: int, blank: float) -> Array:

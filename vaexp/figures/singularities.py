@@ -11,39 +11,30 @@ from matplotlib.lines import Line2D
 from vaexp.figures.charts import (
     BEFORE,
     FEW,
-    THICK,
-    Curve,
     by_restart,
-    draw_curves,
-    left_out,
     legend_at,
     log_axis,
     number,
-    padded,
-    plain_axis,
     spread,
     times_of,
     whole_axis,
 )
 from vaexp.figures.style import (
     DARK,
+    FAINT,
     MARGIN,
     SMALL,
-    TRAINING,
-    VALIDATION,
     Array,
     house_style,
     line_height,
     page,
     place,
-    text_width,
     write,
 )
 
-_OTHER = "#b5b5b5"
 _NAME_COLOURS = ("#bd1f01", "#0072b2", "#e69f00", "#832db6", "#009e73", "#222222")
 _NAMED = 3  # components that are named in each panel because they end lowest there
-_LEAST_COUNT = 0.1  # images: below it a component is gone, and how far below means nothing
+LEAST_COUNT = 0.1  # images: below it a component is gone, and how far below means nothing
 
 
 @house_style()
@@ -98,8 +89,8 @@ def singularities(
         below = np.sum(count[-1] < singular_below)
         note += f"; {below} of {total} end with fewer than {singular_below:,} images"
     note += ".\n"
-    if (count < _LEAST_COUNT).any():
-        note += f"Counts below {_LEAST_COUNT:g} are drawn as {_LEAST_COUNT:g}."
+    if (count < LEAST_COUNT).any():
+        note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."
 
     width, height, beside, name = 480, 400, 85, 40
     legend = 34 if floor > 0 or singular_below is not None else 0
@@ -117,7 +108,7 @@ def singularities(
     counts = (
         "effective count: sum of responsibilities",
         "training images, log scale",
-        np.maximum(count, _LEAST_COUNT),
+        np.maximum(count, LEAST_COUNT),
         names,
         singular_below,
         f"fewer than {singular_below:,} images: singular but for a floor" if singular_below else "",
@@ -139,77 +130,6 @@ def singularities(
     return figure
 
 
-@house_style()
-def floor_curve(floors: Array, train: Array, validation: Array, subtitle: str) -> Figure:
-    """ln p(x) of training and validation images against the covariance floor.
-
-    `floors` (F,), in units of x squared and > 0, may come in any order; `train` and `validation`
-    (F,) are mean nats per image. The floor falls to the right: there ln p(x) of training rises
-    without limit, and that of validation has a maximum, which is marked. Values far below both the
-    maximum and all of training are marked at the edge of the view and said in the note.
-    """
-    order = np.argsort(floors)[::-1]
-    floors, train, validation = floors[order], train[order], validation[order]
-    known = train[np.isfinite(train)]
-    note = "The smaller the floor, the nearer components may come to a singularity, where ln p(x) "
-    note += "of training images grows without limit. Validation images show how far that is "
-    note += "learning.\n"
-    best = None
-    anchor = known
-    if np.isfinite(validation).any():
-        best = int(np.nanargmax(np.where(np.isfinite(validation), validation, np.nan)))
-        anchor = np.append(known, validation[best])
-        many = f"{len(floors)} floor{'s' if len(floors) > 1 else ''}"
-        note += f"{number(floors[best])} is the best of {many} on validation images: "
-        note += f"{number(validation[best])} nats per image"
-        note += f", {number(train[best])} on training.\n" if np.isfinite(train[best]) else ".\n"
-        if len(floors) > 1 and best in (0, len(floors) - 1):
-            end = "largest" if best == 0 else "smallest"
-            note += f"It is the {end} of them: a {end[:-3]}er one may be better still.\n"
-    low, high = (float(np.min(anchor)), float(np.max(anchor))) if anchor.size else (0.0, 1.0)
-    reach = max(high - low, 0.01 * max(abs(low), abs(high)))
-    seen = np.concatenate([train, validation])
-    seen = seen[np.isfinite(seen) & (seen >= low - reach)]
-    limits = padded(float(np.min(seen, initial=low)), high)
-    curves = [
-        Curve(floors, values, colour, width=THICK)
-        for values, colour in ((train, TRAINING), (validation, VALIDATION))
-    ]
-    note += left_out(curves, limits, "floor")
-
-    width, height, legend = 760, 430, 34
-    above = 34  # for the name of the best floor
-    figure, top = page(
-        BEFORE + width + 15, legend + above + height + 70,
-        "Likelihood against the covariance floor", subtitle, note,
-    )  # fmt: skip
-    left, y = MARGIN + BEFORE, top + legend + above
-    axes = place(figure, left, y, width, height)
-    log_axis(axes.xaxis, float(np.min(floors)), float(np.max(floors)))
-    span = np.array(axes.get_xlim())[::-1]
-    draw_curves(axes, curves, limits)
-    axes.set(xlim=span, ylabel="ln p(x), nats per image")
-    axes.set_xlabel("covariance floor, units of x squared, log scale: smaller to the right")
-    plain_axis(axes.yaxis)
-    if best is not None:
-        axes.axvline(floors[best], color=DARK, linewidth=1, linestyle=":")
-        axes.plot(
-            floors[best], validation[best], "o", markersize=11, markerfacecolor="none",
-            markeredgecolor=DARK, markeredgewidth=1.4, zorder=6,
-        )  # fmt: skip
-        label = f"best on validation: floor {number(floors[best])}"
-        half = text_width(label, SMALL) / 2
-        at = left + width * np.log(floors[best] / span[0]) / np.log(span[1] / span[0])
-        at = float(np.clip(at, left + half, left + width - half))
-        write(figure, at, y - 8, label, fontsize=SMALL, ha="center", va="bottom")
-    handles = [
-        Line2D([], [], color=colour, marker="o", markersize=4, label=label)
-        for colour, label in ((TRAINING, "training"), (VALIDATION, "validation"))
-    ]
-    legend_at(figure, handles, left, top)
-    return figure
-
-
 def _components(
     axes: Axes,
     iteration: Array,
@@ -225,7 +145,7 @@ def _components(
     whole_axis(axes.xaxis)
     marker = "o" if len(iteration) <= FEW else ""
     others = [k for k in range(values.shape[1]) if k not in names]
-    axes.plot(iteration, values[:, others], color=_OTHER, linewidth=0.7, markersize=2,
+    axes.plot(iteration, values[:, others], color=FAINT, linewidth=0.7, markersize=2,
               marker="o" if len(iteration) == 1 else "")  # fmt: skip
     for k, (_, colour) in names.items():
         axes.plot(iteration, values[:, k], color=colour, marker=marker, markersize=4)

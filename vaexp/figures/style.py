@@ -30,7 +30,7 @@ MARGIN = 40  # pixels around the page
 MIN_WIDTH = 800  # pixels between the margins, so that a narrow picture does not squeeze its title
 
 TITLE, TEXT, SMALL = 13.0, 9.5, 8.5  # font sizes, points
-DARK, MUTED = "#222222", "#5c5c5c"
+DARK, MUTED, FAINT = "#222222", "#5c5c5c", "#b5b5b5"
 GAP = "#bccbdc"  # between tiles: tinted, to stand out from grey noise
 
 # M. Petroff's ten colours, which stay apart under each kind of colour blindness; one per label,
@@ -113,7 +113,8 @@ def page(width: int, height: int, title: str, subtitle: str, note: str = "") -> 
     """Make a page around a body of `width` x `height` pixels.
 
     Returns the figure and the pixel row at which the body starts; its first column is `MARGIN`.
-    Title, subtitle and note are wrapped to the page and taken as plain text: a $ is a dollar.
+    Title, subtitle and note are wrapped to the page and taken as plain text: a $ is a dollar. They
+    are also the figure's label, for those who do not see it.
     """
     room = max(width, MIN_WIDTH)
     titles = wrap(title, TITLE * 1.1, room)  # bold is wider than what `wrap` measures
@@ -124,6 +125,8 @@ def page(width: int, height: int, title: str, subtitle: str, note: str = "") -> 
     pixels = (room + 2 * MARGIN, top + height + foot + MARGIN)
     # Matplotlib rounds the size in pixels down: a hundredth of a pixel makes that the right one.
     figure = Figure(figsize=((pixels[0] + 0.01) / DPI, (pixels[1] + 0.01) / DPI), dpi=DPI)
+    said = [text.strip().rstrip(".") for text in (title, subtitle, *note.split("\n"))]
+    figure.set_label("".join(f"{text}. " for text in said if text).rstrip())
     row = MARGIN
     for line in titles:
         write(figure, MARGIN, row, line, fontsize=TITLE, fontweight="bold", va="top")
@@ -157,11 +160,14 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG: the whole new file or the old one, the same bytes for the same input.
 
+    Its label is the PNG's Description.
+
     Raises RunError where the file cannot be written.
     """
     try:
         with replacing(path) as temporary:
             # Matplotlib's version number would make the bytes depend on more than the picture.
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+            metadata = {"Software": None, "Description": str(figure.get_label())}
+            figure.savefig(temporary, format="png", metadata=metadata)
     except OSError as error:
         raise RunError(f"cannot write the figure {path}: {error.strerror or error}") from error

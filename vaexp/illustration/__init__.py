@@ -1,5 +1,7 @@
 """The figures of a run: what to draw, from the kept weights and the test images."""
 
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
@@ -23,6 +25,8 @@ from vaexp.run_folder import RunFolder
 from vaexp.sampling import COLUMNS, decode
 from vaexp.seeding import HELD_OUT_SEED, seeded
 from vaexp.trained import TrainedModel
+
+MOST_NAMED = 6  # runs whose pictures' file name holds a part of each of their names
 
 
 def illustrate(run: RunFolder, x: Tensor, label: Tensor, spectrum: Tensor | None = None) -> None:
@@ -63,9 +67,9 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
 
     The pictures are put into the first run's figures/; returns their paths.
     """
-    suffixes = "-".join(dict.fromkeys(run.name[-4:] for run in runs))
+    stem = f"compare-{_short([run.name for run in runs])}"
     names = row_names(comparison)
-    side = runs[0].path / "figures" / f"compare-{suffixes}.png"
+    side = runs[0].path / "figures" / f"{stem}.png"
     side_by_side(runs, names, side)
     entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
     refused = comparison.differences.get("distortion", [])
@@ -77,10 +81,20 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
         np.array([entry["value"] for entry in entries[name] or [] if entry])
         for name in ("rate", "distortion")
     )
-    plane = side.with_name(f"compare-{suffixes}-rate-distortion.png")
+    plane = side.with_name(f"{stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
-    figures.save(figures.rate_distortion(names, rate, distortion, subtitle), plane)
+    note = "Dashed: equal ELBO, in nats; higher towards the lower left."
+    figures.save(figures.rate_distortion(names, rate, distortion, subtitle, note), plane)
     return [side, plane]
+
+
+def _short(names: list[str]) -> str:
+    """The four hex digits that end each run's name, if these tell few runs apart; else a hash."""
+    ends = [name[-5:] for name in names]
+    known = all(re.fullmatch("-[0-9a-f]{4}", end) for end in ends)
+    if known and len(set(ends)) == len(ends) <= MOST_NAMED:
+        return "".join(ends)[1:]
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from vaexp import figures
 from vaexp.config import GMMExperiment, describe
-from vaexp.figures.charts import number
-from vaexp.figures.mixture import percent
+from vaexp.figures.charts import number, percent
 from vaexp.run_folder import RunFolder
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -22,13 +21,14 @@ Z_95 = 1.96
 def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
     """Draw figures/evidence-<group>.png of those groups that have a figure; returns their paths.
 
-    A group without arrays, as not measured or absent for this model, is skipped, and so is a
-    tilted prior that is the prior itself.
+    A group without arrays, as not measured or absent for this model, is skipped, and so is one
+    whose numbers a kill kept from metrics.json, and one that has nothing to show.
     """
     entries = run.metrics().get("test", {})
+    measured = {entry.get("group") for entry in entries.values()} & set(_FIGURES)
     drawn = []
     for group in groups:
-        arrays = run.evidence(group) if group in _FIGURES else {}
+        arrays = run.evidence(group) if group in measured else {}
         figure = _FIGURES[group](run, arrays, entries) if arrays else None
         if figure is not None:
             drawn.append(run.path / "figures" / f"evidence-{group}.png")
@@ -41,12 +41,14 @@ def _rate(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
     total, mutual, marginal = (
         entries[name]["value"] for name in ("rate_bits", "mutual_information", "marginal_kl")
     )
-    beside = (
+    note = (
+        f"{active['value']:.0f} of {active['of_latents']} latents are active, "
+        f"{collapsed['value']:.0f} collapsed. "
         f"Together {total * np.log(2):.3g} nats ({total:.3g} bits) per image: mutual information "
         f"of image and code {mutual:.3g}, KL(q(z) to p(z)) {marginal:.3g}."
     )
     if "posterior" in active:
-        beside += f" Latents are the {active['posterior']}, whose KL do not add up to the rate."
+        note += f" Latents are the {active['posterior']}, whose KL do not add up to the rate."
     return figures.latent_use(
         arrays["kl_per_latent"],
         arrays["mean_variance_per_latent"],
@@ -55,7 +57,7 @@ def _rate(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
         _subtitle(run, active),
         active=active["threshold"],
         collapsed=(collapsed["epsilon"], collapsed["delta"]),
-        beside=beside,
+        note=note,
     )
 
 
@@ -64,16 +66,16 @@ def _singularities(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
     said = []
     if (slope := entries.get("floor_slope")) is not None:
         said.append(
-            f"Halving the floor with the same weights adds {_change(slope['value'])} nats per "
-            f"image (standard error {slope['se'] or 0:.2g}) on test images, "
-            f"{_change(slope['train'])} on training images, and nowhere more than "
-            f"{slope['at_most']:.0f}."
+            "Halving the floor with the same weights changes the log-likelihood by "
+            f"{number(slope['value'])} nats per image (standard error {slope['se'] or 0:.2g}) on "
+            f"test images and by {number(slope['train'])} on training images; it can add "
+            f"{slope['at_most']:.0f} at most."
         )
     if (part := entries.get("log_prob_at_floor")) is not None:
         share = entries["pixels_at_floor"]["value"]
         said.append(
             f"{percent(share)} of the pixels have σ below {part['near_floor']:g} × floor: their "
-            f"part of the {part['total']:,.0f} nats per image is {part['value']:,.0f}."
+            f"part of the {number(part['total'])} nats per image is {number(part['value'])}."
         )
     if (single := entries.get("singleton_components")) is not None:
         said.append(
@@ -85,6 +87,7 @@ def _singularities(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
         _subtitle(run, entries["sigma_median"]),
         floor=getattr(model, "sigma_floor", getattr(model, "covariance_floor", 0.0)),
         of_variance=isinstance(run.config(), GMMExperiment),
+        near=entries.get("pixels_at_floor", {}).get("near_floor", 0.0),
         note="\n".join(said),
     )
 
@@ -112,7 +115,7 @@ def _decoding(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
     return figures.decoder_moments(arrays, _subtitle(run, entries["variance_data"]))
 
 
-def _quality(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:  # noqa: ARG001
+def _quality(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure | None:  # noqa: ARG001
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for name, entry in entries.items():
         if entry.get("group") == "quality":
@@ -120,8 +123,10 @@ def _quality(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:  # noq
             value, reach = entry["value"], Z_95 * (entry["se"] or 0.0)
             ends = entry.get("interval") or (value - reach, value + reach)
             found.setdefault(measure, {})[row] = (value, *ends)
-    subtitle = _subtitle(run, None)
-    return figures.sample_quality(found, f"{subtitle}, {entries['digit_fid_control']['n']:,} draws")
+    if "digit_fid" not in found:
+        return None  # images that are not digits: the classifier has no features of them
+    draws = entries["digit_fid_mean"]["n"]
+    return figures.sample_quality(found, f"{_subtitle(run, None)}, {draws:,} draws")
 
 
 def _codes(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
@@ -152,7 +157,3 @@ def _subtitle(run: RunFolder, entry: dict[str, Any] | None) -> str:
     """The settings, and the number of test images that a measure is of."""
     images = "" if entry is None else f", {entry['n']:,} test images"
     return describe(run.config()) + images
-
-
-def _change(nats: float) -> str:
-    return f"{nats:.3g}".replace("-", "−")

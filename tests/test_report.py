@@ -1,0 +1,84 @@
+"""The page of a comparison: what it says to those who do not see it, and where its files go."""
+
+import html.parser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vaexp import figures
+from vaexp.compare import compare
+from vaexp.illustration import _short
+from vaexp.report import write_page
+from vaexp.run_folder import RunFolder
+
+IMAGES = np.random.default_rng(0).uniform(size=(1, 2, 28, 28))
+
+
+class Page(html.parser.HTMLParser):
+    """The attributes of every tag, by tag."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag: str, name: str) -> list[str | None]:
+        return [attrs[name] for found, attrs in self.found if found == tag and name in attrs]
+
+
+@pytest.fixture
+def page(forge: Any, tmp_path: Path) -> Page:
+    runs = [RunFolder(forge(name).rename(tmp_path / f"run-{name}")) for name in ("a", "b")]
+    own = runs[0].path / "figures"
+    own.mkdir(exist_ok=True)
+    evil = '"<b>L = 2 & σ</b>"'
+    figures.save(figures.samples(IMAGES, None, "Draws", evil), own / "samples.png")
+    (own / "of_mine.png").write_bytes(b"no picture")
+    (own / ".samples.png-x1.tmp.png").write_bytes(b"half a picture")
+    write_page(compare(runs), [own / "samples.png"], tmp_path / "page.html")
+    return Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+
+
+def test_pictures_are_said_in_words(page: Page) -> None:
+    words = 'Draws. "<b>L = 2 & σ</b>".'
+    assert page.of("img", "alt") == [words, "run-a: of mine", f"run-a: {words}"]
+    assert not page.of("b", "class")
+    assert len(page.of("img", "src")) == 3
+
+
+def test_wide_tables_can_be_scrolled_by_keyboard(page: Page) -> None:
+    scrolled = [attrs for tag, attrs in page.found if attrs.get("class") == "scroll"]
+    assert scrolled
+    assert all(attrs["tabindex"] == "0" and attrs["role"] == "region" for attrs in scrolled)
+    assert all(attrs["aria-label"] for attrs in scrolled)
+
+
+def test_the_words_of_a_figure_are_its_title_subtitle_and_note() -> None:
+    floors = np.array([0.01, 0.001])
+    figure = figures.floor_curve(floors, floors, floors, "Settings")
+    label = str(figure.get_label())
+    assert label.startswith("Likelihood against the covariance floor. Settings. The smaller the")
+    assert label.endswith("a larger one may be better still.")
+    assert "\n" not in label
+
+
+def test_file_names_of_comparisons_are_short_and_differ() -> None:
+    made = [f"20261123-00000{i}-quickstart-{i}f0a" for i in range(7)]
+    assert _short(made[:2]) == "0f0a-1f0a"
+    hashes = [
+        _short(names)
+        for names in (
+            made,  # many
+            [made[0], "other-0f0a"],  # with one end
+            ["beta-small", "b"],  # renamed
+            ["gamma-small", "b"],
+        )
+    ]
+    assert len(set(hashes)) == 4
+    assert {len(name) for name in hashes} == {8}
+    assert _short(made * 60) == _short(made * 60)

@@ -1,0 +1,71 @@
+"""A number for each pixel of an image as heat maps beside each other, and colour bars."""
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from vaexp.figures.charts import log_view
+from vaexp.figures.style import HEAT, MUTED, SMALL, TEXT, Array, line_height, place, write
+
+_ZOOM = 9  # page pixels per image pixel
+_APART, _BAR = 46, 86  # pixels between maps, and for the colour bar under them
+
+
+class Map(NamedTuple):
+    """A number for each pixel of an image."""
+
+    title: str
+    unit: str
+    values: Array
+    """(D,)."""
+    scale: Normalize
+
+
+def size_of_maps(maps: Sequence[Map]) -> tuple[int, int]:
+    """Width and height, in pixels of the page, of what `draw_maps` draws."""
+    if not maps:
+        return 0, 0
+    side = isqrt(maps[0].values.size) * _ZOOM
+    return len(maps) * (side + _APART) - _APART, line_height(TEXT) + 6 + side + _BAR
+
+
+def draw_maps(
+    figure: Figure, left: float, top: float, maps: Sequence[Map], *, shared: bool = False
+) -> None:
+    """Draw maps beside each other, each with its own colour bar or all with a shared one."""
+    for index, one in enumerate(maps):
+        side = isqrt(one.values.size)
+        x, y = left + index * (side * _ZOOM + _APART), top + line_height(TEXT) + 6
+        write(figure, x, y - 6, one.title, fontsize=TEXT, va="bottom")
+        axes = place(figure, x, y, side * _ZOOM, side * _ZOOM)
+        picture = axes.imshow(
+            one.values.reshape(side, side), cmap=HEAT, norm=one.scale, interpolation="nearest"
+        )
+        axes.set_axis_off()
+        under = y + side * _ZOOM
+        if not shared:
+            colour_bar(figure, picture, x, under + 12, side * _ZOOM, one.unit)
+            continue
+        write(figure, x, under + 6, one.unit, fontsize=SMALL, color=MUTED, va="top")
+        if index == 0:
+            colour_bar(figure, picture, x, under + 34, side * _ZOOM, "")
+
+
+def colour_bar(
+    figure: Figure, picture: AxesImage, left: float, top: float, width: float, label: str
+) -> Axes:
+    """Put the colour bar of a picture at a pixel of the page; returns its axes."""
+    axes = place(figure, left, top, width, 16)
+    bar = figure.colorbar(picture, cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)
+    if isinstance(picture.norm, LogNorm):
+        log_view(axes.xaxis, *picture.get_clim())
+    else:
+        axes.locator_params(nbins=5)
+    axes.set_xlabel(label, fontsize=SMALL, color=MUTED)
+    return axes

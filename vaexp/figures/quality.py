@@ -1,0 +1,104 @@
+"""How like real digits the draws of a model are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vaexp.figures.charts import percent
+from vaexp.figures.style import (
+    DARK,
+    MARGIN,
+    MUTED,
+    SMALL,
+    TRAINING,
+    VALIDATION,
+    house_style,
+    page,
+    place,
+)
+
+_ROW_COLOURS = {"mean": TRAINING, "sample": VALIDATION, "control": "#8c8c8c"}
+_ASIDE = 105  # pixels left of a panel
+
+# Key, title and unit of the panels of sample quality.
+_QUALITIES = (
+    ("digit_fid", "digit FID: lower is better", "squared distance"),
+    ("digit_kid", "digit KID: lower is better", "squared distance"),
+    ("precision", "precision", "share of draws"),
+    ("recall", "recall", "share of real images"),
+    ("density", "density", "neighbourhoods / k"),
+    ("coverage_real", "coverage", "share of real images"),
+)
+
+
+@house_style()
+def sample_quality(
+    found: Mapping[str, Mapping[str, tuple[float, float, float]]], subtitle: str, note: str = ""
+) -> Figure:
+    """Measures of drawn images beside the same of other real images, the control.
+
+    `found` has some of digit_fid, digit_kid, precision, recall, density and coverage_real, and for
+    each the value and the ends of its 95% interval of some of mean, sample and control.
+    """
+    panels = [quality for quality in _QUALITIES if found.get(quality[0])]
+    control = merit = ""
+    if any("control" in found[name] for name, *_ in panels):
+        control = "control: other real images, the best that can be expected. "
+        merit = (
+            " Precision and density above the control's are no merit: such draws keep to the "
+            "middle of the real images."
+        )
+    note = (
+        f"mean: draws μ(z). sample: draws x ~ p(x|z). {control}Black lines: 95% intervals.\n"
+        "Neighbourhoods reach to the k-th nearest neighbour. Precision: draws inside one of a real "
+        "image. Recall: real images inside one of a draw. Density: how many of real images a draw "
+        f"is inside, by k. Coverage: real images with a draw in theirs.{merit}\n"
+        "Distances are between features of the shipped digit classifier, not of Inception: compare "
+        f"them among runs of vaexp only.\n{note}"
+    )
+    width, height, above, under = 330, 230, 34, 46
+    across = min(len(panels), 3)
+    down = -(-len(panels) // 3)
+    body = (across * (_ASIDE + width), down * (above + height + under))
+    figure, top = page(*body, "How like digits the draws are", subtitle, note)
+    for index, (name, title, unit) in enumerate(panels):
+        row, column = divmod(index, 3)
+        left = MARGIN + _ASIDE + column * (_ASIDE + width)
+        axes = place(figure, left, top + above + row * (above + height + under), width, height)
+        axes.set_title(title)
+        axes.set_ylabel(unit)
+        _bars(axes, found[name], share=unit.startswith("share"))
+    return figure
+
+
+def _bars(axes: Axes, found: Mapping[str, tuple[float, float, float]], *, share: bool) -> None:
+    rows = [row for row in _ROW_COLOURS if row in found]
+    ends = np.array([found[row] for row in rows])
+    if share:
+        ends = np.clip(ends, 0, 1)
+    low, high = min(0.0, float(np.min(ends))), max(0.0, float(np.max(ends))) or 1.0
+    reach = high - low
+    axes.set(
+        xlim=(-0.6, len(rows) - 0.4), ylim=(low - 0.06 * reach * (low < 0), high + 0.2 * reach)
+    )
+    if share:
+        axes.set_ylim(0, 1.2)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    decimals = max(0, 3 - int(np.floor(np.log10(reach))))
+    reach = float(np.ptp(axes.get_ylim()))
+    for place_now, row in enumerate(rows):
+        value, lower, upper = ends[place_now]
+        axes.bar(place_now, value, width=0.62, color=_ROW_COLOURS[row])
+        axes.vlines(place_now, lower, upper, color=DARK, linewidth=1.4)
+        text = percent(value) if share else f"{value:.{decimals}f}".replace("-", "−")
+        axes.text(place_now, max(upper, 0) + 0.02 * reach, text, ha="center", va="bottom",
+                  fontsize=SMALL)  # fmt: skip
+    axes.axhline(0, color=MUTED, linewidth=0.7)
+    axes.grid(False, axis="x")
+    axes.set_xticks(range(len(rows)), rows)
+    axes.tick_params(axis="x", length=0)
