@@ -460,6 +460,8 @@ def test_a_mixture_of_each_kind(kind):
         "nearest_train_distance",
     }  # fmt: skip
     own = {"log_prob_at_floor", "eigenvalues_at_floor"}
+    if kind == "tied":
+        own |= {"singleton_components"}
     assert set(found.absent) == own - set(found.entries)
     assert ("log_prob_at_floor" in found.entries) == (kind in ("diag", "spherical"))
 
@@ -499,6 +501,32 @@ def test_a_mixture_of_each_kind(kind):
     assert facts(found, "nearest_train_distance")["control"] == pytest.approx(
         distance.median().item()
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "few"), [("full", D), ("lowrank", 3), ("diag", 1), ("spherical", 1)]
+)
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_component_of_too_few_images_is_singular_but_for_the_floor(kind, few, more):
+    """One image more, and the images themselves hold sigma above the floor."""
+    floor = 1e-6
+    x, assigned = clusters()
+    assigned = assigned.clone()
+    assigned[: few + more] = 3
+    model = initial_gmm(x, assigned, 4, kind, factors=2, floor=floor)
+    found = covariance_collapse(model, x, no_label(x), once(x), floor=floor)
+    assert values(found)["singleton_components"] == 1 - more
+    assert (values(found)["smallest_sigma"] < 1.01e-3) == (more == 0)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_counts_near_the_limit_are_not_lost_to_float32(n):
+    """2 / 50,000 in float32, times 50,000, is below 2."""
+    weight = torch.tensor([n / 50_000, 1 - n / 50_000])
+    gaussians = Diag(torch.zeros(2, 1), torch.ones(2, 1))
+    x = torch.zeros(50_000, 1)
+    found = covariance_collapse(GMM(weight, gaussians), x[:5], no_label(x[:5]), once(x), floor=0.1)
+    assert values(found)["singleton_components"] == 0
 
 
 @pytest.mark.parametrize("kind", ["diag", "spherical", "full"])

@@ -254,7 +254,15 @@ def _entry(measure: Measure | Estimate, metric: str, experiment: Experiment) -> 
     """Its summary; a likelihood's says of what it is, and the sigma or floor behind it."""
     if metric.startswith("iw_bound"):
         return facts(experiment.config, metric) | measure.summary()
-    words = ("log_prob", "log_density", "elbo", "objective", "ais_lower", "ais_upper")
+    words = (
+        "log_prob",
+        "log_density",
+        "elbo",
+        "objective",
+        "ais_",
+        "train_test_gap",
+        "floor_slope",
+    )
     likelihood = any(word in metric for word in words)
     return (likelihood_facts(experiment.config) if likelihood else {}) | measure.summary()
 

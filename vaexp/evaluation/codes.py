@@ -184,13 +184,14 @@ class PCA:
 
     @classmethod
     def of(cls, blocks: Iterable[Tensor], count: int) -> "PCA":
-        """The first ``count`` components (at most D) of blocks of images (n, D)."""
+        """The first ``count`` components of blocks of images (n, D), as far as these vary."""
         each = (Moments.of(block) for block in blocks)
         moments = next(each)
         for other in each:
             moments = moments + other
-        vectors = torch.linalg.eigh(moments.covariance).eigenvectors
-        return cls(moments.mean, vectors.flip(1)[:, :count])
+        values, vectors = torch.linalg.eigh(moments.covariance)
+        varying = int((values > 1e-12 * values[-1]).sum())  # the others are rounding
+        return cls(moments.mean, vectors.flip(1)[:, : max(1, min(count, varying))])
 
     def encode(self, x: Tensor) -> Tensor:
         """U^T (x - m), (N, D) to (N, L) float64."""

@@ -18,6 +18,7 @@ from vaexp.evaluation.collapse import (
     numpy_arrays,
     share_of,
     sigma_median,
+    standard_error,
     train_test_gap,
     weighted_quantiles,
 )
@@ -104,7 +105,8 @@ def _mixture_collapse(
     for images, _ in train:
         log_prob_train.append(model.log_prob(images))
         squares = torch.minimum(squares, nearest_square(gaussians.mean, images))
-        kept.append(images[: max(0, FEW - count)])
+        if count < FEW:
+            kept.append(images[: FEW - count])
         count += len(images)
     few, every = torch.cat(kept), torch.cat(log_prob_train)
 
@@ -119,7 +121,6 @@ def _mixture_collapse(
         nearest_train_distance=distance,
     )
     lowest = most_singular(smallest, held, floor)
-    fewer = d + 1 if isinstance(gaussians, Full) else 2
     entries: dict[str, Measure | Estimate] = {
         "smallest_sigma": Estimate(
             smallest.min().sqrt().item(),
@@ -128,17 +129,6 @@ def _mixture_collapse(
             facts={"covariance_floor": floor, "kind": "exact"},
         ),
         "sigma_median": sigma,
-        "singleton_components": Estimate(
-            float((held < fewer).sum().item()),
-            "components",
-            count,
-            facts={
-                "fewer_than": fewer,
-                "of_components": k,
-                "smallest_count": held.min().item(),
-                "kind": "exact",
-            },
-        ),
         "train_test_gap": train_test_gap(every, log_prob, {"difference_of": "log_prob"}),
         "nearest_train_distance": Estimate(
             distance[lowest].quantile(0.5).item(),
@@ -153,6 +143,22 @@ def _mixture_collapse(
         ),
     }
     absent: dict[str, str] = {}
+    fewer = images_that_vary(gaussians)
+    if fewer is None:
+        absent["singleton_components"] = "the covariance is of the images of all components"
+    else:
+        singletons = held < fewer * (1 - 1e-6)  # weights may be float32
+        entries["singleton_components"] = Estimate(
+            float(singletons.sum().item()),
+            "components",
+            count,
+            facts={
+                "fewer_than": fewer,
+                "of_components": k,
+                "smallest_count": held.min().item(),
+                "kind": "exact",
+            },
+        )
     if isinstance(gaussians, Diag | Spherical):
         absent["eigenvalues_at_floor"] = "they are the variances of pixels; see pixels_at_floor"
         at_floor, log_prob_map = pixel_log_prob(
@@ -217,6 +223,7 @@ def _with_floor_curve(
                     "kind": "exact",
                     "floor_of": "variance",
                     "train": (values[1] - train[1]).mean().item(),
+                    "train_se": standard_error(values[1] - train[1]),
                     "train_images": len(train[0]),
                     "at_most": test[0].shape[1] * math.log(2) / 2,
                 },
@@ -233,9 +240,11 @@ def _with_floor_curve(
 def with_floor(model: GMM, floor: float, other: float) -> GMM:
     """The same mixture, had the M-step that it came from had another floor of its covariances.
 
-    Sigma - floor I + other I; of lowrank covariances, where the floor is the least sigma^2
-    (``fitting.gmm.m_step``), those that it holds move to ``other``. A smaller floor is no less than
-    Sigma times other / floor, so that halving it adds at most D/2 ln 2 nats to ln p(x).
+    Sigma - floor I + other I. Of lowrank covariances, where the floor is the least sigma^2
+    (``fitting.gmm.m_step``), those that it holds move to ``other``, all the way: an M-step would
+    stop where the images' own sigma^2 is above it, which the model no longer knows. A smaller floor
+    is no less than Sigma times other / floor, so that halving it adds at most D/2 ln 2 nats to
+    ln p(x).
     """
     old, more = model.gaussians, other - floor
     match old:
@@ -258,6 +267,24 @@ def with_floor(model: GMM, floor: float, other: float) -> GMM:
         case _:
             assert_never(old)
     return GMM(model.weight, new)
+
+
+def images_that_vary(gaussians: Gaussians) -> int | None:
+    """How many images a component needs so that its covariance is not singular but for the floor.
+
+    n images vary in n - 1 directions, of which W of lowrank covariances takes q and leaves sigma^2
+    the rest. None for tied covariances, which are of the images of all components.
+    """
+    match gaussians:
+        case Full():
+            return gaussians.mean.shape[1] + 1
+        case LowRank():
+            return gaussians.factors.shape[2] + 2
+        case Diag() | Spherical():
+            return 2
+        case Tied():
+            return None
+    assert_never(gaussians)
 
 
 def spectrum(gaussians: Gaussians) -> Tensor:

@@ -69,8 +69,9 @@ def sigma_collapse(
     chosen = control = x.new_empty(0, dtype=torch.int64)
     varies = head.sigma_mode in ("shared", "pixel")
     if varies:
-        chosen = found.mean_sigma.argsort(stable=True)[:LOWEST]
-        control = torch.randperm(len(x), device=x.device)[:LOWEST]
+        lowest = min(LOWEST, max(1, len(x) // 10))
+        chosen = found.mean_sigma.argsort(stable=True)[:lowest]
+        control = torch.randperm(len(x), device=x.device)[:lowest]
         rows = torch.cat([chosen, control])
         points = model.decode(model.encode(x[rows], label[rows]).mean, label[rows]).mean
         points = torch.cat([points.double(), x[chosen].double()])
@@ -82,7 +83,7 @@ def sigma_collapse(
             p = model.decode(q.sample(), label_s)
             curves.append(log_prob_at_floors(xs, p.mean, p.stddev, least))
             elbos.append(curves[-1][:, AS_TRAINED] - kl_divergence(q, model.prior()).double())
-    curve_train = torch.cat(curves).mean(0)
+    curve_train = torch.cat(curves)
 
     sigma, arrays = _sigma_of_counts(found, least, {"draws": draws, "kind": "estimate"})
     arrays |= numpy_arrays(sigma_map=found.sigma_map, log_prob_map=found.log_prob_map)
@@ -101,7 +102,7 @@ def sigma_collapse(
             floor_map=found.floor_map,
             floor_curve_floors=floor * torch.tensor(FACTORS, dtype=torch.float64),
             floor_curve_test=found.curve.mean(0),
-            floor_curve_train=curve_train,
+            floor_curve_train=curve_train.mean(0),
         )
     else:
         absent |= dict.fromkeys(AT_FLOOR, f"sigma is fixed at {least:g}, so it has no floor")
@@ -210,9 +211,11 @@ def _at_floor(found: _Decoded, facts: dict[str, Any], curve_train: Tensor) -> di
     d = len(found.floor_map)
     slope, near, log_prob = found.variance.cpu().unbind(1)
     total = found.curve[:, AS_TRAINED].mean().item()
+    of_train = curve_train[:, HALVED] - curve_train[:, AS_TRAINED]
     of_slope = {
         "floor_of": "sigma",
-        "train": (curve_train[HALVED] - curve_train[AS_TRAINED]).item(),
+        "train": of_train.mean().item(),
+        "train_se": standard_error(of_train),
         "train_draws": 1,
         "at_most": d * math.log(2),
     }
