@@ -53,7 +53,7 @@ RUNS = {
     "spherical": ["model.covariance=spherical", "train.max_iter=1"],
     "lowrank": ["model.covariance=lowrank", "model.factors=4", "data.transform=dequantize"],
     "labels": ["model.init=labels", "model.components=2", "train.max_iter=0"],
-    "ppca": [*PPCA, "train.tolerance=1e-9", "train.restarts=2"],
+    "ppca": [*PPCA, "train.tolerance=1e-12", "train.restarts=2"],
     "closed": [*PPCA, "model.method=closed_form"],
     "linear": [*VAE, "model.hidden=[]", "train.epochs=10", "train.learning_rate=0.02"],
     "vae": [*VAE, "model.hidden=[32]", "train.epochs=2"],
@@ -543,7 +543,7 @@ def test_ctrl_c_while_a_step_is_written_leaves_each_record_once(
 def test_killed_and_terminated_is_as_if_never_stopped(cli: Any, wait_for_epochs: Any) -> None:
     """Some thousand iterations of a few milliseconds each."""
     (cli.cwd / "exact.yaml").write_text(CONFIG)
-    settings = ["model.kind=ppca", "model.latent_dim=40", "train.tolerance=0", "train.max_iter=500"]
+    settings = ["model.kind=ppca", "model.latent_dim=40", "train.tolerance=0", "train.restarts=12"]
     whole = cli.cwd / cli.ok("train", "exact.yaml", *settings, "--runs-dir", "whole").strip()
     process = cli.start("train", "exact.yaml", *settings, "--runs-dir", "parts")
     run = wait_for_epochs(cli.cwd / "parts", 1)

@@ -63,11 +63,6 @@ class Subject:
         """The model's part of the config."""
         return self.experiment.config.model
 
-    @property
-    def floor(self) -> float:
-        """The floor of sigma, or of the covariances."""
-        return getattr(self.config, "sigma_floor", getattr(self.config, "covariance_floor", 0.0))
-
     def train(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The training images and labels, in blocks."""
         return self.experiment.training_blocks()
@@ -92,7 +87,7 @@ def _importance(of: Subject) -> Evidence:
 
 def _singularities(of: Subject) -> Evidence:
     measure: Any = sigma_collapse if isinstance(of.model, VAE) else covariance_collapse
-    return measure(of.model, of.x, of.label, of.train(), floor=of.floor)
+    return measure(of.model, of.x, of.label, of.train(), floor=of.config.floor)
 
 
 def _quality(of: Subject) -> Evidence:
@@ -126,7 +121,7 @@ GROUPS: dict[str, Callable[[Subject], Evidence]] = {
     "rate": lambda of: latent_use(of.model, of.x, of.label, draws=2),
     "rescoring": _only_vae(
         lambda of: rescoring.rescored(
-            of.model, of.x, of.label, of.train(), beta=of.config.beta, floor=of.floor
+            of.model, of.x, of.label, of.train(), beta=of.config.beta, floor=of.config.floor
         ),
         *rescoring.NAMES,
     ),

@@ -162,6 +162,11 @@ class VAEConfig(Section):
     """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma(z), k = -2..2."""
 
+    @property
+    def floor(self) -> float:
+        """Of sigma."""
+        return self.sigma_floor
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.likelihood != "gaussian" and self.decode_mode == "sweep":
@@ -209,6 +214,11 @@ class GMMConfig(Section):
     """What figures and `vaexp sample` draw unless told otherwise. mean: the component's mean.
     sample: a draw of the component. sweep: mean + k standard deviations, k = -2..2."""
 
+    @property
+    def floor(self) -> float:
+        """Of the covariances."""
+        return self.covariance_floor
+
 
 class PPCAConfig(Section):
     """Probabilistic PCA: p(z) = N(0, I), p(x|z) = N(W z + mu, sigma^2 I), fitted in float64."""
@@ -222,6 +232,9 @@ class PPCAConfig(Section):
     decode_mode: DecodeMode = "mean"
     """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma, k = -2..2."""
+
+    floor: ClassVar[float] = 0.0
+    """sigma has none."""
 
 
 class EMConfig(Section):

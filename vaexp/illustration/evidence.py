@@ -85,7 +85,7 @@ def _singularities(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
     return figures.near_the_floor(
         arrays,
         _subtitle(run, entries["sigma_median"]),
-        floor=getattr(model, "sigma_floor", getattr(model, "covariance_floor", 0.0)),
+        floor=model.floor,
         of_variance=isinstance(run.config(), GMMExperiment),
         near=entries.get("pixels_at_floor", {}).get("near_floor", 0.0),
         note="\n".join(said),
