@@ -1001,9 +1001,9 @@ def test_kinds_side_by_side(exact: Exact, comparison: Any) -> None:
             assert difference["refused"] is None
             if metric != "rmse_mean":
                 paired = other[metric] - a[metric]
-                assert difference["value"] == pytest.approx(paired.mean(), rel=1e-9)
+                assert difference["value"] == pytest.approx(paired.mean(), rel=1e-12)
                 se = paired.std(ddof=1) / math.sqrt(1991)
-                assert difference["se"] == pytest.approx(se, rel=1e-9)
+                assert difference["se"] == pytest.approx(se, rel=1e-12)
     kinds = {
         metric: [entry and entry.get("kind") for entry in entries]
         for metric, entries in answer["metrics"].items()
@@ -1017,7 +1017,7 @@ def test_kinds_side_by_side(exact: Exact, comparison: Any) -> None:
     settings = answer["settings"]
     assert settings.pop("model.decode_mode", None) in (None, ["sample", "mean", "mean"])
     assert settings.pop("model.latent_dim") == [None, 3, 2]
-    assert settings.pop("train.tolerance") == [1e-3, 1e-9, None]
+    assert settings.pop("train.tolerance") == [1e-3, 1e-12, None]
     assert settings.pop("train.restarts") == [4, 2, None]
     assert settings == {"model.kind": ["gmm", "ppca", "vae"]}
 
