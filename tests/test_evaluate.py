@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from vaexp.data import Transform
 from vaexp.evaluating import GROUPS, SLOW
+from vaexp.evaluation.measure import Measure
+from vaexp.measuring import with_bits_per_dim
 from vaexp.run_folder import RunFolder
 
 # A name that each group gives every VAE with a Gaussian likelihood
@@ -227,3 +231,29 @@ def test_the_help_names_every_group(invoke: Any) -> None:
     text = " ".join(invoke("evaluate", "--help").stdout.replace("│", " ").split())
     for group in GROUPS:
         assert group in text
+
+
+def test_bits_per_dimension_turn_bounds_over_and_leave_nats_behind() -> None:
+    x = torch.rand(3, 784)
+    values = torch.tensor([100.0, 200.0, 300.0], dtype=torch.float64)
+    found = with_bits_per_dim(
+        {
+            "log_prob_ais": Measure(values, "nats", facts={"kind": "lower_bound", "chains": 16}),
+            "log_prob_quadrature": Measure(
+                values, "nats", facts={"kind": "estimate", "error": 0.01, "nodes": 9}
+            ),
+            "ais_other": Measure(values, "nats"),
+        },
+        Transform("dequantize"),
+        x,
+    )
+    assert set(found) - {"log_prob_ais", "log_prob_quadrature", "ais_other"} == {
+        "log_prob_ais_bits_per_dim",
+        "log_prob_quadrature_bits_per_dim",
+    }
+    ais, exact = found["log_prob_ais_bits_per_dim"], found["log_prob_quadrature_bits_per_dim"]
+    assert ais.facts == {"kind": "upper_bound", "chains": 16}
+    assert exact.facts == {"kind": "estimate", "nodes": 9}
+    # x = (k + u) / 256, so that p(k + u) = p(x) / 256 in each pixel
+    expected = 8 - values / (784 * math.log(2))
+    torch.testing.assert_close(exact.values.double(), expected, rtol=1e-5, atol=0)

@@ -68,8 +68,12 @@ def _bits_per_dim(log_density: Measure, transform: Transform, x: Tensor) -> Meas
 
 
 def _of_upper_bound(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a number that falls where theirs rises."""
-    return {key: "upper_bound" if value == "lower_bound" else value for key, value in facts.items()}
+    """The facts of a number that falls where theirs rises, without ``error``, which is in nats."""
+    return {
+        key: "upper_bound" if value == "lower_bound" else value
+        for key, value in facts.items()
+        if key != "error"
+    }
 
 
 def facts(config: Config, metric: str) -> dict[str, Any]:
