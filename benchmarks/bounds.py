@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 IMAGES = 300
 

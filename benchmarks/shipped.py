@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vaexp.config import shipped_configs
-from vaexp.run_folder import RunFolder, find_runs
+from vaexp.runs.folder import RunFolder, find_runs
 from vaexp.tables import show_number
 
 METRICS = (

@@ -15,7 +15,7 @@ import numpy as np
 
 from vaexp import figures
 from vaexp.config import GMMExperiment, describe, load_config
-from vaexp.run_folder import RunFolder, find_runs
+from vaexp.runs.folder import RunFolder, find_runs
 
 FLOORS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 

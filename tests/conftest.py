@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from vaexp.cli import app
 from vaexp.config import load_config
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 VAEXP = Path(sys.executable).with_name("vaexp")
 

@@ -12,7 +12,7 @@ import pytest
 
 from vaexp.cli import app
 from vaexp.config import dump, load_config, shipped_configs
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 COMMANDS = [
     ["train"],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vaexp.run_folder import RunFolder, short_names
+from vaexp.runs.folder import RunFolder, short_names
 
 RNG = np.random.default_rng(5)
 N = 400

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from vaexp import figures
-from vaexp.compare_view import HEADLINES
-from vaexp.run_folder import RunFolder
+from vaexp.comparison.view import HEADLINES
+from vaexp.runs.folder import RunFolder
 
 N = 50
 RNG = np.random.default_rng(3)
@@ -332,8 +332,8 @@ def test_the_page_says_what_the_table_says(page_of: Any, invoke: Any, learned: P
 
 
 def test_what_comes_from_a_run_is_escaped(forge: Any, tmp_path: Path) -> None:
-    from vaexp.compare import compare
-    from vaexp.report import write_page
+    from vaexp.comparison.compare import compare
+    from vaexp.comparison.page import write_page
 
     evil = "<script>alert(1)</script>"
     path = add_whole(forge("a"), **{evil: {"value": 1.0, "se": None, "unit": evil}})

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from vaexp.data import Transform
-from vaexp.evaluating import GROUPS, SLOW
 from vaexp.evaluation.measure import Measure
-from vaexp.measuring import with_bits_per_dim
-from vaexp.run_folder import RunFolder
+from vaexp.experiment.evaluate import GROUPS, SLOW
+from vaexp.experiment.measure import with_bits_per_dim
+from vaexp.runs.folder import RunFolder
 
 # A name that each group gives every VAE with a Gaussian likelihood
 OF_A_GAUSSIAN_VAE = {

@@ -31,13 +31,14 @@ from torch.distributions import (
 )
 from typer.testing import CliRunner
 
-from vaexp import experiment, models
+from vaexp import models
 from vaexp.cli import app
 from vaexp.data import Transform, load
 from vaexp.evaluation.exact import exact_measures
+from vaexp.experiment import train as experiment
 from vaexp.fitting import FitStep
 from vaexp.progress import Reporter
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 CONFIG = """\
 model: {kind: gmm, components: 3, covariance_floor: 0.01}
@@ -346,7 +347,7 @@ def test_log_prob_is_that_of_torch_distributions(exact: Exact, name: str) -> Non
 
 
 def test_log_prob_of_dequantized_images(exact: Exact) -> None:
-    from vaexp.prepared import Experiment
+    from vaexp.experiment.prepare import Experiment
 
     trained = exact("lowrank")
     prepared = Experiment.prepare(trained.run.config())

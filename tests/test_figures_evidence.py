@@ -10,9 +10,9 @@ from matplotlib.colors import to_hex
 
 from vaexp import figures
 from vaexp.config import load_config
+from vaexp.experiment.draw.evidence import illustrate_evidence
 from vaexp.figures.style import TRAINING
-from vaexp.illustration.evidence import illustrate_evidence
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 SETTINGS = "VAE, L = 2, Gaussian, σ(z) per pixel (≥ 0.001), β = 4, given the label, test images"
 EPSILON = np.logspace(-5, 2, 71)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vaexp import figures
-from vaexp.compare import compare
-from vaexp.illustration import _short
-from vaexp.report import write_page
-from vaexp.run_folder import RunFolder
+from vaexp.comparison.compare import compare
+from vaexp.comparison.page import write_page
+from vaexp.comparison.pictures import _short
+from vaexp.runs.folder import RunFolder
 
 IMAGES = np.random.default_rng(0).uniform(size=(1, 2, 28, 28))
 

@@ -22,8 +22,8 @@ import torch
 from vaexp import files
 from vaexp.config import VAEExperiment, dump
 from vaexp.errors import RunError, UserError
-from vaexp.run_folder import RunFolder, find_runs, short_names
-from vaexp.trained import TrainedModel
+from vaexp.runs.folder import RunFolder, find_runs, short_names
+from vaexp.runs.trained import TrainedModel
 
 CONFIG = VAEExperiment.model_validate({"name": "x", "model": {"kind": "vae"}})
 
@@ -51,7 +51,7 @@ def test_threads_get_different_folders(tmp_path: Path) -> None:
 
 def test_processes_get_different_folders(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom vaexp.run_folder import RunFolder\n"
+        "import sys\nfrom pathlib import Path\nfrom vaexp.runs.folder import RunFolder\n"
         "from vaexp.config import VAEExperiment\n"
         "config = VAEExperiment.model_validate({'name': 'x', 'model': {'kind': 'vae'}})\n"
         "for _ in range(20): print(RunFolder.create(Path(sys.argv[1]), config).path)"
@@ -74,7 +74,7 @@ def test_a_name_that_is_taken_is_not_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = iter(["aaaa", "aaaa", "aaaa", "bbbb"])
-    monkeypatch.setattr("vaexp.run_folder.secrets.token_hex", lambda _: next(digits))
+    monkeypatch.setattr("vaexp.runs.folder.secrets.token_hex", lambda _: next(digits))
     first, second = RunFolder.create(tmp_path, CONFIG), RunFolder.create(tmp_path, CONFIG)
     assert first.path != second.path
     assert (first.name[-4:], second.name[-4:]) in [("aaaa", "bbbb"), ("aaaa", "aaaa")]

@@ -11,10 +11,10 @@ from hatchling.builders.wheel import WheelBuilder
 
 from vaexp.config import load_config, shipped_configs
 from vaexp.data import Split
-from vaexp.experiment import train
-from vaexp.prepared import Experiment
+from vaexp.experiment.prepare import Experiment
+from vaexp.experiment.train import train
 from vaexp.progress import Reporter
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 

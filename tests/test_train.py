@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vaexp.config import load_config
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 FILES = {
     "config.yaml",

@@ -18,7 +18,7 @@ from vaexp.config import Config, dump, load_config, shipped_configs, summary
 from vaexp.errors import RunError, Terminated, UserError
 
 if TYPE_CHECKING:
-    from vaexp.run_folder import RunFolder
+    from vaexp.runs.folder import RunFolder
 
 
 class Commands(TyperGroup):
@@ -122,7 +122,7 @@ def train(
 
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
-    from vaexp.run_folder import RunFolder
+    from vaexp.runs.folder import RunFolder
 
     run = None if resume is None else RunFolder.open(resume)
     if run is not None:
@@ -157,8 +157,8 @@ def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFol
 
     reporter = Reporter()
     with reporter.waiting("loading torch and the data"):
-        from vaexp import experiment
-        from vaexp.prepared import Experiment
+        from vaexp.experiment import train as experiment
+        from vaexp.experiment.prepare import Experiment
 
         prepared = Experiment.prepare(settings)
     return experiment.train(prepared, runs_dir, reporter, run)
@@ -199,14 +199,14 @@ def sample(
 
     Example: [bold]vaexp sample runs/20261122-143015-quickstart-7f3a --decode sample[/bold]
     """
-    from vaexp.run_folder import RunFolder
+    from vaexp.runs.folder import RunFolder
 
     if grid and n is not None:
         raise UserError("-n: a grid has its own number of images; leave out -n or --grid")
     if axes is not None and not grid:
         raise UserError("--axes: only a grid has axes; add --grid")
     folder = RunFolder.open(run)
-    from vaexp import sampling
+    from vaexp.experiment import sample as sampling
 
     drawn = sampling.sample(
         folder,
@@ -257,7 +257,7 @@ def evaluate(
     Example: [bold]vaexp evaluate runs/20261122-143015-quickstart-7f3a --only quadrature[/bold]
     """
     from vaexp.progress import Reporter
-    from vaexp.run_folder import RunFolder
+    from vaexp.runs.folder import RunFolder
 
     folder = RunFolder.open(run)
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
@@ -265,14 +265,14 @@ def evaluate(
         raise UserError("--only: names no group; vaexp evaluate --help lists them")
     reporter = Reporter()
     with reporter.waiting("loading torch"):
-        from vaexp import evaluating
+        from vaexp.experiment import evaluate as evaluating
     found = evaluating.evaluate(
         folder, groups or None, reporter, importance_samples=importance_samples, images=images
     )
     if as_json:
         typer.echo(json.dumps(found))
         return
-    from vaexp.compare_view import metric_name
+    from vaexp.comparison.view import metric_name
     from vaexp.tables import print_table, show_entry
 
     rows = [
@@ -311,9 +311,9 @@ def compare(
 
     Example: [bold]vaexp compare runs/*-fixed-* runs/*-pixel-* --format md[/bold]
     """
-    from vaexp.compare import compare as compare_runs
-    from vaexp.compare_view import render
-    from vaexp.run_folder import RunFolder
+    from vaexp.comparison.compare import compare as compare_runs
+    from vaexp.comparison.view import render
+    from vaexp.runs.folder import RunFolder
 
     folders = [RunFolder.open(run) for run in runs]
     if len(folders) < 2:
@@ -323,13 +323,13 @@ def compare(
     if text:
         typer.echo(text, nl=False)
     if figure or html:
-        from vaexp.illustration import draw_comparison
+        from vaexp.comparison.pictures import draw_comparison
 
         pictures = draw_comparison(folders, comparison)
         for path in pictures:
             typer.echo(f"figure {path}", err=True)
     if html:
-        from vaexp.report import write_page
+        from vaexp.comparison.page import write_page
 
         page = pictures[0].with_suffix(".html")
         write_page(comparison, pictures, page)
@@ -348,7 +348,7 @@ def list_runs(
 
     Example: [bold]vaexp runs --format csv[/bold]
     """
-    from vaexp.run_list import list_runs, render_runs
+    from vaexp.runs.listing import list_runs, render_runs
 
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")

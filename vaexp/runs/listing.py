@@ -7,7 +7,7 @@ from typing import Any
 
 from vaexp.config import describe, differing, flatten
 from vaexp.errors import RunError, UserError
-from vaexp.run_folder import find_runs
+from vaexp.runs.folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
 from vaexp import __version__
-from vaexp.compare import Comparison
-from vaexp.compare_view import notes, tables
+from vaexp.comparison.compare import Comparison
+from vaexp.comparison.view import notes, tables
 from vaexp.files import write_text
 
 
@@ -22,7 +22,7 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
     Everything that comes from a run is escaped.
     """
     environment = Environment(
-        loader=PackageLoader("vaexp"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("vaexp.comparison"), autoescape=True, undefined=StrictUndefined
     )
     sections: list[dict[str, Any]] = [
         {"title": "Side by side", "pictures": [_embedded(picture) for picture in pictures]}

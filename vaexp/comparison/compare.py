@@ -10,7 +10,7 @@ import numpy as np
 
 from vaexp.config import describe, differing, flatten
 from vaexp.errors import RunError
-from vaexp.run_folder import RunFolder, short_names
+from vaexp.runs.folder import RunFolder, short_names
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from torch import Tensor
 from vaexp import figures
 from vaexp.config import PPCAExperiment
 from vaexp.data import IMAGE_SHAPE
-from vaexp.illustration import shared
-from vaexp.illustration.gmm import history_figures
+from vaexp.experiment.draw import shared
+from vaexp.experiment.draw.gmm import history_figures
+from vaexp.experiment.sample import caption, plane_figure
 from vaexp.models import PPCA
-from vaexp.run_folder import RunFolder
-from vaexp.sampling import caption, plane_figure
-from vaexp.trained import TrainedModel
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import TrainedModel
 
 
 def ppca_figures(

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
-from vaexp.sampling import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
-from vaexp.trained import TrainedModel
+from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
+from vaexp.runs.trained import TrainedModel
 
 
 def samples(trained: TrainedModel) -> Figure:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from vaexp.compare import Comparison, Difference
+from vaexp.comparison.compare import Comparison, Difference
 from vaexp.tables import (
     ABSENT,
     comma_separated,

@@ -14,23 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaexp import environment
 from vaexp.config import GMMExperiment, VAEExperiment, digest, unit
 from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError, Terminated
-from vaexp.evaluating import measure_latent_use
 from vaexp.evaluation.measure import Measure, join
+from vaexp.experiment.draw.run import illustrate, illustrate_history
+from vaexp.experiment.evaluate import measure_latent_use
+from vaexp.experiment.measure import facts, importance_weighted, measure_split
+from vaexp.experiment.prepare import Experiment
 from vaexp.fitting import FitStep, em, gmm, ppca, sgd
 from vaexp.fitting.moments import Moments
-from vaexp.illustration import illustrate, illustrate_history
-from vaexp.measuring import facts, importance_weighted, measure_split
 from vaexp.models import PPCA, VAE, Model, build
-from vaexp.prepared import Experiment
 from vaexp.progress import Reporter
-from vaexp.run_folder import RunFolder
+from vaexp.runs import environment
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
-from vaexp.trained import load_weights
 
 EM_WRITES_EVERY = 1.0  # seconds: an iteration may take a millisecond, and writing it far more
 

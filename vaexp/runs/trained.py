@@ -10,7 +10,7 @@ from vaexp.config import Config
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
 from vaexp.errors import RunError
 from vaexp.models import Model, build
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from vaexp.config import DecodeMode, GMMExperiment, describe, unit
 from vaexp.errors import UserError
 from vaexp.files import replacing
 from vaexp.models import GMM
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
-from vaexp.trained import TrainedModel
 
 SWEEP = (-2, -1, 0, 1, 2)
 SWEEP_NAMES = ["μ(z) − 2σ(z)", "μ(z) − σ(z)", "μ(z)", "μ(z) + σ(z)", "μ(z) + 2σ(z)"]

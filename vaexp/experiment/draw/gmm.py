@@ -10,11 +10,11 @@ from torch.nn.functional import one_hot
 from vaexp import figures
 from vaexp.config import Config, GMMExperiment
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS
-from vaexp.illustration import shared
+from vaexp.experiment.draw import shared
+from vaexp.experiment.sample import COLUMNS, caption
 from vaexp.models import GMM
-from vaexp.run_folder import RunFolder
-from vaexp.sampling import COLUMNS, caption
-from vaexp.trained import TrainedModel
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import TrainedModel
 
 MOST_ROWS = 20  # components drawn from
 

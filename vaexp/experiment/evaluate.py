@@ -25,15 +25,15 @@ from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.evaluation.quadrature import quadrature
 from vaexp.evaluation.quality import quality
 from vaexp.evaluation.sigma_collapse import sigma_collapse
-from vaexp.illustration.evidence import illustrate_evidence
-from vaexp.measuring import facts, likelihood_facts, with_bits_per_dim
+from vaexp.experiment.draw.evidence import illustrate_evidence
+from vaexp.experiment.measure import facts, likelihood_facts, with_bits_per_dim
+from vaexp.experiment.prepare import Experiment
 from vaexp.models import VAE
-from vaexp.prepared import Experiment
 from vaexp.progress import Reporter
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
-from vaexp.trained import load_weights
 
 DRAWS = 10_000  # images drawn from the model to see what decoding loses
 IMPORTANCE_SAMPLES = 1_000  # where neither the config nor the command says how many

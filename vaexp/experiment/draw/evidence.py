@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from vaexp import figures
 from vaexp.config import GMMExperiment, describe
 from vaexp.figures.charts import number, percent
-from vaexp.run_folder import RunFolder
+from vaexp.runs.folder import RunFolder
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 Entries = dict[str, dict[str, Any]]

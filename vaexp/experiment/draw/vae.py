@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from vaexp import figures
-from vaexp.illustration import shared
-from vaexp.run_folder import RunFolder
-from vaexp.sampling import caption, plane_figure
-from vaexp.trained import TrainedModel
+from vaexp.experiment.draw import shared
+from vaexp.experiment.sample import caption, plane_figure
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import TrainedModel
 
 ENCODED_AT_ONCE = 1000
 

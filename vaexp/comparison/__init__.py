@@ -1,0 +1,1 @@
+"""Runs side by side: their numbers, tables, page and pictures."""

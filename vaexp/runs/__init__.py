@@ -1,0 +1,1 @@
+"""Run folders: create, write, read and list them."""
