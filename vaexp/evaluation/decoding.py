@@ -21,6 +21,7 @@ from torch import Tensor
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models.likelihoods import Absent
 from vaexp.models.ppca import of_linear_vae
 
 DENSITY_IMAGES = 1_000  # of each kind, whose log densities are averaged
@@ -30,9 +31,8 @@ SHIFTS = {"plus1": 1, "minus1": -1, "plus2": 2, "minus2": -2}  # k of mu + k sig
 IMAGES_PER_BLOCK = 500
 STRATA = 10
 
-NO_SIGMA = "p(x|z) has no sigma"
 NO_ENDS = "the transform gives x no ends"
-NO_MASS = "p(x|z) is a mass on binary images, and mu(z) is not one"
+NO_MASS = "p(x|z) is a mass, and mu(z) is none of the images that have one"
 NOT_EXACT = "ln p(x) is not exact; see elbo_of_sample"
 EXACT = "ln p(x) is exact; see log_prob_of_mean"
 ALL_EQUAL = "all these images are the same, so no pixel varies"
@@ -66,7 +66,8 @@ def decoding(
         entries["covariance_distance_control"] = covariance_distance(half, other)
     _put(entries, absent, "neighbour_correlation_data", neighbour_correlation(data), ALL_EQUAL)
     arrays: Arrays = {}
-    for mode, images in modes(generated, has_sigma=model.has_sigma):
+    no_sweep = _no_sweep(model)
+    for mode, images in modes(generated, sweep=no_sweep is None):
         found = moments(images)
         if mode == "mean":
             split, arrays = variance_split(found, generated.variance, data)
@@ -77,12 +78,12 @@ def decoding(
         _put(entries, absent, f"neighbour_correlation_{mode}", correlation, ALL_EQUAL)
         share = outside_share(images) if unit_interval else None
         _put(entries, absent, f"outside_share_{mode}", share, NO_ENDS)
-    if model.has_sigma:
+    if no_sweep is None:
         measures, strata = calibration(model, x, label)
         entries |= measures
         arrays |= strata
     else:
-        absent |= dict.fromkeys(_names_with_sigma(), NO_SIGMA)
+        absent |= dict.fromkeys(_names_with_sigma(), f"mu(z) + k sigma(z) is no image: {no_sweep}")
     densities, without = log_densities(model, generated, x, label)
     entries |= densities
     for name, entry in entries.items():
@@ -116,11 +117,16 @@ def generate(model: Model, label: Tensor, draws: int) -> Generated:
     return Generated(z, drawn, p.mean.float(), p.variance.float(), p.sample().float())
 
 
-def modes(generated: Generated, *, has_sigma: bool) -> Iterator[tuple[str, Tensor]]:
+def _no_sweep(model: Model) -> str | None:
+    """Why mu(z) + k sigma(z) is no image of this model; None where it is."""
+    return model.likelihood.family.no_sweep if isinstance(model, VAE) else None
+
+
+def modes(generated: Generated, *, sweep: bool) -> Iterator[tuple[str, Tensor]]:
     """Each decode mode's name and its images (n, D), one at a time, as each is large."""
     yield "mean", generated.mean
     yield "sample", generated.sample
-    if has_sigma:
+    if sweep:
         for name, k in SHIFTS.items():
             yield name, generated.mean + k * generated.variance.sqrt()
 
@@ -382,7 +388,9 @@ def log_densities(
         return entries, absent
 
     p = model.decode(generated.z[:count], given)
-    is_mass = p.support is not None and p.support.is_discrete
+    family = model.likelihood.family
+    is_mass = family.measure == "mass"
+    gap = model.likelihood.gap_to_mean(x.shape[1])
 
     def elbo(images: Tensor, labels: Tensor) -> Tensor:
         return elbo_measures(model, images, labels, draws=ELBO_DRAWS)["elbo"].values
@@ -393,14 +401,14 @@ def log_densities(
             absent |= _every(name, ("mean",), NO_MASS)
     else:
         of_mean, elbo_of_mean = p.log_prob(mean), elbo(mean, given)
-    measure = {"measure": "mass" if is_mass else "density"}
+    measure = {"measure": family.measure}
     entries |= _compared(
         "log_density_given_z",
         of_mean,
         p.log_prob(sample),
         None,
         {"kind": "exact", **measure, "of": "x given z"},
-        {"expected": x.shape[1] / 2} if model.has_sigma else {},
+        {} if isinstance(gap, Absent) else {"expected": gap},
     )
     of = "x given label" if model.conditional else "x"
     entries |= _compared(

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, log_mean
 from vaexp.models import VAE
-from vaexp.models.likelihoods import ContinuousBernoulli, GaussianHead, bernoulli
+from vaexp.models.likelihoods import Absent, Likelihood, answered
 
 IMAGES_PER_BLOCK = 500
 ROWS_PER_BLOCK = 1024  # latents decoded at once
@@ -63,6 +63,9 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float, draws: int = 8
     if beta == 0:
         return Evidence(absent=dict.fromkeys(NAMES, "beta is 0: the objective has no KL term"))
     exact = deepcopy(model).double()
+    probe = exact.decode(exact.encode(x[:1].double(), label[:1]).mean, label[:1]).tempered(beta)
+    if isinstance(probe, Absent):
+        return Evidence(absent=dict.fromkeys(NAMES, probe.reason))
     labels, index = label.unique(return_inverse=True)
     if not model.conditional:
         labels, index = labels[:1], torch.zeros_like(index)
@@ -77,20 +80,8 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float, draws: int = 8
     facts["of"] = f"x{' given label' if model.conditional else ''}, in the induced joint"
     if of_c.facts["method"] != "monte_carlo":  # which makes ln C too low, and the ELBO too high
         facts["kind"] = "lower_bound"
-    of_sigma: dict[str, Measure | Estimate] = {}
-    absent: dict[str, str] = {}
-    head = model.likelihood
-    if not isinstance(head, GaussianHead):
-        absent = dict.fromkeys(("implied_sigma", "induced_sigma"), "p(x|z) has no sigma")
-    else:
-        of_sigma["induced_sigma"] = sigma[0]
-        if head.sigma_mode == "fixed":
-            implied = facts["sigma"] = math.sqrt(beta) * head.get_buffer("sigma").item()
-            beside = {"beta": beta}
-            of_sigma["implied_sigma"] = Estimate(implied, "units of x", len(x), facts=beside)
-        else:
-            facts["sigma_floor"] = math.sqrt(beta) * head.floor
-            absent["implied_sigma"] = "sigma is learned, so beta is more than a choice of it"
+    of_sigma, absent, beside = _sigmas(model.likelihood, beta, len(x), sigma)
+    facts |= beside
     entries: dict[str, Measure | Estimate] = {
         "objective_over_beta": objective,
         "induced_elbo": Measure(elbo, "nats", of_induced.monte_carlo_variance, facts=facts),
@@ -113,38 +104,20 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float, draws: int = 8
     return Evidence(entries, arrays, absent)
 
 
-def tempered(p: Distribution, beta: float) -> Distribution:
-    """p_beta(x|z), proportional to p(x|z)^(1/beta): of the same family.
-
-    N(mu, sigma^2) becomes N(mu, beta sigma^2); logits are divided by beta.
-    """
-    assert isinstance(p, Independent)
-    match p.base_dist:
-        case Normal(loc=mean, scale=scale):
-            one: Distribution = Normal(mean, math.sqrt(beta) * scale, validate_args=False)
-        case Bernoulli(logits=logits):
-            one = bernoulli(logits / beta)
-        case ContinuousBernoulli(logits=logits):
-            one = ContinuousBernoulli(logits / beta)
-        case other:
-            raise TypeError(f"no tempered form of {type(other).__name__}")
-    return Independent(one, 1)
-
-
-def log_z(p: Distribution, beta: float) -> Tensor:
-    """Ln Z(z), (...,): of the integral (of a mass, the sum) of p(x|z)^(1/beta) over x.
-
-    Of a Gaussian sum_j (1 - 1/beta)/2 ln(2 pi sigma_j^2) + D/2 ln beta. Of the families with logits
-    p(0)^(1/beta) / p_beta(0), as p_beta is proportional to p^(1/beta).
-    """
-    assert isinstance(p, Independent)
-    base = p.base_dist
-    if isinstance(base, Normal):
-        log_variance = math.log(2 * math.pi) + 2 * base.scale.log()
-        d = base.scale.shape[-1]
-        return 0.5 * (1 - 1 / beta) * log_variance.sum(-1) + d / 2 * math.log(beta)
-    zero = torch.zeros_like(base.logits)
-    return p.log_prob(zero) / beta - tempered(p, beta).log_prob(zero)
+def _sigmas(
+    head: Likelihood, beta: float, images: int, induced_sigma: list[Measure]
+) -> tuple[dict[str, Measure | Estimate], dict[str, str], dict[str, float]]:
+    """``induced_sigma`` and ``implied_sigma``, which are absent, and what stands beside a bound."""
+    scale = head.scale
+    if isinstance(scale, Absent):
+        return {}, dict.fromkeys(("implied_sigma", "induced_sigma"), scale.reason), {}
+    entries: dict[str, Measure | Estimate] = {"induced_sigma": induced_sigma[0]}
+    if scale.mode.learned:
+        why = "sigma is learned, so beta is more than a choice of it"
+        return entries, {"implied_sigma": why}, {"sigma_floor": math.sqrt(beta) * scale.least}
+    implied = answered(scale.implied(beta))
+    entries["implied_sigma"] = Estimate(implied, "units of x", images, facts={"beta": beta})
+    return entries, {}, {"sigma": implied}
 
 
 @torch.no_grad()
@@ -168,13 +141,17 @@ def _log_z_at(model: VAE, label: Tensor, beta: float, z: Tensor) -> Tensor:
     if _z_is_constant(model, beta) and len(z) > 1:
         return _log_z_at(model, label, beta, z[:1]).expand(len(z))
     rows = z.to(label.device).split(ROWS_PER_BLOCK)
-    return torch.cat([log_z(model.decode(row, label.expand(len(row))), beta) for row in rows]).cpu()
+    return torch.cat([_log_z(model, row, label, beta) for row in rows]).cpu()
+
+
+def _log_z(model: VAE, z: Tensor, label: Tensor, beta: float) -> Tensor:
+    """Ln Z(z), (n,), of a block of latents z (n, L)."""
+    return answered(model.decode(z, label.expand(len(z))).tempered(beta)).log_z
 
 
 def _z_is_constant(model: VAE, beta: float) -> bool:
     """Whether Z(z) is the same for all z."""
-    head = model.likelihood
-    return beta == 1 or (isinstance(head, GaussianHead) and head.sigma_mode in ("fixed", "global"))
+    return beta == 1 or model.likelihood.constant_log_z
 
 
 class Normaliser(NamedTuple):
@@ -296,11 +273,8 @@ def _terms(model: VAE, x: Tensor, label: Tensor, beta: float, draws: int) -> lis
         moments = Moments()
         for _ in range(draws):
             p = model.decode(q.sample(), labels)
-            p_beta = tempered(p, beta)
-            terms = [
-                p.log_prob(xs) / beta - rate,
-                p_beta.log_prob(xs) + log_z(p, beta) - own_rate,
-            ]
+            p_beta, log_z = answered(p.tempered(beta))
+            terms = [p.log_prob(xs) / beta - rate, p_beta.log_prob(xs) + log_z - own_rate]
             if model.has_sigma:
                 terms.append(p_beta.stddev.mean(-1))
             moments.add(torch.stack(terms))

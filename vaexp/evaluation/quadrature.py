@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
 from torch.nn.functional import max_pool2d
 
 from vaexp.evaluation.measure import Evidence, Measure
 from vaexp.models import VAE
+from vaexp.models.likelihoods import Absent, Decoded, Quadratic
 
 TOLERANCE = 1e-2  # nats by which lattices of spacing 2h may disagree
 NEGLIGIBLE = 10.0  # the points left out hold about e^-10 of p(x) together, at most
@@ -116,23 +116,6 @@ def _blocks(label: Tensor) -> Iterator[Tensor]:
         yield from (label == one).nonzero()[:, 0].split(IMAGES_PER_BLOCK)
 
 
-def pixel_terms(decoded: Distribution) -> tuple[Tensor, Tensor, Tensor]:
-    """c (K,), a (K, D), b (K, D) with ln p(x|z_k) = c_k + a_k.x + b_k.x^2, of K decoded z.
-
-    Gaussians have a = mu / sigma^2 and b = -1 / (2 sigma^2). The other families here have the
-    density or mass e^(c + a x) in each pixel, so that b = 0. Then ln p(x|z) of many images and z
-    is a product of matrices.
-    """
-    pixels = decoded.base_dist  # type: ignore[attr-defined]
-    if isinstance(pixels, Normal):
-        precision = pixels.scale.square().reciprocal()
-        a = pixels.loc * precision
-        constant = 0.5 * torch.linalg.vecdot(a, pixels.loc) + pixels.scale.log().sum(-1)
-        return -constant - 0.5 * math.log(2 * math.pi) * a.shape[-1], a, -0.5 * precision
-    logits = pixels.logits
-    return pixels.log_prob(torch.zeros_like(logits)).sum(-1), logits, torch.zeros_like(logits)
-
-
 class _Joint:
     """ln p(x, z) of a block of images x (N, D) with one label, in float64."""
 
@@ -146,32 +129,45 @@ class _Joint:
         self.strides = 2 ** (BITS * torch.arange(model.latent_dim, device=x.device).flip(0))
         """(L,): of the coordinates in a key."""
 
-    def nodes(self, z: Tensor) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor]]]:
-        """The pixel terms of z (K, L), block by block, with ln p(z) added to the constant."""
+    def decode(self, z: Tensor) -> Decoded:
+        """p(x|z) of z (K, L)."""
+        return self.model.decode(z, None if self.label is None else self.label.expand(len(z)))
+
+    def nodes(self, z: Tensor) -> Iterator[tuple[slice, Tensor, Quadratic | Absent]]:
+        """A block of z (K, L) at a time: which of them, ln p(z), and ln p(x|z) as a polynomial."""
         for first in range(0, len(z), NODES_PER_BLOCK):
             part = slice(first, first + NODES_PER_BLOCK)
-            label = None if self.label is None else self.label.expand(len(z[part]))
-            constant, a, b = pixel_terms(self.model.decode(z[part], label))
-            yield part, (constant + self.prior.log_prob(z[part]), a, b)
+            yield part, self.prior.log_prob(z[part]), self.decode(z[part]).quadratic()
 
     def of_all(self, z: Tensor) -> Tensor:
         """Of every image at every z (K, L): (N, K)."""
         values = self.x.new_empty(len(self.x), len(z))
         squares = self.x.square()
-        for part, (constant, a, b) in self.nodes(z):
-            values[:, part] = constant + self.x @ a.T + squares @ b.T
+        for part, log_prior, polynomial in self.nodes(z):
+            if isinstance(polynomial, Absent):
+                p = self.decode(z[part])
+                rows = [p.log_prob(image) for image in self.x]
+                values[:, part] = torch.stack(rows) + log_prior
+            else:
+                constant, a, b = polynomial
+                values[:, part] = (constant + log_prior) + self.x @ a.T + squares @ b.T
         return values
 
     def of_pairs(self, image: Tensor, node: Tensor, z: Tensor) -> Tensor:
         """Of the image (P,) at z[node], node (P,) ascending, z (K, L): (P,)."""
         values = self.x.new_empty(len(image))
         ends = torch.searchsorted(node, torch.arange(len(z) + 1, device=node.device))
-        for part, (constant, a, b) in self.nodes(z):
+        for part, log_prior, polynomial in self.nodes(z):
             low, high = int(ends[part.start]), int(ends[min(part.stop, len(z))])
             for first in range(low, high, PAIRS_PER_BLOCK):
                 pairs = slice(first, min(first + PAIRS_PER_BLOCK, high))
                 x, k = self.x[image[pairs]], node[pairs] - part.start
-                values[pairs] = constant[k] + torch.linalg.vecdot(x, a[k] + x * b[k])
+                if isinstance(polynomial, Absent):
+                    values[pairs] = self.decode(z[node[pairs]]).log_prob(x) + log_prior[k]
+                else:
+                    constant, a, b = polynomial
+                    terms = torch.linalg.vecdot(x, a[k] + x * b[k])
+                    values[pairs] = (constant + log_prior)[k] + terms
         return values
 
     def key(self, image: Tensor, point: Tensor) -> Tensor:

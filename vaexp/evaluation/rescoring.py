@@ -13,7 +13,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.measure import Evidence, Measure, Moments
 from vaexp.models import VAE
-from vaexp.models.likelihoods import GaussianHead
+from vaexp.models.likelihoods import Absent, answered
 
 IMAGES_PER_BLOCK = 500
 NAMES = ("elbo_as_trained", "elbo_sigma_implied", "elbo_sigma_global", "elbo_sigma_pixel")
@@ -38,28 +38,32 @@ def rescored(
     draw of z for each, and are not below ``floor``. All four have the same q(z|x) and the same
     ``draws`` of z, at least two: facts ``gain`` and ``gain_se`` are of the paired difference to
     elbo_as_trained. Facts sigma, sigma_min and sigma_max: its mean and ends, over pixels, and as
-    trained over draws too. Array ``best_sigma_pixel`` (D,). Absent where p(x|z) is not Gaussian.
+    trained over draws too. Array ``best_sigma_pixel`` (D,). Factors beside a sigma are left out
+    with it. Absent where p(x|z) has no sigma, or no best one in closed form.
     """
-    head = model.likelihood
-    if not isinstance(head, GaussianHead):
-        why = "p(x|z) is not Gaussian, so there is no sigma to replace"
-        return Evidence(absent=dict.fromkeys(NAMES, why))
+    head, scale = model.likelihood, model.likelihood.scale
+    if isinstance(scale, Absent):
+        return Evidence(absent=dict.fromkeys(NAMES, scale.reason))
     absent: dict[str, str] = {}
     sigmas: dict[str, Tensor] = {}
-    if head.sigma_mode != "fixed":
-        absent["elbo_sigma_implied"] = "sigma is learned; see induced_sigma for what beta does"
-    elif beta == 0:
-        absent["elbo_sigma_implied"] = "beta is 0, which implies no sigma"
-    else:
-        sigmas["implied"] = math.sqrt(beta) * head.get_buffer("sigma").double()
     squares = mean_squared_error(model, train)
-    sigmas["global"] = best_sigma(squares.mean(0, keepdim=True), floor)
-    sigmas["pixel"] = best_sigma(squares, floor)
+    implied = scale.implied(beta)
+    if isinstance(implied, Absent):
+        absent["elbo_sigma_implied"] = implied.reason
+    else:
+        sigmas["implied"] = squares.new_tensor([implied])
+    for name, shared in (("global", squares.mean(0, keepdim=True)), ("pixel", squares)):
+        best = head.best_sigma(shared, floor)
+        if isinstance(best, Absent):
+            absent[f"elbo_sigma_{name}"] = best.reason
+        else:
+            sigmas[name] = best
 
-    table = torch.stack([sigma.expand_as(squares) for sigma in sigmas.values()])
+    rows = [sigma.expand_as(squares) for sigma in sigmas.values()]
+    table = torch.stack(rows) if rows else squares.new_empty(0, len(squares))
     values, variances, own_facts = _elbos(model, x, label, table, draws)
     beside: dict[str, Any] = {"kind": "lower_bound", "draws": draws}
-    if head.sigma_mode != "fixed":
+    if scale.mode.learned:
         own_facts["sigma_floor"] = floor
     own = Measure(values[0], "nats", variances[0], facts=beside | own_facts)
     entries = {"elbo_as_trained": own}
@@ -71,7 +75,8 @@ def rescored(
             facts["pixels_at_floor"] = int((sigma <= floor).sum())
         measure = Measure(values[row], "nats", variances[row], facts=beside | facts)
         entries[f"elbo_sigma_{name}"] = measure
-    return Evidence({**entries}, {"best_sigma_pixel": sigmas["pixel"].cpu().numpy()}, absent)
+    arrays = {"best_sigma_pixel": sigmas["pixel"].cpu().numpy()} if "pixel" in sigmas else {}
+    return Evidence({**entries}, arrays, absent)
 
 
 @torch.no_grad()
@@ -89,26 +94,6 @@ def mean_squared_error(model: VAE, images: Iterable[tuple[Tensor, Tensor]]) -> T
     return total / count
 
 
-def best_sigma(squares: Tensor, floor: float) -> Tensor:
-    """The sigma >= floor that maximises E ln N(x; mu(z), sigma^2), of the shape of ``squares``.
-
-    squares: E (x - mu(z))^2, over what shares a sigma. The maximum is at sigma^2 = squares (Rybkin,
-    Daniilidis and Levine 2021, the optimal sigma-VAE), and E ln N falls on both sides of it, so
-    below the floor the floor is best.
-    """
-    return squares.sqrt().clamp(min=floor)
-
-
-def log_normal(squares: Tensor, sigma: Tensor) -> Tensor:
-    """Ln N(x; mu, diag sigma^2), (N, S), of (x - mu)^2 (N, D) at each of sigma (S, D).
-
-    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2; float64.
-    """
-    variance = sigma.double().square()
-    constant = -0.5 * (2 * math.pi * variance).log().sum(1)
-    return constant - squares.double() @ (0.5 / variance).T
-
-
 def _elbos(
     model: VAE, x: Tensor, label: Tensor, sigma: Tensor, draws: int
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -123,12 +108,12 @@ def _elbos(
         for _ in range(draws):
             p = model.decode(q.sample(), labels)
             # ln p(x|z) in float64: at sigma = 1e-3 it may be -4e6, where float32 errs by a nat
-            mean, stddev = p.mean.double(), p.stddev.double()
-            own = Normal(mean, stddev, validate_args=False).log_prob(xs.double()).sum(1)
-            squares = (xs.double() - mean).square()
-            moments.add(torch.cat([own[:, None], log_normal(squares, sigma)], 1))
-            means.append(stddev.mean() * len(xs))
-            ends.append(torch.stack(stddev.aminmax()))
+            p = p.double()
+            others = answered(p.log_prob_at_sigmas(xs, sigma))
+            moments.add(torch.cat([p.log_prob(xs.double())[:, None], others], 1))
+            own = answered(p.sigma)
+            means.append(own.mean() * len(xs))
+            ends.append(torch.stack(own.aminmax()))
         in_double = Independent(Normal(q.mean.double(), q.stddev.double(), validate_args=False), 1)
         rate = kl_divergence(in_double, model.prior())
         values.append(moments.mean.T - rate)

@@ -26,7 +26,7 @@ from vaexp.evaluation.collapse import (
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
 from vaexp.models import VAE
-from vaexp.models.likelihoods import GaussianHead
+from vaexp.models.likelihoods import Absent, Decoded, answered
 
 IMAGES_PER_BLOCK = 500  # decoded at once
 LOWEST = 100  # codes with the smallest sigma whose mu(z) is looked up among the training images
@@ -53,21 +53,24 @@ def sigma_collapse(
     sigma(z) < 2 ``floor`` and of ln p(x_j|z); ``floor_curve_test`` and ``floor_curve_train``, mean
     E_q ln p(x|z) of the same weights at ``floor_curve_floors`` (F,).
 
-    A fixed sigma has no floor. Of likelihoods without sigma there is the gap alone. Raises
-    ValueError where ``floor`` is not the model's.
+    A fixed sigma has no floor. A likelihood without sigma, or one that is bounded whatever its
+    sigma is, has the gap alone. Where pixels are not independent given z, none of them has a part
+    of ln p(x|z) to itself. Raises ValueError where ``floor`` is not the model's.
     """
-    head = model.likelihood
-    if not isinstance(head, GaussianHead):
-        return _gap_alone(model, x, label, train, draws)
-    learned = head.sigma_mode != "fixed"
-    if learned and head.floor != floor:
-        raise ValueError(f"sigma has the floor {head.floor:g}, not {floor:g}")
-    least = floor if learned else head.get_buffer("sigma").item()
+    scale = model.likelihood.scale
+    if isinstance(scale, Absent):
+        return _gap_alone(model, x, label, train, draws, scale.reason)
+    probe = model.decode(model.encode(x[:1], label[:1]).mean, label[:1])
+    curve = probe.log_prob_at_floors(x[:1], scale.least, FACTORS)
+    if isinstance(curve, Absent):
+        return _gap_alone(model, x, label, train, draws, curve.reason)
+    learned, varies, least = scale.mode.learned, scale.mode.of_z, scale.least
+    if learned and least != floor:
+        raise ValueError(f"sigma has the floor {least:g}, not {floor:g}")
     found = _decode_test(model, x, label, least, draws)
 
     points = x.new_empty(0, x.shape[1], dtype=torch.float64)
     chosen = control = x.new_empty(0, dtype=torch.int64)
-    varies = head.sigma_mode in ("shared", "pixel")
     if varies:
         lowest = min(LOWEST, max(1, len(x) // 10))
         chosen = found.mean_sigma.argsort(stable=True)[:lowest]
@@ -81,12 +84,15 @@ def sigma_collapse(
         for xs, label_s in _blocks(images, labels):
             q = model.encode(xs, label_s)
             p = model.decode(q.sample(), label_s)
-            curves.append(log_prob_at_floors(xs, p.mean, p.stddev, least))
+            curves.append(answered(p.log_prob_at_floors(xs, least, FACTORS)))
             elbos.append(curves[-1][:, AS_TRAINED] - kl_divergence(q, model.prior()).double())
     curve_train = torch.cat(curves)
 
     sigma, arrays = _sigma_of_counts(found, least, {"draws": draws, "kind": "estimate"})
-    arrays |= numpy_arrays(sigma_map=found.sigma_map, log_prob_map=found.log_prob_map)
+    arrays |= numpy_arrays(sigma_map=found.sigma_map)
+    pixels = probe.pixel_log_prob(x[:1])
+    if not isinstance(pixels, Absent):
+        arrays |= numpy_arrays(log_prob_map=found.log_prob_map)
     elbo = found.curve[:, AS_TRAINED] - found.rate
     entries: dict[str, Measure | Estimate] = {
         "sigma_median": sigma,
@@ -98,6 +104,9 @@ def sigma_collapse(
     if learned:
         beside = {"sigma_floor": floor, "draws": draws, "kind": "estimate"}
         entries |= _at_floor(found, beside, curve_train)
+        if isinstance(pixels, Absent):
+            del entries["log_prob_at_floor"]
+            absent["log_prob_at_floor"] = pixels.reason
         arrays |= numpy_arrays(
             floor_map=found.floor_map,
             floor_curve_floors=floor * torch.tensor(FACTORS, dtype=torch.float64),
@@ -125,14 +134,19 @@ def sigma_collapse(
 
 
 def _gap_alone(
-    model: VAE, x: Tensor, label: Tensor, train: Iterable[tuple[Tensor, Tensor]], draws: int
+    model: VAE,
+    x: Tensor,
+    label: Tensor,
+    train: Iterable[tuple[Tensor, Tensor]],
+    draws: int,
+    reason: str,
 ) -> Evidence:
     blocks = [elbo_measures(model, *block, draws=2)["elbo"].values for block in train]
     elbo = elbo_measures(model, x, label, draws=draws)["elbo"].values
     facts = {"difference_of": "elbo", "draws": draws, "train_draws": 2}
     names = ("sigma_median", *AT_FLOOR, "nearest_train_distance")
     gap = train_test_gap(torch.cat(blocks), elbo, facts)
-    return Evidence({"train_test_gap": gap}, absent=dict.fromkeys(names, "p(x|z) has no sigma"))
+    return Evidence({"train_test_gap": gap}, absent=dict.fromkeys(names, reason))
 
 
 class _Decoded(NamedTuple):
@@ -171,10 +185,10 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float, draws: int)
         moments = Moments()
         for _ in range(draws):
             p = model.decode(q.sample(), labels)
-            mean, sigma = p.mean, p.stddev
+            sigma = answered(p.sigma)
             near = sigma < NEAR * floor
-            each = log_normal(xs, mean, sigma)
-            curve = log_prob_at_floors(xs, mean, sigma, floor)
+            each = _pixel_log_prob(p, xs)
+            curve = answered(p.log_prob_at_floors(xs, floor, FACTORS))
             columns = (
                 curve[:, HALVED] - curve[:, AS_TRAINED],
                 near.mean(1, dtype=torch.float64),
@@ -230,24 +244,10 @@ def _at_floor(found: _Decoded, facts: dict[str, Any], curve_train: Tensor) -> di
     }
 
 
-def log_normal(x: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
-    """Ln N(x_j; mu_j, sigma_j^2) of each pixel, all of one shape, nats."""
-    return -0.5 * ((x - mean) / sigma).square() - sigma.log() - 0.5 * math.log(2 * math.pi)
-
-
-def log_prob_at_floors(x: Tensor, mean: Tensor, sigma: Tensor, floor: float) -> Tensor:
-    """Ln N(x; mu, sigma^2) with sigma's ``floor`` times each of FACTORS, (n, F) float64.
-
-    x, mean, sigma (n, D). sigma = floor + softplus(raw) (``likelihoods.scale_above``), so the same
-    weights with another floor have sigma + (other - floor). Halving it adds at most D ln 2 nats, as
-    then sigma is at least half of what it was.
-    """
-    columns = []
-    for factor in FACTORS:
-        at = sigma if factor == 1 else sigma + (factor - 1) * floor
-        squares = ((x - mean) / at).square().sum(1, dtype=torch.float64)
-        columns.append(-0.5 * squares - at.log().sum(1, dtype=torch.float64))
-    return torch.stack(columns, 1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
+def _pixel_log_prob(p: Decoded, x: Tensor) -> Tensor:
+    """Ln p(x_j|z) of each pixel, (n, D); NaN where pixels have none, so that none is reported."""
+    pixels = p.pixel_log_prob(x)
+    return torch.full_like(x, math.nan) if isinstance(pixels, Absent) else pixels
 
 
 def bin_counts(sigma: Tensor, floor: float) -> Tensor:

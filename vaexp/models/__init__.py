@@ -1,21 +1,13 @@
 """The models, and how a config becomes one."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import assert_never
 
 import torch
-from torch import nn
 
 from vaexp.config import GMMConfig, PPCAConfig, VAEConfig
 from vaexp.models.gaussians import Diag, Full, Gaussians, LowRank, Spherical, Tied
 from vaexp.models.gmm import GMM
-from vaexp.models.likelihoods import (
-    ContinuousBernoulli,
-    GaussianHead,
-    LogitsHead,
-    bernoulli,
-)
+from vaexp.models.likelihoods import head_of
 from vaexp.models.ppca import PPCA
 from vaexp.models.vae import VAE
 
@@ -41,24 +33,12 @@ def build(config: VAEConfig | GMMConfig | PPCAConfig, *, data_dim: int, classes:
 
 
 def _vae(config: VAEConfig, data_dim: int, classes: int) -> VAE:
-    if config.likelihood == "gaussian":
-        head: Callable[[int], nn.Module] = partial(
-            GaussianHead,
-            data_dim=data_dim,
-            sigma_mode=config.sigma_mode,
-            sigma=config.sigma,
-            floor=config.sigma_floor,
-        )
-    elif config.likelihood == "bernoulli":
-        head = partial(LogitsHead, data_dim=data_dim, family=bernoulli)
-    else:
-        head = partial(LogitsHead, data_dim=data_dim, family=ContinuousBernoulli)
     return VAE(
         data_dim,
         config.latent_dim,
         config.hidden,
         config.activation,
-        head,
+        head_of(config, data_dim),
         classes if config.conditional else 0,
     )
 

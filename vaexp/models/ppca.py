@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from vaexp.models.likelihoods import GaussianHead
+from vaexp.models.likelihoods import Absent
 from vaexp.models.vae import VAE
 
 
@@ -76,10 +76,9 @@ def of_linear_vae(vae: VAE) -> PPCA | None:
 
     There is for a linear decoder of N(W z + b, sigma^2 I) that sees no label.
     """
-    head = vae.likelihood
-    linear = len(vae.decoder) == 0 and not vae.conditional
-    if not (linear and isinstance(head, GaussianHead) and head.sigma_mode in ("fixed", "global")):
+    if len(vae.decoder) > 0 or vae.conditional:
         return None
-    with torch.no_grad():
-        sigma = vae.decode(head.mean.weight.new_zeros(vae.latent_dim)).stddev[0]
-        return PPCA(head.mean.bias.double(), head.mean.weight.double(), sigma.double().square())
+    head = vae.likelihood.affine()
+    if isinstance(head, Absent) or head.variance.ndim > 0:
+        return None
+    return PPCA(head.bias, head.weight, head.variance)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import one_hot
 
-from vaexp.models.likelihoods import scale_above
+from vaexp.models.likelihoods.interface import Absent, Decoded, Likelihood
+from vaexp.models.likelihoods.location_scale import scale_above
 from vaexp.models.networks import mlp
 
 # Keeps q(z|x) proper where beta = 0 lets it shrink to a point; no trained posterior comes near.
@@ -28,7 +29,7 @@ class VAE(nn.Module):
         latent_dim: int,
         hidden: Sequence[int],
         activation: str,
-        head: Callable[[int], nn.Module],
+        head: Callable[[int], Likelihood],
         classes: int = 0,
     ):
         super().__init__()
@@ -39,7 +40,7 @@ class VAE(nn.Module):
         self.posterior = nn.Linear([data_dim + classes, *hidden][-1], 2 * latent_dim)
         self.decoder = mlp(latent_dim + classes, hidden[::-1], activation)
         self.likelihood = head([latent_dim + classes, *hidden[::-1]][-1])
-        self.has_sigma = bool(self.likelihood.has_sigma)
+        self.has_sigma = not isinstance(self.likelihood.scale, Absent)
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I), event shape (L,)."""
@@ -52,13 +53,13 @@ class VAE(nn.Module):
         scale = scale_above(POSTERIOR_FLOOR, raw)
         return Independent(Normal(mean, scale, validate_args=False), 1)
 
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Decoded:
         """p(x|z) for latents (..., L) and, if conditional, labels: batch (...), event (D,).
 
         Labels have the shape of z without its last axis, or one that broadcasts to it.
         """
-        distribution: Distribution = self.likelihood(self.decoder(self._with_label(z, label)))
-        return distribution
+        decoded: Decoded = self.likelihood(self.decoder(self._with_label(z, label)))
+        return decoded
 
     def _with_label(self, inputs: Tensor, label: Tensor | None) -> Tensor:
         if not self.conditional:

@@ -1,0 +1,18 @@
+"""The families of p(x|z), one file each, and the head that a config asks for."""
+
+import pkgutil
+from collections.abc import Callable
+from functools import partial
+
+from vaexp.config import VAEConfig
+from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.models.likelihoods.interface import Absent, Decoded, Likelihood, Quadratic, answered
+
+
+def head_of(config: VAEConfig, data_dim: int) -> Callable[[int], Likelihood]:
+    """From a number H of decoder features to the head that ``config`` describes, for D pixels."""
+    head: type[Likelihood] = pkgutil.resolve_name(LIKELIHOODS[config.likelihood].head)
+    return partial(head.from_config, config, data_dim=data_dim)
+
+
+__all__ = ["Absent", "Decoded", "Likelihood", "Quadratic", "answered", "head_of"]

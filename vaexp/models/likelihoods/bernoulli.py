@@ -1,0 +1,26 @@
+"""The Bernoulli likelihood: a mass on images of black and white pixels."""
+
+from torch import Tensor
+from torch.distributions import Bernoulli
+
+from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.models.likelihoods.logits import LogitsDecoded, LogitsHead
+
+
+class BernoulliHead(LogitsHead):
+    """p(x|z) = prod_j Bernoulli(x_j; logits_j(z)), x_j 0 or 1."""
+
+    family = LIKELIHOODS["bernoulli"]
+
+    def forward(self, features: Tensor) -> "IndependentBernoulli":
+        """p(x|z) of features (..., H): batch (...), event (D,)."""
+        return IndependentBernoulli(self.logits(features))
+
+
+class IndependentBernoulli(LogitsDecoded):
+    """Independent Bernoulli pixels."""
+
+    @staticmethod
+    def of_pixels(logits: Tensor) -> Bernoulli:
+        """Bernoulli(logits)."""
+        return Bernoulli(logits=logits, validate_args=False)

@@ -1,0 +1,90 @@
+"""The continuous Bernoulli likelihood: a density on images of grey values in [0, 1]."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.models.likelihoods.logits import LogitsDecoded, LogitsHead
+
+
+class ContinuousBernoulliHead(LogitsHead):
+    """p(x|z) = prod_j ContinuousBernoulli(x_j; logits_j(z))."""
+
+    family = LIKELIHOODS["continuous_bernoulli"]
+
+    def forward(self, features: Tensor) -> "IndependentContinuousBernoulli":
+        """p(x|z) of features (..., H): batch (...), event (D,)."""
+        return IndependentContinuousBernoulli(self.logits(features))
+
+
+class IndependentContinuousBernoulli(LogitsDecoded):
+    """Independent continuous Bernoulli pixels."""
+
+    @staticmethod
+    def of_pixels(logits: Tensor) -> "ContinuousBernoulli":
+        """ContinuousBernoulli(logits)."""
+        return ContinuousBernoulli(logits)
+
+
+class ContinuousBernoulli(Distribution):
+    """The density p(x) = exp(eta x) eta / (e^eta - 1) on [0, 1] (Loaiza-Ganem and Cunningham 2019).
+
+    eta are the logits. torch.distributions.ContinuousBernoulli clamps probabilities, which bounds
+    its normaliser and mean where |eta| > 16, and the black pixels of MNIST lie there; here every
+    formula is written in eta, with its Taylor series around the removable singularity at 0.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}
+    support = constraints.unit_interval
+    has_rsample = False
+
+    def __init__(self, logits: Tensor):
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=False)
+
+    def _split(self) -> tuple[Tensor, Tensor]:
+        """Where |eta| is small, and eta with a harmless value there for the general formula."""
+        small = self.logits.abs() < 0.05
+        return small, torch.where(small, torch.ones_like(self.logits), self.logits)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Ln p(value), elementwise, in nats: eta x - ln((e^eta - 1) / eta)."""
+        small, eta = self._split()
+        magnitude = eta.abs()
+        general = eta.clamp(min=0) + torch.log(-torch.expm1(-magnitude)) - magnitude.log()
+        t = self.logits**2
+        series = self.logits / 2 + t / 24 - t**2 / 2880
+        return self.logits * value - torch.where(small, series, general)
+
+    @property
+    def mean(self) -> Tensor:
+        """1 / (1 - e^-eta) - 1 / eta."""
+        small, eta = self._split()
+        magnitude = eta.abs()
+        # for |eta| and mirrored, so that no exponential overflows
+        positive = -1 / torch.expm1(-magnitude) - 1 / magnitude
+        general = torch.where(eta > 0, positive, 1 - positive)
+        series = 0.5 + self.logits / 12 - self.logits**3 / 720
+        return torch.where(small, series, general)
+
+    @property
+    def variance(self) -> Tensor:
+        """1 / eta^2 - 1 / (2 sinh(eta/2))^2."""
+        small, eta = self._split()
+        general = eta**-2 - (2 * torch.sinh(eta / 2)) ** -2
+        t = self.logits**2
+        series = 1 / 12 - t / 240 + t**2 / 6048
+        return torch.where(small, series, general)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Draws by inverting the distribution function (e^(eta x) - 1) / (e^eta - 1)."""
+        with torch.no_grad():
+            shape = self._extended_shape(torch.Size(sample_shape))
+            u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
+            # for -|eta| and mirrored, so that no exponential overflows; below 1e-6 x is u
+            magnitude = self.logits.abs().clamp(min=1e-6)
+            x = torch.log1p(u * torch.expm1(-magnitude)) / -magnitude
+            return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)

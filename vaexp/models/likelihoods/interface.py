@@ -1,0 +1,187 @@
+"""What every family of p(x|z) answers, so that nothing outside needs to know which one it is.
+
+A ``Likelihood`` is the head of a decoder: it maps features (..., H) to p(x|z), a ``Decoded``.
+Letters in shapes: N data, D pixels, H features, S sigmas, F floors. Log quantities are in nats per
+image, summed over pixels. A question that a family cannot answer gets ``Absent`` with the reason.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from vaexp.config.likelihoods import Family
+from vaexp.config.sigma import SigmaMode
+
+if TYPE_CHECKING:
+    from vaexp.config import VAEConfig
+
+Answer = TypeVar("Answer")
+
+
+class Absent(NamedTuple):
+    """The answer of a family to a question that has no meaning for it."""
+
+    reason: str
+    """A sentence without its full stop: "p(x|z) has no sigma"."""
+
+
+NO_SIGMA = Absent("p(x|z) has no sigma")
+
+
+def answered(answer: Answer | Absent) -> Answer:
+    """The answer to a question whose absence was ruled out before.
+
+    Raises TypeError, with the reason, where it was not.
+    """
+    if isinstance(answer, Absent):
+        raise TypeError(answer.reason)
+    return answer
+
+
+class Tempered(NamedTuple):
+    """p(x|z)^(1/beta) = Z(z) p_beta(x|z), where p_beta is normalised."""
+
+    distribution: "Decoded"
+    """p_beta(x|z)."""
+    log_z: Tensor
+    """ln Z(z), (...): of the integral (of a mass, the sum) of p(x|z)^(1/beta) over x."""
+
+
+class Quadratic(NamedTuple):
+    """ln p(x|z_k) = c_k + a_k.x + b_k.x^2 for K latents, so that many x cost a matrix product."""
+
+    constant: Tensor
+    """c (K,)."""
+    linear: Tensor
+    """a (K, D)."""
+    square: Tensor
+    """b (K, D)."""
+
+
+class Affine(NamedTuple):
+    """p(x|h) = N(W h + b, diag variance) of features h: the noise is the same for every z."""
+
+    weight: Tensor
+    """W (D, H)."""
+    bias: Tensor
+    """b (D,)."""
+    variance: Tensor
+    """() or (D,)."""
+
+
+class Decoded(Distribution, ABC):
+    """p(x|z) at given latents z: batch shape (...), event shape (D,).
+
+    As for any torch distribution, ``mean`` is mu(z) and ``variance`` that of each pixel by itself,
+    both (..., D), ``sample`` draws x and ``log_prob`` is summed over pixels.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, shape: torch.Size):
+        super().__init__(shape[:-1], shape[-1:], validate_args=False)
+
+    @property
+    @abstractmethod
+    def sigma(self) -> Tensor | Absent:
+        """The standard deviations that sigma's floor holds up, (..., D)."""
+
+    @abstractmethod
+    def double(self) -> Self:
+        """The same distribution in float64."""
+
+    @abstractmethod
+    def pixel_log_prob(self, x: Tensor) -> Tensor | Absent:
+        """Ln p(x_j|z) of every pixel by itself, (..., D), which sums to ``log_prob``."""
+
+    @abstractmethod
+    def tempered(self, beta: float) -> Tempered | Absent:
+        """p(x|z)^(1/beta), beta > 0, as a normalised distribution and its normaliser."""
+
+    @abstractmethod
+    def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Tensor | Absent:
+        """Ln p(x|z) with the same mu(z) and each of sigma (S, D) in place of sigma(z).
+
+        x (N, D), batch (N,): float64, (N, S). Factors are left out with the sigma they stand by.
+        """
+
+    @abstractmethod
+    def log_prob_at_floors(
+        self, x: Tensor, floor: float, factors: Sequence[float]
+    ) -> Tensor | Absent:
+        """Ln p(x|z) of the same weights, had sigma's ``floor`` been multiplied by each factor.
+
+        sigma = floor + softplus(raw) (``location_scale.scale_above``), so the same weights with
+        another floor have sigma + (other - floor). x (N, D), batch (N,): float64, (N, F).
+        """
+
+    @abstractmethod
+    def quadratic(self) -> Quadratic | Absent:
+        """Ln p(x|z) as a polynomial in the pixels; batch (K,)."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the sigma of a head is."""
+
+    mode: SigmaMode
+    least: float
+    """The floor of a learned sigma, or the number that is fixed."""
+
+    def implied(self, beta: float) -> float | Absent:
+        """The sigma that training at ``beta`` is a choice of: sqrt(beta) times one that is fixed.
+
+        E_q ln N(x; mu, sigma^2) - beta KL is beta times the ELBO at variance beta sigma^2, up to a
+        constant.
+        """
+        if self.mode.learned:
+            return Absent("sigma is learned; see induced_sigma for what beta does")
+        if beta == 0:
+            return Absent("beta is 0, which implies no sigma")
+        return math.sqrt(beta) * self.least
+
+
+class Likelihood(nn.Module, ABC):
+    """A family of p(x|z) as the last layer of a decoder."""
+
+    family: ClassVar[Family]
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: "VAEConfig", features: int, data_dim: int) -> "Likelihood":
+        """The head that a config describes, on H ``features``, for D = ``data_dim`` pixels."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Decoded:
+        """p(x|z) of features (..., H): batch (...), event (D,)."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> Scale | Absent:
+        """What its sigma is."""
+
+    @property
+    @abstractmethod
+    def constant_log_z(self) -> bool:
+        """Whether the normaliser of p(x|z)^(1/beta) is the same for every z."""
+
+    @abstractmethod
+    def best_sigma(self, squares: Tensor, floor: float) -> Tensor | Absent:
+        """The sigma >= floor at which the mean of ln p(x|z) is largest, of the shape of squares.
+
+        squares: E (x - mu(z))^2, over what shares a sigma.
+        """
+
+    @abstractmethod
+    def gap_to_mean(self, data_dim: int) -> float | Absent:
+        """E [ln p(mu(z)|z) - ln p(x|z)], x ~ p(x|z), where it is one number whatever z is."""
+
+    @abstractmethod
+    def affine(self) -> Affine | Absent:
+        """The head as a linear map with Gaussian noise that no z moves, if it is one."""
