@@ -4,12 +4,6 @@ from typing import assert_never
 
 from vaexp.config.schema import Config, GMMConfig, PPCAConfig, VAEConfig
 
-FAMILIES = {
-    "gaussian": "Gaussian",
-    "bernoulli": "Bernoulli",
-    "continuous_bernoulli": "continuous Bernoulli",
-}
-
 
 def describe(config: Config) -> str:
     """The settings that matter when looking at a picture or a number, on one line."""
@@ -36,15 +30,10 @@ def describe(config: Config) -> str:
 
 def _vae(model: VAEConfig) -> list[str]:
     name = "VAE" if model.hidden else "linear VAE"
-    likelihood = FAMILIES[model.likelihood]
-    if model.likelihood == "gaussian":
-        learned = f"≥ {model.sigma_floor:g}"
-        likelihood += {
-            "fixed": f", σ fixed at {model.sigma:g}",
-            "global": f", one learned σ ({learned})",
-            "shared": f", σ(z) per image ({learned})",
-            "pixel": f", σ(z) per pixel ({learned})",
-        }[model.sigma_mode]
+    likelihood = model.family.caption
+    if model.family.sigma:
+        numbers = {"sigma": model.sigma, "floor": model.sigma_floor, "factors": model.factors}
+        likelihood += f", {model.noise.caption.format(**numbers)}"
     parts = [f"{name}, L = {model.latent_dim}", likelihood, f"β = {model.beta:g}"]
     return parts + (["given the label"] if model.conditional else [])
 

@@ -4,20 +4,25 @@ The docstring under each field is its documentation, in ``vaexp schema`` and so 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-SigmaMode = Literal["fixed", "global", "shared", "pixel"]
+from vaexp.config.likelihoods import LIKELIHOODS, Family
+from vaexp.config.sigma import SIGMA_MODES, SigmaMode
+
 DecodeMode = Literal["mean", "sample", "sweep"]
 TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
 
@@ -31,6 +36,25 @@ TRAINING_IMAGES = {
 
 Width = Annotated[int, Field(ge=1, le=16_384)]
 Digit = Annotated[int, Field(ge=0, le=9)]
+
+
+def one_of(table: Mapping[str, Any]) -> tuple[Any, ...]:
+    """For ``Annotated[str, ...]``: the value of a key is one of the names in ``table``."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise PydanticCustomError(
+                "literal_error", "Input should be {expected}", {"expected": _alternatives(table)}
+            )
+        return name
+
+    return AfterValidator(check), WithJsonSchema({"enum": [*table], "type": "string"})
+
+
+def _alternatives(table: Mapping[str, Any]) -> str:
+    """'a', 'b' or 'c', as pydantic writes the values of a Literal."""
+    *rest, last = map(repr, table)
+    return f"{', '.join(rest)} or {last}" if rest else last
 
 
 def problem(message: str, *key: str) -> PydanticCustomError:
@@ -126,14 +150,20 @@ class VAEConfig(Section):
     """A variational autoencoder: p(z) = N(0, I), networks for q(z|x) and p(x|z)."""
 
     applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
-        "sigma_mode": ("likelihood", ("gaussian",)),
-        "sigma": ("likelihood", ("gaussian",)),
-        "sigma_floor": ("likelihood", ("gaussian",)),
+        key: ("likelihood", tuple(name for name, family in LIKELIHOODS.items() if family.sigma))
+        for key in ("sigma_mode", "sigma", "sigma_floor", "factors")
     }
 
     def _inapplicable(self) -> dict[str, str]:
-        linear = {"activation": "to a linear model, whose hidden is []"} if not self.hidden else {}
-        return super()._inapplicable() | linear
+        inapplicable = super()._inapplicable()
+        if not self.hidden:
+            inapplicable["activation"] = "to a linear model, whose hidden is []"
+        if not self.noise.factors:
+            modes = " or ".join(name for name, mode in SIGMA_MODES.items() if mode.factors)
+            inapplicable.setdefault(
+                "factors", f"when sigma_mode is {self.sigma_mode}, only when it is {modes}"
+            )
+        return inapplicable
 
     kind: Literal["vae"]
     """The kind of model."""
@@ -145,11 +175,14 @@ class VAEConfig(Section):
     """The non-linearity between layers."""
     conditional: bool = True
     """Give the label to encoder and decoder (the report's supervised VAE)."""
-    likelihood: Literal["gaussian", "bernoulli", "continuous_bernoulli"] = "gaussian"
+    likelihood: Annotated[str, *one_of(LIKELIHOODS)] = "gaussian"
     """The family of p(x|z)."""
-    sigma_mode: SigmaMode = "fixed"
+    sigma_mode: Annotated[str, *one_of(SIGMA_MODES)] = "fixed"
     """fixed: the number `sigma`. global: one learned number. shared: sigma(z), one per image.
-    pixel: sigma(z), one per pixel."""
+    pixel: sigma(z), one per pixel. lowrank: one per pixel and factors V(z) that pixels share, so
+    that the covariance is diag sigma^2(z) + V(z) V(z)^T."""
+    factors: int = Field(8, ge=1, lt=PIXELS)
+    """The columns of V(z)."""
     sigma: float = Field(1.0, gt=0)
     """The standard deviation of p(x|z) when fixed, its start when learned."""
     sigma_floor: float = Field(1e-3, gt=0)
@@ -163,20 +196,33 @@ class VAEConfig(Section):
     p(x|z). sweep: mu(z) + k sigma(z), k = -2..2."""
 
     @property
+    def family(self) -> Family:
+        """What is known of the likelihood."""
+        return LIKELIHOODS[self.likelihood]
+
+    @property
+    def noise(self) -> SigmaMode:
+        """What sigma is, of a likelihood that has one."""
+        return SIGMA_MODES[self.sigma_mode]
+
+    @property
     def floor(self) -> float:
-        """Of sigma."""
+        """The least that a learned sigma can be."""
         return self.sigma_floor
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.likelihood != "gaussian" and self.decode_mode == "sweep":
+        if self.decode_mode == "sweep" and self.family.no_sweep is not None:
             raise problem(
-                f"sweep draws mu + k sigma, and a {self.likelihood} likelihood has no sigma; "
-                "use mean or sample",
+                f"sweep draws mu + k sigma, which is no image of a {self.likelihood} likelihood: "
+                f"{self.family.no_sweep}; use mean or sample",
                 "decode_mode",
             )
-        learned = self.likelihood == "gaussian" and self.sigma_mode != "fixed"
-        if learned and self.sigma <= self.sigma_floor:
+        if self.family.sigma and self.noise.factors and not self.family.factors:
+            raise problem(
+                f"a {self.likelihood} likelihood has no factors beside its sigma", "sigma_mode"
+            )
+        if self.family.sigma and self.noise.learned and self.sigma <= self.sigma_floor:
             raise problem(
                 f"a learned sigma starts at {self.sigma:g}, which must be above "
                 f"sigma_floor = {self.sigma_floor:g}",
@@ -339,20 +385,13 @@ class VAEExperiment(BaseConfig):
 
     @model_validator(mode="after")
     def _likelihood_suits_the_data(self) -> Self:
-        likelihood, transform = self.model.likelihood, self.data.transform
-        binary = transform.startswith("binarize")
-        if likelihood == "bernoulli" and not binary:
+        family, transform = self.model.family, self.data.transform
+        if transform not in family.transforms:
+            others = [name for name, f in LIKELIHOODS.items() if transform in f.transforms]
             raise problem(
-                f"bernoulli is a mass on 0 and 1, but data.transform: {transform} gives grey "
-                "values; set data.transform to binarize or binarize_stochastic, or use "
-                "continuous_bernoulli",
-                "model",
-                "likelihood",
-            )
-        if likelihood == "continuous_bernoulli" and (binary or transform == "logit"):
-            raise problem(
-                f"continuous_bernoulli is a density on [0, 1], which data.transform: {transform} "
-                "does not suit; use scale or dequantize",
+                f"{self.model.likelihood} is a {family.measure} on {family.on}, which "
+                f"data.transform: {transform} does not give; set data.transform to "
+                f"{' or '.join(family.transforms)}, or use {' or '.join(others)}",
                 "model",
                 "likelihood",
             )

@@ -258,6 +258,8 @@ def neighbour_correlation(found: SetMoments) -> Estimate | None:
     slope = torch.zeros_like(deviation).index_add(0, first, deviation[second])
     slope = slope.index_add(0, second, deviation[first])
     slope = torch.where(deviation > 0, slope / (2 * deviation), 0)
+    # a pixel that varies by 1e-40 beside one that varies by 1 has a slope that float32 cannot hold
+    slope = slope.clamp(max=torch.finfo(found.centred.dtype).max)
     influences = []
     for (y,) in _blocks(found.centred):
         images = y.view(-1, side, side)

@@ -92,7 +92,7 @@ def facts(config: Config, metric: str) -> dict[str, Any]:
 def likelihood_facts(config: Config) -> dict[str, Any]:
     """What every likelihood of a model carries: of what it is, and the sigma or floor behind it."""
     model = config.model
-    mass = isinstance(model, VAEConfig) and model.likelihood == "bernoulli"
+    mass = isinstance(model, VAEConfig) and model.family.measure == "mass"
     given_label = isinstance(model, VAEConfig) and model.conditional
     beside: dict[str, Any] = {
         "measure": "mass" if mass else "density",
@@ -100,7 +100,7 @@ def likelihood_facts(config: Config) -> dict[str, Any]:
     }
     if isinstance(model, GMMConfig):
         beside["covariance_floor"] = model.covariance_floor
-    elif isinstance(model, VAEConfig) and model.likelihood == "gaussian":
-        key = "sigma" if model.sigma_mode == "fixed" else "sigma_floor"
+    elif isinstance(model, VAEConfig) and model.family.sigma:
+        key = "sigma_floor" if model.noise.learned else "sigma"
         beside[key] = getattr(model, key)
     return beside
