@@ -25,7 +25,8 @@ from vaexp.evaluation.annealing import (
 )
 from vaexp.evaluation.measure import log_mean
 from vaexp.models import PPCA, VAE, build
-from vaexp.models.likelihoods import GaussianHead, raw_for
+from vaexp.models.likelihoods.gaussian import GaussianHead
+from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 8, 3

@@ -14,7 +14,8 @@ from vaexp.evaluation import bounds
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.measure import Measure, Moments
 from vaexp.models import VAE, build
-from vaexp.models.likelihoods import GaussianHead, raw_for
+from vaexp.models.likelihoods.gaussian import GaussianHead
+from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 6, 2

@@ -290,7 +290,7 @@ def test_an_alias_repeats_a_value(write: Write) -> None:
         ),
         (
             "model: {kind: vae, likelihood: bernoulli}",
-            "1:32: model.likelihood: bernoulli is a mass on 0 and 1",
+            "1:32: model.likelihood: bernoulli is a mass on binary pixels",
         ),
         (
             "model: {kind: vae, likelihood: continuous_bernoulli}\ndata: {transform: logit}",

@@ -28,7 +28,7 @@ from vaexp.evaluation.decoding import (
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.models import GMM, PPCA, VAE, build
 from vaexp.models.gaussians import Diag, Full
-from vaexp.models.likelihoods import GaussianHead
+from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.ppca import of_linear_vae
 
 D, L, SIDE = 16, 3, 4
@@ -110,7 +110,7 @@ def test_moments_of_samples_are_the_models():
     model = ppca()
     torch.manual_seed(6)
     generated = generate(model, torch.zeros(1, dtype=torch.int64), 40_000)
-    found = {name: moments(x) for name, x in modes(generated, has_sigma=True)}
+    found = {name: moments(x) for name, x in modes(generated, sweep=True)}
     assert torch.allclose(found["sample"].covariance, covariance_of(model), atol=0.05)
     outer = model.factors @ model.factors.T
     for name in ("mean", "plus1", "minus2"):
@@ -145,7 +145,7 @@ def test_every_mode_comes_from_the_same_latents():
     generated = generate(model, label, 4_000)
     with torch.no_grad():
         p = model.decode(generated.z, generated.label)
-    images = dict(modes(generated, has_sigma=True))
+    images = dict(modes(generated, sweep=True))
     assert list(images) == ["mean", "sample", "plus1", "minus1", "plus2", "minus2"]
     assert torch.equal(images["mean"], p.mean)
     assert torch.allclose(images["minus2"], p.mean - 2 * p.stddev)
@@ -165,7 +165,7 @@ def test_a_mixtures_samples_have_its_full_covariances():
     centre = weight @ mean
     between = (mean - centre).T @ ((mean - centre) * weight[:, None])
     within = torch.einsum("k,kij->ij", weight, model.gaussians.covariance)
-    found = dict(modes(generated, has_sigma=True))
+    found = dict(modes(generated, sweep=True))
     assert torch.allclose(moments(found["sample"]).covariance, between + within, atol=0.06)
     assert torch.allclose(moments(found["mean"]).covariance, between, atol=0.06)
     split, _ = variance_split(moments(found["mean"]), generated.variance, moments(found["sample"]))

@@ -31,14 +31,14 @@ from vaexp.evaluation.covariance_collapse import (
 from vaexp.evaluation.measure import Evidence
 from vaexp.evaluation.sigma_collapse import (
     bin_counts,
-    log_normal,
-    log_prob_at_floors,
     sigma_collapse,
 )
 from vaexp.fitting.gmm import e_step, initial_gmm, m_step
 from vaexp.models import GMM, PPCA, VAE, build
 from vaexp.models.gaussians import Diag, Full, Gaussians, LowRank, Spherical, Tied
-from vaexp.models.likelihoods import raw_for
+from vaexp.models.likelihoods import answered
+from vaexp.models.likelihoods.gaussian import DiagonalGaussian
+from vaexp.models.likelihoods.location_scale import raw_for
 
 D, FLOOR = 6, 0.01
 SIGMA = [0.0101, 0.012, 0.0199, 0.0201, 0.3, 2.0]  # three of six below twice the floor
@@ -188,8 +188,8 @@ def test_another_floor_is_that_of_the_head(mode):
     z = torch.randn(9, model.latent_dim, dtype=torch.float64)
     with torch.no_grad():
         p = model.decode(z)
-        found = log_prob_at_floors(x, p.mean, p.stddev, FLOOR)
-        torch.testing.assert_close(log_normal(x, p.mean, p.stddev).sum(1), p.log_prob(x))
+        found = answered(p.log_prob_at_floors(x, FLOOR, FACTORS))
+        torch.testing.assert_close(answered(p.pixel_log_prob(x)).sum(1), p.log_prob(x))
         for factor, column in zip(FACTORS, found.unbind(1), strict=True):
             other = copy.deepcopy(model)
             other.likelihood.floor = factor * FLOOR
@@ -200,7 +200,7 @@ def test_halving_the_floor_adds_at_most_ln_2_a_pixel():
     """All of it where sigma is the floor and mu the image."""
     x = torch.rand(4, 784)
     sigma = torch.full_like(x, FLOOR)
-    found = log_prob_at_floors(x, x, sigma, FLOOR)
+    found = DiagonalGaussian(x, sigma).log_prob_at_floors(x, FLOOR, FACTORS)
     torch.testing.assert_close(
         found[:, 3] - found[:, 2], x.new_full((4,), 784 * math.log(2)).double()
     )

@@ -8,15 +8,14 @@ import torch
 from scipy import integrate, stats
 from torch import nn
 
-from vaexp.models import likelihoods
-from vaexp.models.likelihoods import (
+from vaexp.models.likelihoods import Absent
+from vaexp.models.likelihoods.bernoulli import BernoulliHead
+from vaexp.models.likelihoods.continuous_bernoulli import (
     ContinuousBernoulli,
-    GaussianHead,
-    LogitsHead,
-    bernoulli,
-    raw_for,
-    scale_above,
+    ContinuousBernoulliHead,
 )
+from vaexp.models.likelihoods.gaussian import GaussianHead
+from vaexp.models.likelihoods.location_scale import raw_for, scale_above
 
 SIGMA_MODES = ("fixed", "global", "shared", "pixel")
 LOGITS = (
@@ -173,7 +172,7 @@ def test_the_gradient_of_scale_above_is_finite_and_sigmoid(floor):
 
 def test_bernoulli_log_prob_is_scipys():
     torch.manual_seed(1)
-    head = LogitsHead(F, D, bernoulli).double()
+    head = BernoulliHead(F, D).double()
     features, x = features_and_images()
     x = x.round()
     with torch.no_grad():
@@ -311,9 +310,9 @@ def test_continuous_bernoulli_is_continuous_at_the_switch(sign):
 def head_of(name: str) -> nn.Module:
     torch.manual_seed(1)
     if name == "bernoulli":
-        return LogitsHead(F, D, bernoulli).double()
+        return BernoulliHead(F, D).double()
     if name == "continuous_bernoulli":
-        return LogitsHead(F, D, ContinuousBernoulli).double()
+        return ContinuousBernoulliHead(F, D).double()
     return gaussian_head(name)
 
 
@@ -339,10 +338,10 @@ def test_heads_sum_over_pixels_and_keep_leading_axes(name):
     assert p.log_prob(x).shape == (6, N)
     assert p.log_prob(x[0]).shape == (6, N)
     assert p.mean.shape == (6, N, D)
-    assert head.has_sigma == (name in SIGMA_MODES)
+    assert isinstance(head.scale, Absent) == (name not in SIGMA_MODES)
 
 
 def test_no_clamping_as_in_torch():
     """At logits -100 the density of black is ln 100, which torch's clamped version misses."""
-    black = likelihoods.ContinuousBernoulli(torch.tensor(-100.0)).log_prob(torch.tensor(0.0))
+    black = ContinuousBernoulli(torch.tensor(-100.0)).log_prob(torch.tensor(0.0))
     assert black.item() == pytest.approx(math.log(100), rel=1e-6)

@@ -15,9 +15,10 @@ from vaexp.config import VAEConfig
 from vaexp.evaluation import rescoring
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.measure import Evidence
-from vaexp.evaluation.rescoring import best_sigma, log_normal, mean_squared_error, rescored
+from vaexp.evaluation.rescoring import mean_squared_error, rescored
 from vaexp.models import VAE, build
-from vaexp.models.likelihoods import GaussianHead, raw_for
+from vaexp.models.likelihoods.gaussian import DiagonalGaussian, GaussianHead
+from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 6, 2
@@ -133,17 +134,19 @@ def test_the_best_sigma_is_where_the_optimiser_ends(floor):
 
         return minimize_scalar(loss, bounds=(floor, 50), method="bounded").x
 
-    pixel = best_sigma(squares.mean(0), floor)
+    head = GaussianHead(1, D, sigma_mode="fixed", sigma=1.0, floor=floor)
+    pixel = head.best_sigma(squares.mean(0), floor)
     assert pixel.tolist() == pytest.approx([best(e) for e in errors.numpy().T], rel=1e-4)
-    one = best_sigma(squares.mean(), floor)
+    one = head.best_sigma(squares.mean(), floor)
     assert one.item() == pytest.approx(best(errors.numpy()), rel=1e-4)
 
 
-def test_log_normal_is_torchs():
+def test_a_gaussian_at_other_sigmas_is_torchs():
     x, mean = images(7), images(7, seed=9)
     sigma = torch.rand(3, D, dtype=torch.float64) + 0.1
     expected = [Normal(mean, s).log_prob(x).sum(1) for s in sigma]
-    found = log_normal((x - mean).square(), sigma)
+    own = torch.ones_like(mean)
+    found = DiagonalGaussian(mean, own).log_prob_at_sigmas(x, sigma)
     assert torch.allclose(found, torch.stack(expected, 1), rtol=1e-12)
 
 

@@ -6,12 +6,15 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal
 
 from vaexp.config import VAEConfig
 from vaexp.models import VAE, build
 from vaexp.models.elbo import elbo_terms
-from vaexp.models.likelihoods import ContinuousBernoulli, GaussianHead, raw_for
+from vaexp.models.likelihoods.bernoulli import IndependentBernoulli
+from vaexp.models.likelihoods.continuous_bernoulli import IndependentContinuousBernoulli
+from vaexp.models.likelihoods.gaussian import DiagonalGaussian, GaussianHead
+from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 from vaexp.seeding import derive, seeded
 
@@ -161,11 +164,11 @@ def test_no_hidden_layers_is_linear():
 def test_build_gives_the_named_likelihood(likelihood):
     model = tiny(likelihood=likelihood)
     z = torch.zeros(N, L, dtype=torch.float64)
-    family = type(model.decode(z, torch.zeros(N, dtype=torch.int64)).base_dist)
+    family = type(model.decode(z, torch.zeros(N, dtype=torch.int64)))
     expected = {
-        "gaussian": Normal,
-        "bernoulli": Bernoulli,
-        "continuous_bernoulli": ContinuousBernoulli,
+        "gaussian": DiagonalGaussian,
+        "bernoulli": IndependentBernoulli,
+        "continuous_bernoulli": IndependentContinuousBernoulli,
     }
     assert family is expected[likelihood]
     assert model.has_sigma == (likelihood == "gaussian")

@@ -12,7 +12,7 @@ from vaexp import figures
 from vaexp.config import DecodeMode, GMMExperiment, describe, unit
 from vaexp.errors import UserError
 from vaexp.files import replacing
-from vaexp.models import GMM
+from vaexp.models import GMM, VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -48,8 +48,11 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
         return p.mean
     if mode == "sample":
         return p.sample()
-    if not trained.model.has_sigma:
-        raise UserError("this model's likelihood has no sigma to sweep; use mean or sample")
+    if isinstance(trained.model, VAE) and trained.model.likelihood.family.no_sweep is not None:
+        raise UserError(
+            "mu(z) + k sigma(z) is no image of this model's likelihood: "
+            f"{trained.model.likelihood.family.no_sweep}; use mean or sample"
+        )
     return torch.stack([p.mean + k * p.stddev for k in SWEEP])
 
 

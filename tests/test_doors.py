@@ -1,0 +1,64 @@
+"""What is added through a public door works everywhere, without another line being changed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toys import LAPLACE
+
+from vaexp.config.likelihoods import LIKELIHOODS
+
+CONFIG = """\
+model: {kind: vae, hidden: [16], latent_dim: 1, conditional: false, likelihood: laplace, beta: 0.5}
+data: {limit: 256, validation_size: 500, labels: [4, 9]}
+train: {epochs: 2, batch_size: 32}
+evaluate: {importance_samples: 5}
+"""
+
+
+@pytest.fixture
+def laplace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line in the table."""
+    monkeypatch.setitem(LIKELIHOODS, "laplace", LAPLACE)
+
+
+@pytest.mark.usefixtures("laplace")
+def test_a_likelihood_of_a_users_own(elsewhere: Path, invoke: Callable[..., Any]) -> None:
+    """Train, sample, evaluate and compare ask it, and what it has not is absent with a reason."""
+    Path("laplace.yaml").write_text(CONFIG)
+    Path("gaussian.yaml").write_text(CONFIG.replace("laplace", "gaussian"))
+    runs = []
+    for config in ("laplace.yaml", "gaussian.yaml"):
+        done = invoke("train", config)
+        assert done.exit_code == 0, done.stderr
+        runs.append(Path(done.stdout.strip()))
+    run = runs[0]
+    elbo = json.loads((run / "metrics.json").read_text())["test"]["elbo"]
+    assert elbo["measure"] == "density"
+    assert elbo["value"] < -784 * torch.tensor(2.0).log().item()  # mu = x is the best there can be
+
+    for mode in ("mean", "sample"):
+        assert invoke("sample", run, "--decode", mode).exit_code == 0
+    refused = invoke("sample", run, "--decode", "sweep")
+    assert refused.exit_code == 2
+    assert "it has no sigma" in refused.stderr
+
+    done = invoke("evaluate", run, "--images", 150)
+    assert done.exit_code == 0, done.stderr
+    done = invoke("evaluate", run, "--images", 4, "--only", "iw,quadrature,ais", "-k", 5)
+    assert done.exit_code == 0, done.stderr
+    test = json.loads((run / "metrics.json").read_text())["test"]
+    # beta = 1/2 halves the scale, and no z moves ln Z
+    assert test["log_c"]["method"] == "constant"
+    assert test["induced_identity_error"]["value"] < 1e-6
+    assert test["log_density_given_z_gap"]["expected"] == 784
+    absent = json.loads((run / "evaluation.json").read_text())
+    assert set(absent["rescoring"]["absent"].values()) == {"p(x|z) has no sigma"}
+    assert "pixels_at_floor" in absent["singularities"]["absent"]
+
+    done = invoke("compare", *runs)
+    assert done.exit_code == 0, done.stderr
+    assert "Laplace" in done.stdout
