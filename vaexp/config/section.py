@@ -1,0 +1,106 @@
+"""What every section of a config is: strict, frozen, and clear on which of its keys apply.
+
+The docstring under each field of a section is its documentation, in ``vaexp schema`` and so in
+editors.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+def problem(message: str, *key: str) -> PydanticCustomError:
+    """An error that the loader places at ``key`` below the section that raises it."""
+    return PydanticCustomError("config", "{message}", {"message": message, "key": key})
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a key has a meaning: while another key, its decider, has a value that suits it."""
+
+    decider: str
+    """The other key, dotted where it stands in a section below."""
+    suits: Callable[[Any], bool]
+    """Whether the key applies at this value of the decider."""
+    otherwise: str
+    """What follows 'does not apply' in the complaint; {value} stands for the decider's value."""
+
+
+def only_when(decider: str, *values: str) -> Condition:
+    """The condition that ``decider`` has one of ``values``."""
+    only = f"only when it is {' or '.join(values)}"
+    return Condition(decider, lambda value: value in values, f"when {decider} is {{value}}, {only}")
+
+
+class Section(BaseModel):
+    """A mapping in the config: no unknown keys, no silent conversions, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    conditions: ClassVar[dict[str, Condition]] = {}
+    """The keys that do not always apply. A key that does not is an error where it is written, and
+    is left out where the section is."""
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = ()
+    """Keys of which a file gives one: an override of one takes the place of the others."""
+
+    @classmethod
+    def below(cls, key: str) -> "type[Section] | None":
+        """The type of the section that stands at ``key``; None if there is none."""
+        field = cls.model_fields.get(key)
+        annotation = None if field is None else field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            return annotation
+        return None
+
+    @classmethod
+    def dotted_keys(cls) -> Iterator[str]:
+        """Every key of this section and of those below it, as overrides write them."""
+        for key in cls.model_fields:
+            yield key
+            section = cls.below(key)
+            if section is not None:
+                yield from (f"{key}.{inner}" for inner in section.dotted_keys())
+
+    def _inapplicable(self) -> dict[str, str]:
+        """Key -> why it does not apply, for those that do not."""
+        values = {key: attrgetter(each.decider)(self) for key, each in self.conditions.items()}
+        return {
+            key: condition.otherwise.format(value=values[key])
+            for key, condition in self.conditions.items()
+            if not condition.suits(values[key])
+        }
+
+    @model_validator(mode="after")
+    def _reject_inapplicable(self) -> Self:
+        inapplicable = self._inapplicable()
+        for key, why in inapplicable.items():
+            if key in self.model_fields_set:
+                valid = [name for name in type(self).model_fields if name not in inapplicable]
+                section = getattr(self, key)
+                inner = sorted(section.model_fields_set) if isinstance(section, Section) else []
+                raise problem(
+                    f"does not apply {why}; the keys that apply here: {', '.join(valid)}",
+                    *[key, *inner[:1]],
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _drop_inapplicable(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        inapplicable = self._inapplicable()
+        return {key: value for key, value in serialize(self).items() if key not in inapplicable}
