@@ -14,7 +14,9 @@ from vaexp.config.training import EMConfig
 class GMMConfig(ModelSection):
     """A Gaussian mixture, fitted by EM: p(z) categorical, p(x|z) one Gaussian per component."""
 
-    conditions: ClassVar[dict[str, Condition]] = {"factors": only_when("covariance", "lowrank")}
+    conditions: ClassVar[tuple[Condition, ...]] = (
+        only_when(("factors",), "covariance", "lowrank"),
+    )
 
     kind: Literal["gmm"]
     """The kind of model."""

@@ -52,10 +52,11 @@ def remove_overruled(
         ((key,), section) for key in data if (section := experiment.below(key)) is not None
     ]
     for location, section in sections:
-        for key, condition in section.conditions.items():
+        for condition in section.conditions:
             decider = (*location, *condition.decider.split("."))
             if decider in overridden and not condition.suits(_value_at(data, decider)):
-                _remove(data, (*location, key), overridden)
+                for key in condition.keys:
+                    _remove(data, (*location, key), overridden)
         for keys in section.alternatives:
             chosen = [(*location, key) for key in keys if (*location, key) in overridden]
             if any(_value_at(data, each) is not None for each in chosen):

@@ -48,7 +48,7 @@ class PPCAConfig(ModelSection):
 class PPCAExperiment(BaseConfig):
     """Probabilistic PCA. The smallest is ``model: {kind: ppca}``."""
 
-    conditions: ClassVar[dict[str, Condition]] = {"train": only_when("model.method", "em")}
+    conditions: ClassVar[tuple[Condition, ...]] = (only_when(("train",), "model.method", "em"),)
 
     model: PPCAConfig
     train: EMConfig = EMConfig()

@@ -26,20 +26,22 @@ def problem(message: str, *key: str) -> PydanticCustomError:
 
 @dataclass(frozen=True)
 class Condition:
-    """When a key has a meaning: while another key, its decider, has a value that suits it."""
+    """When keys have a meaning: while another key, their decider, has a value that suits them."""
 
+    keys: tuple[str, ...]
+    """The keys that do not always apply."""
     decider: str
     """The other key, dotted where it stands in a section below."""
     suits: Callable[[Any], bool]
-    """Whether the key applies at this value of the decider."""
+    """Whether the keys apply at this value of the decider."""
     otherwise: str
     """What follows 'does not apply' in the complaint; {value} stands for the decider's value."""
 
 
-def only_when(decider: str, *values: str) -> Condition:
-    """The condition that ``decider`` has one of ``values``."""
-    only = f"only when it is {' or '.join(values)}"
-    return Condition(decider, lambda value: value in values, f"when {decider} is {{value}}, {only}")
+def only_when(keys: tuple[str, ...], decider: str, *values: str) -> Condition:
+    """The condition that ``keys`` apply only when ``decider`` has one of ``values``."""
+    otherwise = f"when {decider} is {{value}}, only when it is {' or '.join(values)}"
+    return Condition(keys, decider, lambda value: value in values, otherwise)
 
 
 class Section(BaseModel):
@@ -53,9 +55,9 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    conditions: ClassVar[dict[str, Condition]] = {}
-    """The keys that do not always apply. A key that does not is an error where it is written, and
-    is left out where the section is."""
+    conditions: ClassVar[tuple[Condition, ...]] = ()
+    """When which keys apply; where several conditions name a key, all of them must hold. A key that
+    does not apply is an error in a file, and is left out where the section is written."""
     alternatives: ClassVar[tuple[frozenset[str], ...]] = ()
     """Keys of which a file gives one: an override of one takes the place of the others."""
 
@@ -79,12 +81,13 @@ class Section(BaseModel):
 
     def _inapplicable(self) -> dict[str, str]:
         """Key -> why it does not apply, for those that do not."""
-        values = {key: attrgetter(each.decider)(self) for key, each in self.conditions.items()}
-        return {
-            key: condition.otherwise.format(value=values[key])
-            for key, condition in self.conditions.items()
-            if not condition.suits(values[key])
-        }
+        reasons: dict[str, str] = {}
+        for condition in self.conditions:
+            value = attrgetter(condition.decider)(self)
+            if not condition.suits(value):
+                for key in condition.keys:
+                    reasons.setdefault(key, condition.otherwise.format(value=value))
+        return reasons
 
     @model_validator(mode="after")
     def _reject_inapplicable(self) -> Self:

@@ -21,10 +21,10 @@ class EMConfig(Section):
 class SGDConfig(Section):
     """Stochastic gradient ascent on the objective."""
 
-    conditions: ClassVar[dict[str, Condition]] = {
-        "weight_decay": only_when("optimizer", "adamw"),
-        "momentum": only_when("optimizer", "sgd"),
-    }
+    conditions: ClassVar[tuple[Condition, ...]] = (
+        only_when(("weight_decay",), "optimizer", "adamw"),
+        only_when(("momentum",), "optimizer", "sgd"),
+    )
     alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"epochs", "steps"}),)
 
     epochs: int | None = Field(30, ge=1)

@@ -24,14 +24,15 @@ FAMILIES = {
 class VAEConfig(ModelSection):
     """A variational autoencoder: p(z) = N(0, I), networks for q(z|x) and p(x|z)."""
 
-    conditions: ClassVar[dict[str, Condition]] = {
-        "sigma_mode": only_when("likelihood", "gaussian"),
-        "sigma": only_when("likelihood", "gaussian"),
-        "sigma_floor": only_when("likelihood", "gaussian"),
-        "activation": Condition(
-            "hidden", lambda hidden: hidden != [], "to a linear model, whose hidden is []"
+    conditions: ClassVar[tuple[Condition, ...]] = (
+        only_when(("sigma_mode", "sigma", "sigma_floor"), "likelihood", "gaussian"),
+        Condition(
+            ("activation",),
+            "hidden",
+            lambda hidden: hidden != [],
+            "to a linear model, whose hidden is []",
         ),
-    }
+    )
 
     kind: Literal["vae"]
     """The kind of model."""
