@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vaexp import figures
-from vaexp.config import GMMExperiment, describe, load_config
+from vaexp.config import GMMExperiment, load_config
 from vaexp.runs.folder import RunFolder, find_runs
 
 FLOORS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
@@ -49,7 +49,7 @@ def main() -> None:
         print(f"| {floor:g} | " + " | ".join(f"{value:,.1f}" for value in values) + " |")
     settings = runs[0].config()
     assert isinstance(settings, GMMExperiment)
-    text = describe(settings).replace(f"covariance floor {FLOORS[0]:g}, ", "")
+    text = settings.describe().replace(f"covariance floor {FLOORS[0]:g}, ", "")
     figure = figures.floor_curve(np.array(FLOORS), curves["train"], curves["validation"], text)
     figures.save(figure, target)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from config_files import Write
 from typer.testing import CliRunner
 
 from vaexp.cli import app
@@ -80,6 +81,18 @@ class Cli:
             )
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the text of a config into a file of its own."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "experiment.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
 
 
 @pytest.fixture

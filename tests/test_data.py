@@ -13,6 +13,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
+from torchvision.datasets import mnist
 
 from vaexp import data
 from vaexp.data import bundled, datasets, idx
@@ -310,7 +312,6 @@ def test_files_that_are_there_need_neither_torchvision_nor_network(tmp_path, nam
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_torchvision_reads_the_same_files(tmp_path, name):
-    torchvision = pytest.importorskip("torchvision")
     write_files(tmp_path, name)
     published = datasets.PUBLISHED[name]
     options = {"split": "digits"} if name == "emnist_digits" else {}
@@ -335,24 +336,22 @@ def test_default_root_is_the_users_cache(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("no_torchvision")
-def test_missing_torchvision(tmp_path):
+def test_torchvision_that_cannot_be_imported(tmp_path):
     with pytest.raises(UserError) as caught:
         data.load(config(name="fashion_mnist", root=str(tmp_path)))
     message = str(caught.value)
     assert message.startswith(
         "data.name: Fashion-MNIST is downloaded by torchvision, which cannot be imported ("
     )
-    assert message.endswith("Install it: pip install 'vaexp[datasets]'")
+    assert message.endswith("Install one that fits torch: pip install --upgrade torch torchvision")
 
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_without_a_network_the_error_says_what_to_put_where(tmp_path, monkeypatch, capsys, name):
-    module = pytest.importorskip("torchvision.datasets.mnist")
-
     def unreachable(*_args, **_options):
         raise URLError("no network")
 
-    monkeypatch.setattr(module, "download_and_extract_archive", unreachable)
+    monkeypatch.setattr(mnist, "download_and_extract_archive", unreachable)
     with pytest.raises(UserError) as caught:
         data.load(config(name=name, root=str(tmp_path)))
     published = datasets.PUBLISHED[name]
@@ -379,14 +378,12 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_pages_are_where_torchvision_downloads_from():
-    torchvision = pytest.importorskip("torchvision")
     assert torchvision.datasets.KMNIST.mirrors[0] == datasets.PUBLISHED["kmnist"].page
     assert torchvision.datasets.EMNIST.url == datasets.PUBLISHED["emnist_digits"].page
 
 
 def pretend_download(monkeypatch: pytest.MonkeyPatch, source: Path) -> list[str]:
     """Make torchvision "download" .gz files from the folder `source`; returns what it was asked."""
-    module = pytest.importorskip("torchvision.datasets.mnist")
     asked: list[str] = []
 
     def download(url, download_root, filename=None, **_options):
@@ -402,7 +399,7 @@ def pretend_download(monkeypatch: pytest.MonkeyPatch, source: Path) -> list[str]
             content = gzip.decompress((source / name).read_bytes())
             (Path(download_root) / name.removesuffix(".gz")).write_bytes(content)
 
-    monkeypatch.setattr(module, "download_and_extract_archive", download)
+    monkeypatch.setattr(mnist, "download_and_extract_archive", download)
     return asked
 
 

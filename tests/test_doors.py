@@ -25,8 +25,8 @@ def laplace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LIKELIHOODS, "laplace", LAPLACE)
 
 
-@pytest.mark.usefixtures("laplace")
-def test_a_likelihood_of_a_users_own(elsewhere: Path, invoke: Callable[..., Any]) -> None:
+@pytest.mark.usefixtures("laplace", "elsewhere")
+def test_a_likelihood_of_a_users_own(invoke: Callable[..., Any]) -> None:
     """Train, sample, evaluate and compare ask it, and what it has not is absent with a reason."""
     Path("laplace.yaml").write_text(CONFIG)
     Path("gaussian.yaml").write_text(CONFIG.replace("laplace", "gaussian"))

@@ -15,8 +15,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from vaexp.config import DataConfig, VAEConfig
-from vaexp.config.schema import SGDConfig
+from vaexp.config import DataConfig, SGDConfig, VAEConfig
 from vaexp.data import PIXELS, Transform, load
 from vaexp.errors import RunError
 from vaexp.evaluation.bounds import elbo_measures

@@ -1,6 +1,10 @@
 """Every shipped config runs for a moment, and the wheel carries all that a clone has."""
 
 import json
+import os
+import subprocess
+import sys
+import tomllib
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +99,21 @@ def test_the_wheel_carries_configs_data_and_types(tmp_path: Path) -> None:
         if path.is_file() and not any(p[0] == "." or p == "__pycache__" for p in path.parts):
             assert path.relative_to(ROOT).as_posix() in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    listed = subprocess.run(
+        [sys.executable, "-m", "vaexp", "configs", "list", "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(listed.stdout).keys() == shipped_configs().keys()
+
+
+def test_what_development_needs_is_the_same_as_an_extra_and_as_a_group() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extra = project["project"]["optional-dependencies"]["dev"]
+    assert project["dependency-groups"]["dev"] == extra
 
 
 def test_the_bundled_data_fit_in_ten_megabytes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vaexp.config import describe, differing, flatten
+from vaexp.config import differing, flatten
 from vaexp.errors import RunError
 from vaexp.runs.folder import RunFolder, short_names
 
@@ -99,7 +99,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     return Comparison(
         runs=names,
         paths=[str(run.path) for run in runs],
-        descriptions=[describe(config) for config in configs],
+        descriptions=[config.describe() for config in configs],
         settings={key: [flat.get(key) for flat in settings] for key in keys},
         metrics={name: [test.get(name) for test in tests] for name in metrics},
         differences=differences,

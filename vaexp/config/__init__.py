@@ -1,20 +1,15 @@
 """What an experiment is, read from YAML. Imports no torch."""
 
-from vaexp.config.describe import describe, unit
-from vaexp.config.load import differing, digest, dump, flatten, load_config
-from vaexp.config.schema import (
-    Config,
-    DataConfig,
-    DecodeMode,
-    GMMConfig,
-    GMMExperiment,
-    PPCAConfig,
-    PPCAExperiment,
-    TransformName,
-    VAEConfig,
-    VAEExperiment,
-)
+from vaexp.config.base import DecodeMode
+from vaexp.config.data import DataConfig, TransformName
+from vaexp.config.experiments import Config
+from vaexp.config.gmm import GMMConfig, GMMExperiment
+from vaexp.config.load import load_config
+from vaexp.config.ppca import PPCAConfig, PPCAExperiment
+from vaexp.config.settings import differing, digest, dump, flatten
 from vaexp.config.shipped import shipped_configs, summary
+from vaexp.config.training import SGDConfig
+from vaexp.config.vae import VAEConfig, VAEExperiment
 
 __all__ = [
     "Config",
@@ -24,10 +19,10 @@ __all__ = [
     "GMMExperiment",
     "PPCAConfig",
     "PPCAExperiment",
+    "SGDConfig",
     "TransformName",
     "VAEConfig",
     "VAEExperiment",
-    "describe",
     "differing",
     "digest",
     "dump",
@@ -35,5 +30,4 @@ __all__ = [
     "load_config",
     "shipped_configs",
     "summary",
-    "unit",
 ]

@@ -55,7 +55,7 @@ LIKELIHOODS: dict[str, Family] = {
         "continuous Bernoulli",
         "vaexp.models.likelihoods.continuous_bernoulli:ContinuousBernoulliHead",
         measure="density",
-        on="the interval [0, 1]",
+        on="[0, 1]",
         transforms=("scale", "dequantize"),
         no_sweep="it has no sigma",
     ),

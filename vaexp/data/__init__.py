@@ -14,7 +14,7 @@ from vaexp.data.transforms import Transform
 from vaexp.errors import UserError
 
 if TYPE_CHECKING:
-    from vaexp.config.schema import DataConfig
+    from vaexp.config import DataConfig
 
 __all__ = ["CLASSES", "IMAGE_SHAPE", "PIXELS", "Dataset", "Split", "Transform", "load"]
 

@@ -1,7 +1,8 @@
 """Data sets downloaded on first use, by torchvision: Fashion-MNIST, KMNIST, EMNIST digits.
 
 Their files lie where torchvision puts them (ROOT/FashionMNIST/raw/...), so `data.root` may be a
-folder that torchvision filled. Once they are there, neither torchvision nor a network is needed.
+folder that torchvision filled. Once they are there, no network is needed. torchvision is imported
+only to download, as its import takes longer than reading the files.
 """
 
 import gzip
@@ -129,7 +130,7 @@ def _fetch(published: Published, root: str) -> None:
     except ImportError as error:
         raise UserError(
             f"data.name: {published.title} is downloaded by torchvision, which cannot be imported "
-            f"({error}). Install it: pip install 'vaexp[datasets]'"
+            f"({error}). Install one that fits torch: pip install --upgrade torch torchvision"
         ) from error
     options = {"split": "digits"} if published.torchvision_class == "EMNIST" else {}
     getattr(datasets, published.torchvision_class)(root, download=True, **options)

@@ -26,7 +26,7 @@ from vaexp.evaluation.quadrature import quadrature
 from vaexp.evaluation.quality import quality
 from vaexp.evaluation.sigma_collapse import sigma_collapse
 from vaexp.experiment.draw.evidence import illustrate_evidence
-from vaexp.experiment.measure import facts, likelihood_facts, with_bits_per_dim
+from vaexp.experiment.measure import facts, with_bits_per_dim
 from vaexp.experiment.prepare import Experiment
 from vaexp.models import VAE
 from vaexp.progress import Reporter
@@ -259,7 +259,7 @@ def _entry(measure: Measure | Estimate, metric: str, experiment: Experiment) -> 
         "floor_slope",
     )
     likelihood = any(word in metric for word in words)
-    return (likelihood_facts(experiment.config) if likelihood else {}) | measure.summary()
+    return (experiment.config.model.likelihood_facts if likelihood else {}) | measure.summary()
 
 
 def _importance_samples(experiment: Experiment) -> int:

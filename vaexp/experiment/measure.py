@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vaexp.config import Config, GMMConfig, VAEConfig
+from vaexp.config import Config, VAEConfig
 from vaexp.data import Transform
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.exact import exact_measures
@@ -86,21 +86,4 @@ def facts(config: Config, metric: str) -> dict[str, Any]:
         kind = "estimate" if isinstance(config.model, VAEConfig) else "exact"
     else:
         kind = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
-    return likelihood_facts(config) | {"kind": kind}
-
-
-def likelihood_facts(config: Config) -> dict[str, Any]:
-    """What every likelihood of a model carries: of what it is, and the sigma or floor behind it."""
-    model = config.model
-    mass = isinstance(model, VAEConfig) and model.family.measure == "mass"
-    given_label = isinstance(model, VAEConfig) and model.conditional
-    beside: dict[str, Any] = {
-        "measure": "mass" if mass else "density",
-        "of": "x given label" if given_label else "x",
-    }
-    if isinstance(model, GMMConfig):
-        beside["covariance_floor"] = model.covariance_floor
-    elif isinstance(model, VAEConfig) and model.family.sigma:
-        key = "sigma_floor" if model.noise.learned else "sigma"
-        beside[key] = getattr(model, key)
-    return beside
+    return config.model.likelihood_facts | {"kind": kind}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
-from vaexp.config import DecodeMode, GMMExperiment, describe, unit
+from vaexp.config import DecodeMode, GMMExperiment
 from vaexp.errors import UserError
 from vaexp.files import replacing
 from vaexp.models import GMM, VAE
@@ -204,7 +204,7 @@ def _in_rows(images: np.ndarray) -> np.ndarray:
 
 def caption(trained: TrainedModel) -> str:
     """The settings under every figure's title."""
-    return f"{describe(trained.config)}, {unit(trained.config)} {trained.at}"
+    return f"{trained.config.describe()}, {trained.config.model.unit} {trained.at}"
 
 
 def _digits(trained: TrainedModel, label: int | None) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaexp.config import GMMExperiment, VAEExperiment, digest, unit
+from vaexp.config import GMMExperiment, VAEExperiment, digest
 from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
@@ -100,7 +100,7 @@ def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
         )
     run.truncate_records(state["records"] if state else 0)
     if state is not None:
-        reporter.say(f"resuming after {unit(experiment.config)} {state['at']}")
+        reporter.say(f"resuming after {experiment.config.model.unit} {state['at']}")
     if isinstance(experiment.model, VAE):
         _fit_by_gradients(experiment, experiment.model, run, reporter, state)
     else:
@@ -326,7 +326,7 @@ def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> No
     run.end("interrupted", exit_code, how)
     state = run.state()  # the last line of metrics.jsonl may be of an epoch after the checkpoint
     done = state["at"] if state else 0
-    reporter.say(f"stopped by {how} after {done} finished {unit(run.config())}s; go on with")
+    reporter.say(f"stopped by {how} after {done} finished {run.config().model.unit}s; go on with")
     reporter.say(f"  vaexp train --resume {run.path}")
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vaexp.config import describe, differing, flatten
+from vaexp.config import differing, flatten
 from vaexp.errors import RunError, UserError
 from vaexp.runs.folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
@@ -59,7 +59,7 @@ def list_runs(folder: Path) -> list[Listed]:
                     run=str(run.path),
                     status=run.status(),
                     steps=_steps(run.records()),
-                    model=describe(config),
+                    model=config.describe(),
                     settings=flatten(config.model_dump()),
                     metrics={name: test[name] for name in HEADLINE if name in test},
                     error=run.info()["error"],

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vaexp import figures
-from vaexp.config import GMMExperiment, describe
+from vaexp.config import GMMExperiment
 from vaexp.figures.charts import number, percent
 from vaexp.runs.folder import RunFolder
 
@@ -156,4 +156,4 @@ _FIGURES: dict[str, Callable[[RunFolder, Arrays, Entries], Figure | None]] = {
 def _subtitle(run: RunFolder, entry: dict[str, Any] | None) -> str:
     """The settings, and the number of test images that a measure is of."""
     images = "" if entry is None else f", {entry['n']:,} test images"
-    return describe(run.config()) + images
+    return run.config().describe() + images

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
-from vaexp.config import describe
 from vaexp.experiment.draw.gmm import gmm_figures, history_figures
 from vaexp.experiment.draw.ppca import ppca_figures
 from vaexp.experiment.draw.vae import vae_figures
@@ -42,7 +41,7 @@ def illustrate(run: RunFolder, x: Tensor, label: Tensor, spectrum: Tensor | None
 def illustrate_history(run: RunFolder) -> None:
     """Draw how EM went, of a run that may have failed since."""
     config = run.config()
-    _save(run, history_figures(run.records(), config, describe(config)))
+    _save(run, history_figures(run.records(), config, config.describe()))
 
 
 def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:

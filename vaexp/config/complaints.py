@@ -1,0 +1,58 @@
+"""What pydantic finds wrong with a document, in words that say where it stands and what to do."""
+
+import json
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from vaexp.config.document import Location, Source
+from vaexp.config.experiments import EXPERIMENTS, Config
+from vaexp.config.section import Section
+
+
+def explain(source: Source, details: ErrorDetails, experiment: type[Config]) -> str:
+    """One line, ``file:line:column: key: message``."""
+    context = details.get("ctx", {})
+    location: Location = (*details["loc"], *context.get("key", ()))
+    kind = details["type"]
+    is_key = kind in ("extra_forbidden", "missing")
+    if kind == "extra_forbidden":
+        message = _unknown_key(location, experiment)
+    elif kind == "missing":
+        message = "this key is required"
+    elif kind == "config":
+        message = details["msg"]
+    elif kind in ("model_type", "model_attributes_type"):
+        message = f"expected keys and values, got {shown(details['input'])}"
+    else:
+        message = details["msg"].replace("Input should", "should", 1)
+        message += f", got {shown(details['input'])}"
+    name = ".".join(str(part) for part in location)
+    return f"{source.at(location, key=is_key)}: {name}: {message}"
+
+
+def shown(value: Any) -> str:
+    """The value as a message shows it, at most 60 characters long."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _unknown_key(location: Location, experiment: type[Config]) -> str:
+    *parents, key = map(str, location)
+    section: type[Section] = experiment
+    for part in parents:
+        section = section.below(part) or section
+    known = list(section.model_fields)
+    dotted = ".".join([*parents, key])
+    kinds = [kind for kind, other in EXPERIMENTS.items() if dotted in other.dotted_keys()]
+    if kinds:
+        return (
+            f"does not apply when model.kind is {experiment.kind()}, only when it is "
+            f"{' or '.join(kinds)}; the keys that apply here: {', '.join(known)}"
+        )
+    close = get_close_matches(key, known, n=1)
+    elsewhere = [path for path in experiment.dotted_keys() if path.endswith(f".{key}")]
+    if close or elsewhere:
+        return f"unknown key; did you mean {(close or elsewhere)[0]}?"
+    return f"unknown key; the keys here are {', '.join(known)}"

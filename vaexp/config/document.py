@@ -1,0 +1,201 @@
+"""YAML text to values that know their place in it, and values to YAML text.
+
+PyYAML takes the text apart. What a plain scalar means is decided here, by the core schema of YAML
+1.2: by PyYAML alone, which follows YAML 1.1, ``1e-3`` is a string, ``on`` is true and 1:30 is 90.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.composer import ComposerError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.reader import ReaderError
+
+from vaexp.errors import UserError
+
+Location = tuple[str | int, ...]
+
+MAX_DEPTH = 16  # no config nests deeper; stops documents that contain themselves
+MAX_NODES = 10_000  # nor is any larger; stops aliases of aliases of aliases
+
+_TAG = "tag:yaml.org,2002:"
+# Tag, the plain scalars that have it, and the characters that these begin with. The first that fits
+# counts. Beyond YAML 1.2, digits may be grouped by underscores, and 0b11 and -0x1F are integers.
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    (
+        "int",
+        r"[-+]?(0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)",
+        [*"-+0123456789"],
+    ),
+    (
+        "float",
+        r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser with the scalars of YAML 1.2. Nothing in it makes objects of a tag."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """The next node. An anchor may be given again, as in YAML 1.2: the last one counts."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(event.anchor, None)
+        return super().compose_node(parent, index)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes each string that a reader of YAML 1.1 or of 1.2 would take for something else."""
+
+
+for _name, _pattern, _first in _SCALARS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(rf"({_pattern})\Z"), _first)
+_Dumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence(_TAG + "seq", items, flow_style=True)
+)
+
+
+@dataclass
+class Source:
+    """A parsed document and where in it, or on the command line, each key and value stands."""
+
+    path: Path
+    data: dict[str, Any]
+    keys: dict[Location, str] = field(default_factory=dict)
+    values: dict[Location, str] = field(default_factory=dict)
+
+    def at(self, location: Location, *, key: bool = False) -> str:
+        """``file:line:column`` (or the override) of a location, or of its nearest parent."""
+        while location:
+            if key and location in self.keys:
+                return self.keys[location]
+            if location in self.values:
+                return self.values[location]
+            location, key = location[:-1], True
+        return f"{self.path}:1:1"
+
+
+def read_file(path: Path) -> Source:
+    """The mapping in a YAML file. Raises UserError if it cannot be read or holds none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}:1:1: not a text file in UTF-8, so not YAML") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    source = Source(path, {})
+    data = read_text(text, source)
+    if data is None:
+        raise UserError(
+            f"{path}:1:1: the file is empty; the smallest config is model: {{kind: vae}}"
+        )
+    if not isinstance(data, dict):
+        raise UserError(f"{path}:1:1: expected keys and values, such as model: {{kind: vae}}")
+    source.data = data
+    return source
+
+
+def read_text(text: str, source: Source) -> Any:
+    """The document's value, with each part's place noted in ``source``; None of an empty text.
+
+    Raises UserError if the text is not one YAML document, has a key twice, nests too deeply, or
+    contains itself.
+    """
+    where = str(source.path)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return None if node is None else _value(node, (), source)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        reason = error.problem or error.context
+        if isinstance(error, ComposerError) and error.context:  # half a sentence each
+            reason = f"{error.context}, {error.problem}"
+        raise UserError(f"{place}: not valid YAML: {reason}") from None
+    except ReaderError as error:
+        character = f"the character U+{error.character:04X} is not allowed"
+        raise UserError(f"{where}:1:1: not valid YAML: {character}") from None
+    except RecursionError:
+        raise UserError(f"{where}:1:1: nested too deeply") from None
+
+
+def _value(node: Node, location: Location, source: Source) -> Any:
+    """The node's value, of scalars, lists and mappings. Raises UserError for a duplicate key."""
+    place = _place(node, source)
+    source.values[location] = place
+    if len(location) > MAX_DEPTH:
+        raise UserError(f"{place}: nested too deeply")
+    if len(source.values) > MAX_NODES:
+        raise UserError(f"{place}: too large for a config, its aliases written out")
+    if isinstance(node, ScalarNode):
+        try:
+            return _scalar(node)
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from None
+    if node.tag not in (_TAG + "map", _TAG + "seq"):
+        raise UserError(f"{place}: {_unknown_tag(node.tag)}")
+    if isinstance(node, SequenceNode):
+        return [_value(item, (*location, i), source) for i, item in enumerate(node.value)]
+    assert isinstance(node, MappingNode)
+    return _mapping(node, location, source)
+
+
+def _mapping(node: MappingNode, location: Location, source: Source) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        place, key = _place(key_node, source), key_node.value
+        if not isinstance(key_node, ScalarNode):
+            raise UserError(f"{place}: a key must be a word")
+        if key in mapping:
+            first = source.keys[(*location, key)]
+            raise UserError(f"{place}: duplicate key '{key}', first at {first}")
+        source.keys[(*location, key)] = place
+        mapping[key] = _value(value_node, (*location, key), source)
+        if value_node.start_mark.index == value_node.end_mark.index:  # nothing is written there
+            source.values[(*location, key)] = place
+    return mapping
+
+
+def _scalar(node: ScalarNode) -> Any:
+    """What a scalar means. Raises ValueError if its tag, written by hand, does not suit it."""
+    text: str = node.value
+    digits = text.replace("_", "").lower()
+    match node.tag.removeprefix(_TAG):
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool" if digits in ("true", "false"):
+            return digits == "true"
+        case "int":
+            has_prefix = digits.lstrip("+-")[1:2].isalpha()
+            return int(digits, 0 if has_prefix else 10)
+        case "float":
+            return float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+        case "bool":
+            raise ValueError(f"{text!r} is neither true nor false")
+    raise ValueError(_unknown_tag(node.tag))
+
+
+def _unknown_tag(tag: str) -> str:
+    return f"the tag {tag.replace(_TAG, '!!')} means nothing in a config"
+
+
+def _place(node: Node, source: Source) -> str:
+    return f"{source.path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def write_text(values: dict[str, Any]) -> str:
+    """The values as YAML that readers of version 1.1 and of 1.2 understand alike."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

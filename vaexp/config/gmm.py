@@ -1,0 +1,97 @@
+"""A Gaussian mixture by EM: its model's section, and the whole experiment."""
+
+from typing import ClassVar, Literal, Self, final
+
+from pydantic import Field, model_validator
+
+from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
+from vaexp.config.data import PIXELS
+from vaexp.config.section import Condition, only_when, problem
+from vaexp.config.training import EMConfig
+
+
+@final
+class GMMConfig(ModelSection):
+    """A Gaussian mixture, fitted by EM: p(z) categorical, p(x|z) one Gaussian per component."""
+
+    conditions: ClassVar[tuple[Condition, ...]] = (
+        only_when(("factors",), "covariance", "lowrank"),
+    )
+
+    kind: Literal["gmm"]
+    """The kind of model."""
+    components: int = Field(10, ge=1, le=1000)
+    """K, the number of components."""
+    covariance: Literal["full", "tied", "diag", "spherical", "lowrank"] = "full"
+    """full: any, one per component. tied: any, the same for all. diag: a variance per pixel.
+    spherical: one variance. lowrank: W W^T + sigma^2 I, a mixture of probabilistic PCAs."""
+    factors: int = Field(6, ge=1, lt=PIXELS)
+    """The columns of W, per component."""
+    covariance_floor: float = Field(1e-3, ge=0)
+    """Added to the diagonal of every covariance, so that no variance is below it; of lowrank ones
+    it is the least sigma^2. 0 lets components collapse, which ends the run and is explained."""
+    init: Literal["kmeans", "kmeans++", "random", "labels"] = "kmeans"
+    """Which images each component starts with: those nearest to centres that are k-means' result,
+    its kmeans++ seeds or random images; or, with labels, those of one digit each."""
+    precision: Literal["float32", "float64"] = "float32"
+    """float32: products with the images in single precision, sums in double. float64: all in
+    double."""
+    decode_mode: DecodeMode = "sample"
+    """What figures and `vaexp sample` draw unless told otherwise. mean: the component's mean.
+    sample: a draw of the component. sweep: mean + k standard deviations, k = -2..2."""
+
+    def caption(self) -> list[str]:
+        """The components, their covariance with its floor, and where EM starts."""
+        lowrank = f"rank {self.factors} + σ²I"
+        covariance = lowrank if self.covariance == "lowrank" else self.covariance
+        started = "one per digit" if self.init == "labels" else f"from {self.init}"
+        return [
+            f"Gaussian mixture, K = {self.components}, {covariance}",
+            f"covariance floor {self.covariance_floor:g}",
+            started,
+        ]
+
+    @property
+    def unit(self) -> Literal["epoch", "iteration"]:
+        """EM counts iterations."""
+        return "iteration"
+
+    @property
+    def floor(self) -> float:
+        """The floor of the covariances."""
+        return self.covariance_floor
+
+    @property
+    def likelihood_facts(self) -> dict[str, str | float]:
+        """A density of x, which the floor of the covariances bounds."""
+        return {"measure": "density", "of": "x", "covariance_floor": self.covariance_floor}
+
+
+class GMMExperiment(BaseConfig):
+    """A Gaussian mixture by EM. The smallest is ``model: {kind: gmm}``."""
+
+    model: GMMConfig
+    train: EMConfig = EMConfig()
+
+    @model_validator(mode="after")
+    def _components_suit_the_data(self) -> Self:
+        model, labels = self.model, self.data.labels
+        digits = 10 if labels is None else len(labels)
+        if model.init == "labels" and model.components != digits:
+            raise problem(
+                f"init: labels starts one component per digit, so with {digits} digits it needs "
+                f"components: {digits}, not {model.components}",
+                "model",
+                "components",
+            )
+        if model.init == "labels" and self.train.restarts > 1:
+            raise problem(
+                "init: labels starts every time from the same parameters; use 1",
+                "train",
+                "restarts",
+            )
+        return self
+
+    def model_caption(self) -> list[str]:
+        """The model's caption, and whether EM left its parameters as they were initialised."""
+        return super().model_caption() + (["as initialised"] if self.train.max_iter == 0 else [])

@@ -1,0 +1,112 @@
+"""KEY=VALUE overrides: set one key of a document, and clear away what no longer applies."""
+
+from pathlib import Path
+from typing import Any
+
+from vaexp.config.document import Location, Source, read_text
+from vaexp.config.experiments import EXPERIMENTS, Config
+from vaexp.config.section import Section
+from vaexp.errors import UserError
+
+
+def apply_override(source: Source, override: str) -> Location:
+    """Set one key of the document; returns its location. Raises UserError for a malformed one."""
+    key, equals, text = override.partition("=")
+    where = f"override {override}"
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
+    value = text if key == "name" else read_text(text, Source(Path(where), {}))
+    target = source.data
+    for depth, part in enumerate(parts[:-1], start=1):
+        if target.get(part) is None:
+            target[part] = {}
+            created: Location = tuple(parts[:depth])
+            source.keys[created] = source.values[created] = where
+        target = target[part]
+        if not isinstance(target, dict):
+            raise UserError(f"{where}: {'.'.join(parts[:depth])} is a value, not a section")
+    target[parts[-1]] = value
+    location: Location = tuple(parts)
+    for places in (source.keys, source.values):
+        for stale in [known for known in places if known[: len(location)] == location]:
+            del places[stale]
+        places[location] = where
+    return location
+
+
+def remove_overruled(
+    data: dict[str, Any], overridden: set[Location], experiment: type[Config]
+) -> None:
+    """Remove from the file's data what the overrides leave without a meaning.
+
+    So a file need not be edited for ``model.likelihood=bernoulli``, which leaves its sigma_mode
+    without a meaning, for ``train.steps=5``, which takes the place of its epochs, or for another
+    ``model.kind``, which does not have all of its keys. What is itself overridden stays, and is
+    complained about when the data are validated.
+    """
+    other_kind = ("model", "kind") in overridden
+    if other_kind:
+        _remove_keys_of_other_kinds(data, overridden, experiment)
+    sections: list[tuple[Location, type[Section]]] = [((), experiment)]
+    sections += [
+        ((key,), section) for key in data if (section := experiment.below(key)) is not None
+    ]
+    for location, section in sections:
+        for condition in section.conditions:
+            decider = (*location, *condition.decider.split("."))
+            # two kinds may share a key, such as factors, whose decider the file then leaves out
+            moved = decider in overridden or (other_kind and location == ("model",))
+            if moved and not condition.suits(_value_at(data, decider, section)):
+                for key in condition.keys:
+                    _remove(data, (*location, key), overridden)
+        for keys in section.alternatives:
+            chosen = [(*location, key) for key in keys if (*location, key) in overridden]
+            if any(_value_at(data, each, section) is not None for each in chosen):
+                for key in keys:
+                    _remove(data, (*location, key), overridden)
+
+
+def _remove_keys_of_other_kinds(
+    data: dict[str, Any], overridden: set[Location], experiment: type[Config]
+) -> None:
+    for name, values in list(data.items()):
+        section = experiment.below(name)
+        if section is None:
+            if name not in experiment.model_fields and any(
+                name in other.model_fields for other in EXPERIMENTS.values()
+            ):
+                _remove(data, (name,), overridden)
+        elif isinstance(values, dict):
+            for key in [key for key in values if key not in section.model_fields]:
+                _remove(data, (name, key), overridden)
+
+
+def _value_at(data: dict[str, Any], location: Location, section: type[Section]) -> Any:
+    """The value at a location, or its default in the section that it is a key of."""
+    holder, key = _holder(data, location), str(location[-1])
+    if isinstance(holder, dict) and key in holder:
+        return holder[key]
+    return section.model_fields[key].default
+
+
+def _holder(data: dict[str, Any], location: Location) -> Any:
+    """What the file has around a location."""
+    value: Any = data
+    for part in location[:-1]:
+        value = value[part]
+    return value
+
+
+def _remove(data: dict[str, Any], location: Location, overridden: set[Location]) -> None:
+    """Remove what the file has at a location; what an override set there, or below it, stays."""
+    holder, key = _holder(data, location), str(location[-1])
+    if not isinstance(holder, dict) or key not in holder:
+        return
+    if any(location[: len(each)] == each for each in overridden):
+        return
+    if any(each[: len(location)] == location for each in overridden):
+        for inner in list(holder[key]):
+            _remove(data, (*location, inner), overridden)
+    else:
+        del holder[key]

@@ -1,0 +1,125 @@
+"""What every section of a config is: strict, frozen, and clear on which of its keys apply.
+
+The docstring under each field of a section is its documentation, in ``vaexp schema`` and so in
+editors.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+def problem(message: str, *key: str) -> PydanticCustomError:
+    """An error that the loader places at ``key`` below the section that raises it."""
+    return PydanticCustomError("config", "{message}", {"message": message, "key": key})
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When keys have a meaning: while another key, their decider, has a value that suits them."""
+
+    keys: tuple[str, ...]
+    """The keys that do not always apply."""
+    decider: str
+    """The other key, dotted where it stands in a section below."""
+    suits: Callable[[Any], bool]
+    """Whether the keys apply at this value of the decider."""
+    otherwise: str
+    """What follows 'does not apply' in the complaint; {value} stands for the decider's value."""
+
+
+def only_when(keys: tuple[str, ...], decider: str, *values: str) -> Condition:
+    """The condition that ``keys`` apply only when ``decider`` has one of ``values``."""
+    otherwise = f"when {decider} is {{value}}, only when it is {' or '.join(values)}"
+    return Condition(keys, decider, lambda value: value in values, otherwise)
+
+
+def one_of(table: Mapping[str, Any]) -> tuple[Any, ...]:
+    """For ``Annotated[str, ...]``: the value of a key is one of the names in ``table``."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            *most, last = map(repr, table)
+            names = f"{', '.join(most)} or {last}" if most else last
+            message = f"Input should be {names}"
+            raise PydanticCustomError("literal_error", "{message}", {"message": message})
+        return name
+
+    return AfterValidator(check), WithJsonSchema({"enum": [*table], "type": "string"})
+
+
+class Section(BaseModel):
+    """A mapping in the config: no unknown keys, no silent conversions, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+    conditions: ClassVar[tuple[Condition, ...]] = ()
+    """When which keys apply; where several conditions name a key, all of them must hold. A key that
+    does not apply is an error in a file, and is left out where the section is written."""
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = ()
+    """Keys of which a file gives one: an override of one takes the place of the others."""
+
+    @classmethod
+    def below(cls, key: str) -> "type[Section] | None":
+        """The type of the section that stands at ``key``; None if there is none."""
+        field = cls.model_fields.get(key)
+        annotation = None if field is None else field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            return annotation
+        return None
+
+    @classmethod
+    def dotted_keys(cls) -> Iterator[str]:
+        """Every key of this section and of those below it, as overrides write them."""
+        for key in cls.model_fields:
+            yield key
+            section = cls.below(key)
+            if section is not None:
+                yield from (f"{key}.{inner}" for inner in section.dotted_keys())
+
+    def _inapplicable(self) -> dict[str, str]:
+        """Key -> why it does not apply, for those that do not."""
+        reasons: dict[str, str] = {}
+        for condition in self.conditions:
+            value = attrgetter(condition.decider)(self)
+            if not condition.suits(value):
+                for key in condition.keys:
+                    reasons.setdefault(key, condition.otherwise.format(value=value))
+        return reasons
+
+    @model_validator(mode="after")
+    def _reject_inapplicable(self) -> Self:
+        inapplicable = self._inapplicable()
+        for key, why in inapplicable.items():
+            if key in self.model_fields_set:
+                valid = [name for name in type(self).model_fields if name not in inapplicable]
+                section = getattr(self, key)
+                inner = sorted(section.model_fields_set) if isinstance(section, Section) else []
+                raise problem(
+                    f"does not apply {why}; the keys that apply here: {', '.join(valid)}",
+                    *[key, *inner[:1]],
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _drop_inapplicable(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        inapplicable = self._inapplicable()
+        return {key: value for key, value in serialize(self).items() if key not in inapplicable}

@@ -1,0 +1,40 @@
+"""A whole config as text, as a digest, and as settings with dotted keys."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vaexp.config import document
+from vaexp.config.experiments import Config
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML; ``load_config`` reads the same Config back."""
+    return document.write_text(config.model_dump())
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of the resolved config, whatever the order and layout of the file it came from."""
+    text = json.dumps(config.model_dump(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted keys, the form that overrides are written in."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The dotted keys in which flattened configs differ.
+
+    A key that only some have is no difference: the one that decides whether it applies is.
+    """
+    keys = dict.fromkeys(key for flat in settings for key in flat)
+    return [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]

@@ -1,0 +1,174 @@
+"""A VAE by stochastic gradients: its model's section, and the whole experiment."""
+
+from typing import Annotated, ClassVar, Literal, Self, final
+
+from pydantic import Field, model_validator
+
+from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
+from vaexp.config.data import PIXELS
+from vaexp.config.likelihoods import LIKELIHOODS, Family
+from vaexp.config.section import Condition, one_of, problem
+from vaexp.config.sigma import SIGMA_MODES, SigmaMode
+from vaexp.config.training import EvaluateConfig, SGDConfig
+
+Width = Annotated[int, Field(ge=1, le=16_384)]
+
+# A value may still be anything here, also a list: a list of names can be asked, a dict cannot.
+SIGMA_KEYS = ("sigma_mode", "sigma", "sigma_floor", "factors")
+WITH_SIGMA = " or ".join(name for name, family in LIKELIHOODS.items() if family.sigma)
+WITH_FACTORS = " or ".join(name for name, mode in SIGMA_MODES.items() if mode.factors)
+
+
+@final
+class VAEConfig(ModelSection):
+    """A variational autoencoder: p(z) = N(0, I), networks for q(z|x) and p(x|z)."""
+
+    conditions: ClassVar[tuple[Condition, ...]] = (
+        Condition(
+            SIGMA_KEYS,
+            "likelihood",
+            lambda name: name in list(LIKELIHOODS) and LIKELIHOODS[name].sigma,
+            f"when likelihood is {{value}}, only when it is {WITH_SIGMA}",
+        ),
+        Condition(
+            ("factors",),
+            "sigma_mode",
+            lambda name: name in list(SIGMA_MODES) and SIGMA_MODES[name].factors,
+            f"when sigma_mode is {{value}}, only when it is {WITH_FACTORS}",
+        ),
+        Condition(
+            ("activation",),
+            "hidden",
+            lambda hidden: hidden != [],
+            "to a linear model, whose hidden is []",
+        ),
+    )
+
+    kind: Literal["vae"]
+    """The kind of model."""
+    latent_dim: int = Field(2, ge=1, le=PIXELS)
+    """L, the number of latent dimensions."""
+    hidden: list[Width] = Field([512, 256], max_length=32)
+    """Widths of the encoder's hidden layers; the decoder mirrors them. [] is linear."""
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    """The non-linearity between layers."""
+    conditional: bool = True
+    """Give the label to encoder and decoder (the report's supervised VAE)."""
+    likelihood: Annotated[str, *one_of(LIKELIHOODS)] = "gaussian"
+    """The family of p(x|z)."""
+    sigma_mode: Annotated[str, *one_of(SIGMA_MODES)] = "fixed"
+    """fixed: the number `sigma`. global: one learned number. shared: sigma(z), one per image.
+    pixel: sigma(z), one per pixel. lowrank: one per pixel and factors V(z) that pixels share, so
+    that the covariance is diag sigma^2(z) + V(z) V(z)^T."""
+    factors: int = Field(8, ge=1, lt=PIXELS)
+    """The columns of V(z)."""
+    sigma: float = Field(1.0, gt=0)
+    """The standard deviation of p(x|z) when fixed, its start when learned."""
+    sigma_floor: float = Field(1e-3, gt=0)
+    """A learned sigma never goes below this."""
+    beta: float = Field(1.0, ge=0)
+    """The factor of the KL term in the training objective. The reported ELBO has none."""
+    beta_warmup: float = Field(0.0, ge=0)
+    """Epochs over which the factor rises linearly from 0 to `beta`."""
+    decode_mode: DecodeMode = "mean"
+    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    p(x|z). sweep: mu(z) + k sigma(z), k = -2..2."""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.decode_mode == "sweep" and self.family.no_sweep is not None:
+            raise problem(
+                f"sweep draws mu + k sigma, which is no image of a {self.likelihood} likelihood: "
+                f"{self.family.no_sweep}; use mean or sample",
+                "decode_mode",
+            )
+        if not self.family.sigma:
+            return self
+        if self.noise.factors and not self.family.factors:
+            raise problem(
+                f"a {self.likelihood} likelihood has no factors beside its sigma", "sigma_mode"
+            )
+        if self.noise.learned and self.sigma <= self.sigma_floor:
+            raise problem(
+                f"a learned sigma starts at {self.sigma:g}, which must be above "
+                f"sigma_floor = {self.sigma_floor:g}",
+                "sigma",
+            )
+        return self
+
+    @property
+    def family(self) -> Family:
+        """What is known of the likelihood."""
+        return LIKELIHOODS[self.likelihood]
+
+    @property
+    def noise(self) -> SigmaMode:
+        """What sigma is, of a likelihood that has one."""
+        return SIGMA_MODES[self.sigma_mode]
+
+    def caption(self) -> list[str]:
+        """The network, the likelihood and beta."""
+        network = "VAE" if self.hidden else "linear VAE"
+        likelihood = self.family.caption
+        if self.family.sigma:
+            numbers = {"sigma": self.sigma, "floor": self.sigma_floor, "factors": self.factors}
+            likelihood += f", {self.noise.caption.format(**numbers)}"
+        parts = [f"{network}, L = {self.latent_dim}", likelihood, f"β = {self.beta:g}"]
+        return parts + (["given the label"] if self.conditional else [])
+
+    @property
+    def unit(self) -> Literal["epoch", "iteration"]:
+        """Gradients count epochs."""
+        return "epoch"
+
+    @property
+    def floor(self) -> float:
+        """The floor of sigma."""
+        return self.sigma_floor
+
+    @property
+    def likelihood_facts(self) -> dict[str, str | float]:
+        """The sigma when it is fixed, and its floor when it is learned, where there is one."""
+        facts: dict[str, str | float] = {
+            "measure": self.family.measure,
+            "of": "x given label" if self.conditional else "x",
+        }
+        if self.family.sigma:
+            key = "sigma_floor" if self.noise.learned else "sigma"
+            facts[key] = getattr(self, key)
+        return facts
+
+
+class VAEExperiment(BaseConfig):
+    """A VAE by stochastic gradients. The smallest is ``model: {kind: vae}``."""
+
+    model: VAEConfig
+    train: SGDConfig = SGDConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _likelihood_suits_the_data(self) -> Self:
+        family, transform = self.model.family, self.data.transform
+        if transform not in family.transforms:
+            others = [name for name, other in LIKELIHOODS.items() if transform in other.transforms]
+            raise problem(
+                f"{self.model.likelihood} is a {family.measure} on {family.on}, which "
+                f"data.transform: {transform} does not give; set data.transform to "
+                f"{' or '.join(family.transforms)}, or use {' or '.join(others)}",
+                "model",
+                "likelihood",
+            )
+        epochs, warmup = self.train.epochs, self.model.beta_warmup
+        if epochs is not None and warmup > epochs:
+            raise problem(
+                f"beta would still be rising when training ends, after {epochs} epochs",
+                "model",
+                "beta_warmup",
+            )
+        if self.train.patience is not None and self.data.validation_size == 0:
+            raise problem(
+                "early stopping watches the validation ELBO, but data.validation_size is 0",
+                "train",
+                "patience",
+            )
+        return self
