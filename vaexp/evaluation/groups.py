@@ -44,8 +44,11 @@ class Group:
     only_bounded: str | None = None
     """For a group that has nothing to say where ln p(x) and the posterior are exact: the entry
     point of the names of its measures, which are then absent."""
-    beside_training: bool = False
-    """Whether its measures stand among those of ``vaexp train``, which measures them too."""
+    after_training: bool = False
+    """Whether ``vaexp train`` measures it at its end, as it costs little."""
+    ungrouped: bool = False
+    """Whether its measures have no table of their own but stand in that of what ``vaexp train``
+    measures, because training measures them too."""
 
     def measures(self) -> "Callable[[Subject[Any]], Evidence]":
         """What measures it."""
@@ -72,6 +75,7 @@ _EVERY = (
         measure="vaexp.evaluation.latent_use:measure",
         figure="vaexp.figures.evidence.rate:draw",
         headlines=("mutual_information", "marginal_kl", "active_units"),
+        after_training=True,
     ),
     Group(
         "rescoring",
@@ -147,7 +151,7 @@ _EVERY = (
         slow=True,
         needs="a VAE",
         only_bounded="vaexp.evaluation.bounds:NAMES",
-        beside_training=True,
+        ungrouped=True,
     ),
     Group(
         "quadrature",
@@ -205,7 +209,7 @@ def shown_by_default(measure: str, group: str | None) -> bool:
 def only_help() -> str:
     """What ``--help`` says of ``evaluate --only``."""
     slow = [
-        name + (f" ({group.needs})" if group.needs else "")
+        name + (f" (for {group.needs})" if group.needs else "")
         for name, group in GROUPS.items()
         if group.slow
     ]

@@ -48,7 +48,7 @@ class Measure:
     facts: dict[str, Any] = field(default_factory=dict)
     """What else must stand beside the number: draws, k, ..."""
     kind: Kind | None = None
-    """None for what has no true value that it could miss, such as the rate as trained."""
+    """None where the number is what its name says, without a word more."""
     likelihood: Likelihood | None = None
     """None for what is not a log-likelihood."""
     tightness: Tightness | None = None

@@ -1,4 +1,4 @@
-"""Groups of measures on a finished run: for ``vaexp evaluate``, and the cheap one for ``train``.
+"""Groups of measures on a finished run: for ``vaexp evaluate``, and for the end of training.
 
 Which groups there are stands in ``evaluation.groups``; what each number means in docs/measures.md.
 """
@@ -27,7 +27,6 @@ from vaexp.tables import show_entry
 
 IMPORTANCE_SAMPLES = 1_000  # where neither the config nor the command says how many
 DIGITS = ("mnist", "emnist_digits")  # data that the shipped classifier of digits can read
-CHEAP = "rate"  # the group that is measured at the end of every training
 
 Entries = dict[str, dict[str, Any]]
 """Name -> entry of metrics.json."""
@@ -62,7 +61,7 @@ def evaluate(
             experiment.model.eval().requires_grad_(False)
             test = experiment.held_out_images(experiment.data.test, "test")
         for group in groups:
-            x = test[: images or group.images or len(test)]
+            x = test[: images or group.images]
             subject = _subject(experiment, x, importance_samples, reporter)
             found[group.name] = _measure(run, experiment, group, subject, reporter)
         for path in illustrate_evidence(run, [group.name for group in groups]):
@@ -70,12 +69,14 @@ def evaluate(
     return found
 
 
-def measure_cheap_group(
+def evaluate_after_training(
     run: RunFolder, experiment: Experiment, x: Tensor, reporter: Reporter
 ) -> None:
-    """The group that is cheap enough for the end of every training, on the test images x."""
+    """Measure the groups that belong to every training, on the test images x (N, D)."""
     subject = _subject(experiment, x, None, reporter)
-    _measure(run, experiment, GROUPS[CHEAP], subject, reporter)
+    for group in GROUPS.values():
+        if group.after_training:
+            _measure(run, experiment, group, subject, reporter)
 
 
 def _subject(
@@ -139,7 +140,7 @@ def _measure(
     }
     facts = likelihood_facts(experiment.config)
     by_image = with_bits_per_dim(by_image, subject.transform, subject.x, facts)
-    membership = {} if group.beside_training else {"group": group.name}
+    membership = {} if group.ungrouped else {"group": group.name}
     entries = {
         name: entry(measure, facts) | membership
         for name, measure in (evidence.entries | by_image).items()

@@ -19,7 +19,7 @@ from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
 from vaexp.experiment.draw.run import illustrate, illustrate_history
-from vaexp.experiment.evaluate import measure_cheap_group
+from vaexp.experiment.evaluate import evaluate_after_training
 from vaexp.experiment.measure import (
     entry,
     importance_weighted,
@@ -300,7 +300,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     reporter.say(_headline(splits["test"], metrics["test"]))
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
-    measure_cheap_group(run, experiment, x, reporter)  # x is that of the test split
+    evaluate_after_training(run, experiment, x, reporter)  # x is that of the test split
 
 
 def _cure(model: Model) -> str:

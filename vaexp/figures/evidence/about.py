@@ -18,7 +18,7 @@ class About:
     settings: str
     """The settings that matter, on one line."""
     floor: float
-    """The floor of sigma in units of x, or of a mixture's covariances in units of x squared."""
+    """The floor of sigma in units of x, or of covariances in units of x squared."""
     mixture: bool
     """Whether z is the index of a mixture's component."""
 

@@ -32,7 +32,7 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
         arrays,
         about.images(entries["sigma_median"]),
         floor=about.floor,
-        of_variance=about.mixture,
+        of_variance=any("covariance_floor" in entry for entry in entries.values()),
         near=entries.get("pixels_at_floor", {}).get("near_floor", 0.0),
         note="\n".join(said),
     )
