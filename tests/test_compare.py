@@ -177,7 +177,7 @@ def test_bounds_with_another_k(forge: Any, comparison: Any) -> None:
         forge("b", values=OTHER, facts={"iw_bound": {"k": 10}}),
     ]
     answer = comparison(*runs)
-    assert answer["differences"]["iw_bound"][0]["refused"] == "K differs (100 and 10)"
+    assert answer["differences"]["iw_bound"][0]["refused"] == "k differs (100 and 10)"
     assert answer["ranking"]["metric"] == "elbo"
     assert answer["ranking"]["order"] == answer["runs"][::-1]
 

@@ -25,7 +25,10 @@ def test_the_schema_documents_every_key() -> None:
 
     experiments = [resolved(choice) for choice in SCHEMA["anyOf"]]
     for experiment, kind in zip(experiments, KINDS, strict=True):
-        extra = {"vae": ["train.weight_decay", "train.momentum", "model.factors"], "gmm": ["model.factors"]}
+        extra = {
+            "vae": ["train.weight_decay", "train.momentum", "model.factors"],
+            "gmm": ["model.factors"],
+        }
         assert check(experiment, "") == {*DEFAULTS[kind], *extra.get(kind, [])}
         assert experiment["required"] == ["model"]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vaexp.data import Transform
-from vaexp.evaluation.measure import Measure
-from vaexp.experiment.evaluate import GROUPS, SLOW
+from vaexp.evaluation.groups import GROUPS, fast_groups
+from vaexp.evaluation.measure import Measure, Tightness
 from vaexp.experiment.measure import with_bits_per_dim
 from vaexp.runs.folder import RunFolder
 
@@ -59,7 +59,7 @@ def test_the_default_set_is_all_but_the_slow_ones(evaluated: Any) -> None:
     test = RunFolder(run).metrics()["test"]
     groups = {entry.get("group") for entry in test.values()}
     assert groups == {None, *OF_A_GAUSSIAN_VAE}
-    assert set(OF_A_GAUSSIAN_VAE) == set(GROUPS) - set(SLOW)
+    assert list(OF_A_GAUSSIAN_VAE) == fast_groups()
     for group, name in OF_A_GAUSSIAN_VAE.items():
         assert test[name]["group"] == group
         assert name in stdout
@@ -233,27 +233,65 @@ def test_the_help_names_every_group(invoke: Any) -> None:
         assert group in text
 
 
+# Bits per dimension
+
+DENSITY = {"measure": "density", "of": "x"}
+MASS = {"measure": "mass", "of": "x", "on": "grey levels"}
+NATS = torch.tensor([100.0, 200.0, 300.0], dtype=torch.float64)
+
+
 def test_bits_per_dimension_turn_bounds_over_and_leave_nats_behind() -> None:
     x = torch.rand(3, 784)
-    values = torch.tensor([100.0, 200.0, 300.0], dtype=torch.float64)
-    found = with_bits_per_dim(
-        {
-            "log_prob_ais": Measure(values, "nats", facts={"kind": "lower_bound", "chains": 16}),
-            "log_prob_quadrature": Measure(
-                values, "nats", facts={"kind": "estimate", "error": 0.01, "nodes": 9}
-            ),
-            "ais_other": Measure(values, "nats"),
-        },
-        Transform("dequantize"),
-        x,
+    bound = Measure(
+        NATS,
+        "nats",
+        facts={"chains": 16},
+        kind="lower_bound",
+        likelihood="log_prob",
+        tightness=Tightness.ELBO,
+        headline=True,
     )
-    assert set(found) - {"log_prob_ais", "log_prob_quadrature", "ais_other"} == {
-        "log_prob_ais_bits_per_dim",
-        "log_prob_quadrature_bits_per_dim",
-    }
-    ais, exact = found["log_prob_ais_bits_per_dim"], found["log_prob_quadrature_bits_per_dim"]
-    assert ais.facts == {"kind": "upper_bound", "chains": 16}
-    assert exact.facts == {"kind": "estimate", "nodes": 9}
+    value = Measure(
+        NATS, "nats", facts={"error": 0.01, "nodes": 9}, kind="estimate", likelihood="log_prob"
+    )
+    given = {"a": bound, "b": value, "c": Measure(NATS, "nats", likelihood="derived")}
+    found = with_bits_per_dim(given, Transform("dequantize"), x, DENSITY)
+    assert found.items() >= given.items()
+    assert found.keys() - given.keys() == {"a_bits_per_dim", "b_bits_per_dim"}
+    a, b = found["a_bits_per_dim"], found["b_bits_per_dim"]
+    assert (a.kind, a.facts) == ("upper_bound", {"chains": 16})
+    assert (b.kind, b.facts) == ("estimate", {"nodes": 9})
+    for bits in (a, b):
+        assert (bits.unit, bits.scope, bits.tightness) == ("bits/dim", "any_transform", None)
+        assert not bits.headline
     # x = (k + u) / 256, so that p(k + u) = p(x) / 256 in each pixel
-    expected = 8 - values / (784 * math.log(2))
-    torch.testing.assert_close(exact.values.double(), expected, rtol=1e-5, atol=0)
+    expected = 8 - NATS / (784 * math.log(2))
+    torch.testing.assert_close(b.values.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_bits_per_dimension_of_a_mass_on_grey_levels() -> None:
+    """A uniform mass on 256 levels costs 8 bits in each pixel, whatever x is scaled to."""
+    nats = torch.full((3,), -784 * math.log(256), dtype=torch.float64)
+    variance = torch.full((3,), (784 * math.log(2)) ** 2, dtype=torch.float64)
+    given = {"elbo": Measure(nats, "nats", variance, kind="lower_bound", likelihood="log_prob")}
+    x = torch.rand(3, 784)
+    bits = with_bits_per_dim(given, Transform("scale"), x, MASS)["elbo_bits_per_dim"]
+    torch.testing.assert_close(bits.values, torch.full_like(nats, 8), rtol=1e-12, atol=0)
+    torch.testing.assert_close(bits.monte_carlo_variance, torch.ones_like(nats))
+    assert bits.kind == "upper_bound"
+
+
+@pytest.mark.parametrize(
+    ("transform", "facts"),
+    [
+        ("scale", DENSITY),
+        ("binarize", MASS | {"on": "binary pixels"}),
+        ("binarize_stochastic", MASS | {"on": "binary pixels"}),
+        ("dequantize", MASS),
+    ],
+)
+def test_what_says_nothing_of_the_grey_values_has_no_bits(
+    transform: Any, facts: dict[str, Any]
+) -> None:
+    given = {"elbo": Measure(NATS, "nats", likelihood="log_prob")}
+    assert with_bits_per_dim(given, Transform(transform), torch.rand(3, 784), facts) == given

@@ -470,6 +470,18 @@ def test_every_group_with_a_figure_has_it_drawn(run: RunFolder, said: list[str])
     assert "Adjusted Rand index 0.400" in by_group["codes"]
 
 
+def test_a_floor_of_covariances_is_shown_as_a_sigma(tmp_path: Path, said: list[str]) -> None:
+    run = RunFolder.create(tmp_path, load_config("gmm-diag", []))
+    run.start()
+    run.write_metrics({"test": {}}, {})
+    entries, arrays = EVIDENCE["singularities"]
+    beside = {"covariance_floor": 0.001, "group": "singularities"}
+    of_a_mixture = {name: one | beside for name, one in entries.items()}
+    run.add_evidence("singularities", of_a_mixture, {}, arrays, {})
+    assert len(illustrate_evidence(run, ["singularities"])) == 1
+    assert "share of images with σ < 0.0632" in said[0].replace("\n", " ")  # 2 sqrt(0.001)
+
+
 def test_groups_without_arrays_are_skipped(run: RunFolder) -> None:
     add(run, "decoding", {})
     assert illustrate_evidence(run, ["decoding", "ais"]) == []

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from vaexp import __version__
 from vaexp.config import Config, dump, load_config, shipped_configs, summary
 from vaexp.errors import RunError, Terminated, UserError
+from vaexp.evaluation.groups import images_help, only_help
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -231,8 +232,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="rate, rescoring, induced, singularities, decoding, quality, codes; by default "
-            "all of these. Slow ones: iw, quadrature (one or two latents), ais (any number).",
+            help=only_help(),
         ),
     ] = None,
     importance_samples: Annotated[
@@ -243,8 +243,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=2,
-            help="Measure only the first so many test images; by default all, but 1,000 for "
-            "quadrature and 100 for ais.",
+            help=images_help(),
         ),
     ] = None,
     as_json: JsonFlag = False,
@@ -270,14 +269,15 @@ def evaluate(
         folder, groups or None, reporter, importance_samples=importance_samples, images=images
     )
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps({name: one for part in found.values() for name, one in part.items()}))
         return
     from vaexp.comparison.view import metric_name
     from vaexp.tables import print_table, show_entry
 
     rows = [
-        [entry.get("group", "iw"), metric_name(name, [entry]), show_entry(entry)]
-        for name, entry in found.items()
+        [group, metric_name(name, [entry]), show_entry(entry)]
+        for group, entries in found.items()
+        for name, entry in entries.items()
     ]
     print_table(["group", "measure", "value"], rows)
 

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, assert_never, get_args
 
 import numpy as np
 
-from vaexp.config import differing, flatten
+from vaexp.comparison.older import in_words_of_today
+from vaexp.config import Config, differing, flatten
 from vaexp.errors import RunError
+from vaexp.evaluation.scope import Scope
 from vaexp.runs.folder import RunFolder, short_names
 
 
@@ -78,7 +80,7 @@ class Comparison:
 def compare(runs: Sequence[RunFolder]) -> Comparison:
     """Compare finished runs on their test split. Raises RunError for a run without metrics."""
     configs = [run.config() for run in runs]
-    tests = [_test_metrics(run) for run in runs]
+    tests = [_test_metrics(run, config) for run, config in zip(runs, configs, strict=True)]
     arrays = [run.per_example() for run in runs]
     settings = [flatten(config.model_dump()) for config in configs]
     facts = [
@@ -108,7 +110,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
     )
 
 
-def _test_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
+def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
     test = run.metrics().get("test")
     if test is None:
         if run.status() == "failed":
@@ -117,37 +119,36 @@ def _test_metrics(run: RunFolder) -> dict[str, dict[str, Any]]:
             f"{run.path}: has no final metrics (status {run.status()}); "
             f"vaexp train --resume {run.path} finishes it"
         )
-    return test
+    return {
+        name: entry if "scope" in entry else in_words_of_today(name, entry, config.data.transform)
+        for name, entry in test.items()
+    }
 
 
 def incomparable(
-    name: str,
-    a: dict[str, Any],
-    b: dict[str, Any],
-    facts_a: dict[str, Any],
-    facts_b: dict[str, Any],
+    a: dict[str, Any], b: dict[str, Any], facts_a: dict[str, Any], facts_b: dict[str, Any]
 ) -> str | None:
-    """Why metric ``name`` of two runs must not be subtracted or ranked; None if it may be.
+    """Why the numbers of two runs must not be subtracted or ranked; None if they may be.
 
-    a and b are its entries; the facts are the runs' test data and transform.
+    a and b are their entries of metrics.json; the facts are the runs' test data and transform.
     """
     if facts_a["data"] != facts_b["data"]:
         return "the test images differ"
-    transforms = facts_a["data.transform"], facts_b["data.transform"]
-    if transforms[0] != transforms[1] and not _of_any_transform(name, a, transforms):
-        both = " and ".join(transforms)
-        return f"the transforms differ ({both}), so these are numbers of different x"
-    if name.endswith("_simulated"):
-        return "each is of images that its own model drew"
-    if name == "objective_over_beta" and a.get("beta") != b.get("beta"):
-        return "beta differs, and each is the bound of another distribution"
+    if a["scope"] != b["scope"]:
+        return "the two were measured by versions that mean different things by it"
+    refused = _out_of_scope(a, b, facts_a["data.transform"], facts_b["data.transform"])
+    if refused is not None:
+        return refused
+    on = a.get("on"), b.get("on")
+    if a.get("measure") == b.get("measure") == "mass" and None not in on and on[0] != on[1]:
+        return f"a mass on {on[0]} and a mass on {on[1]} cannot be compared"
     for key, what in (
         ("measure", "a {} and a {} cannot be compared"),
         ("of", "one is of {}, the other of {}"),
         ("difference_of", "one is a difference of {}, the other of {}"),
         ("floor_of", "half the floor is of a {} in one, of a {} in the other"),
         ("kind", "{} and {} are of different kinds"),
-        ("k", "K differs ({} and {})"),
+        ("k", "k differs ({} and {})"),
         ("clusters", "there are {} and {} clusters"),
         ("against", "they are measured against {} and {} images"),
         ("n", "one is of {} images or draws, the other of {}"),
@@ -158,12 +159,31 @@ def incomparable(
     return None
 
 
-def _of_any_transform(name: str, entry: dict[str, Any], transforms: tuple[str, str]) -> bool:
-    """Whether the metric has one meaning whatever x was transformed to."""
-    if entry.get("group") == "quality":  # of images as they look: grey, or black and white
-        return not any(transform.startswith("binarize") for transform in transforms)
-    of_codes = name == "rate" or entry.get("group") in ("rate", "codes")
-    return (of_codes and entry["unit"] != "units of x") or name.endswith("bits_per_dim")
+def _out_of_scope(
+    a: dict[str, Any], b: dict[str, Any], transform_a: str, transform_b: str
+) -> str | None:
+    """Why two numbers of one scope, of the same test images, are none of the same thing."""
+    if a["scope"] not in get_args(Scope):
+        return f"a later version of vaexp measured them, with the scope {a['scope']}"
+    scope: Scope = a["scope"]
+    both = f"the transforms differ ({transform_a} and {transform_b})"
+    other_x = f"{both}, so these are numbers of different x"
+    match scope:
+        case "any_transform":
+            return None
+        case "own_draws":
+            return "each is of images that its own model drew"
+        case "same_look":
+            return None if a["look"] == b["look"] else f"{both}, so the images look different"
+        case "same_x":
+            return None if transform_a == transform_b else other_x
+        case "same_objective":
+            if transform_a != transform_b:
+                return other_x
+            if a.get("beta") != b.get("beta"):
+                return "beta differs, and each is the bound of another distribution"
+            return None
+    assert_never(scope)
 
 
 Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
@@ -174,7 +194,7 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
     if name not in test_a or name not in test_b:
         return Difference(refused="not measured on both")
     a, b = test_a[name], test_b[name]
-    refused = incomparable(name, a, b, facts_a, facts_b)
+    refused = incomparable(a, b, facts_a, facts_b)
     if refused is not None:
         return Difference(refused=refused)
     if "whole" in (a["aggregate"], b["aggregate"]):  # no image has a value of its own
@@ -232,7 +252,7 @@ def _over_seeds(
                 differences[name] = _welch(
                     found[0].metrics[name],
                     spread,
-                    incomparable(name, a[0][name], b[0][name], a[2], b[2]),
+                    incomparable(a[0][name], b[0][name], a[2], b[2]),
                 )
         found.append(
             OverSeeds(
@@ -248,7 +268,7 @@ def _over_seeds(
 def _alike(name: str, side: Side, other: Side) -> bool:
     (test_a, _, facts_a), (test_b, _, facts_b) = side, other
     both = name in test_a and name in test_b
-    return both and incomparable(name, test_a[name], test_b[name], facts_a, facts_b) is None
+    return both and incomparable(test_a[name], test_b[name], facts_a, facts_b) is None
 
 
 def _spread(values: list[float]) -> Spread:
@@ -270,28 +290,46 @@ def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.nda
 
 
 def _rank(names: list[str], sides: list[Side]) -> Ranking:
-    """By the nearest to ln p(x) in which all runs may be compared.
+    """By the tightest likelihood in which all runs may be compared.
 
     That is ln p(x) itself, the importance-weighted bound at the same K, or the ELBO, which for a
     model with an exact posterior is ln p(x).
     """
+    refused = "no likelihood was measured on every run"
+    metric = ""
+    for metric in _by_tightness(sides):
+        reason = _why_not_ranked(metric, names, sides)
+        if reason is None:
+            return _ranking(metric, names, sides)
+        refused = reason
+    return Ranking(metric, [], refused)
+
+
+def _by_tightness(sides: list[Side]) -> list[str]:
+    """The measures that runs may be ranked by, the tightest first."""
+    tightness = {
+        name: entry["tightness"]
+        for test, _, _ in sides
+        for name, entry in test.items()
+        if "tightness" in entry
+    }
+    return sorted(tightness, key=lambda name: -tightness[name])
+
+
+def _why_not_ranked(metric: str, names: list[str], sides: list[Side]) -> str | None:
+    """Why a likelihood does not rank all the runs; None where it does."""
     tests, _, facts = zip(*sides, strict=True)
-    for metric in ("log_prob", "iw_bound", "elbo"):
-        entries = [test.get(metric) for test in tests]
-        if None in entries:
-            refused: str | None = f"not every run has {metric}"
-            continue
-        reasons = [
-            f"{names[0]} and {names[i]}: {why}"
-            for i, entry in enumerate(entries)
-            if (why := incomparable(metric, entries[0], entry, facts[0], facts[i]))
-        ]
-        refused = reasons[0] if reasons else None
-        if refused is None:
-            break
-    if refused is not None:
-        return Ranking(metric, [], refused)
-    order = sorted(range(len(names)), key=lambda i: -entries[i]["value"])
+    if not all(metric in test for test in tests):
+        return f"not every run has {metric}"
+    for i in range(1, len(names)):
+        why = incomparable(tests[0][metric], tests[i][metric], facts[0], facts[i])
+        if why is not None:
+            return f"{names[0]} and {names[i]}: {why}"
+    return None
+
+
+def _ranking(metric: str, names: list[str], sides: list[Side]) -> Ranking:
+    order = sorted(range(len(names)), key=lambda i: -sides[i][0][metric]["value"])
     ties = []
     for better, worse in pairwise(order):
         gap = _difference(metric, sides[worse], sides[better])

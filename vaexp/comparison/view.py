@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vaexp.comparison.compare import Comparison, Difference
+from vaexp.evaluation.groups import GROUPS, shown_by_default
 from vaexp.tables import (
     ABSENT,
     comma_separated,
@@ -15,29 +16,6 @@ from vaexp.tables import (
     show_number,
     show_value,
 )
-
-GROUP_TITLES = {
-    "rate": "What the codes carry",
-    "rescoring": "The same weights at other sigmas",
-    "induced": "The distribution that beta optimises",
-    "singularities": "Does sigma collapse?",
-    "decoding": "What is lost by drawing μ(z)",
-    "quality": "Sample quality, in the features of a digit classifier",
-    "codes": "What the codes are good for",
-    "quadrature": "ln p(x) by quadrature",
-    "ais": "ln p(x) by annealed importance sampling",
-}
-
-
-# What the terminal shows of the groups of measures unless asked for all.
-HEADLINES = (
-    "mutual_information", "marginal_kl", "active_units", "elbo_sigma_pixel", "induced_elbo",
-    "log_c", "pixels_at_floor", "floor_slope", "train_test_gap", "covariance_distance_mean",
-    "covariance_distance_sample", "neighbour_correlation_mean", "neighbour_correlation_sample",
-    "coverage_1", "digit_fid_mean", "digit_fid_sample", "digit_fid_control", "recall_mean",
-    "recall_sample", "linear_probe_accuracy", "nmi", "rmse_code", "log_prob_quadrature",
-    "log_prob_ais",
-)  # fmt: skip
 
 
 def render(comparison: Comparison, format_: str, *, every: bool = True) -> str | None:
@@ -66,11 +44,11 @@ def render(comparison: Comparison, format_: str, *, every: bool = True) -> str |
 
 
 def _headlines(comparison: Comparison) -> Comparison:
-    """Without most of what vaexp evaluate has measured."""
+    """Without what ``vaexp evaluate`` measured beside the headlines of its groups."""
     kept = {
         name
         for name, entries in comparison.metrics.items()
-        if name in HEADLINES or not any(entry and "group" in entry for entry in entries)
+        if shown_by_default(name, _group(entries))
     }
     return replace(
         comparison,
@@ -129,18 +107,23 @@ def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
     """Title and rows of the test metrics, then of each group that vaexp evaluate measured."""
     rows: dict[str | None, list[list[str]]] = {None: []}
     for name, entries in comparison.metrics.items():
-        group = next((entry.get("group") for entry in entries if entry), None)
-        rows.setdefault(group, []).append(
+        rows.setdefault(_group(entries), []).append(
             [
                 metric_name(name, entries),
                 *map(show_entry, entries),
                 *map(show_difference, comparison.differences[name]),
             ]
         )
-    titles = {None: "Test metrics, ± standard error over images"} | GROUP_TITLES
+    titles: dict[str | None, str] = {None: "Test metrics, ± standard error over images"}
+    titles |= {name: group.title for name, group in GROUPS.items()}
     ordered = [group for group in titles if group in rows]
-    ordered += [group for group in rows if group not in titles]
+    ordered += [group for group in rows if group not in titles]  # of another version of vaexp
     return [(titles.get(group, str(group)), rows[group]) for group in ordered]
+
+
+def _group(entries: Sequence[dict[str, Any] | None]) -> str | None:
+    """The group that a measure is of, by its entries in each run; None if training measures it."""
+    return next((entry.get("group") for entry in entries if entry), None)
 
 
 def _seed_tables(comparison: Comparison) -> list[Table]:
@@ -243,12 +226,12 @@ def show_difference(difference: Difference) -> str:
 
 
 def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
-    """A metric's row title: its name, its K, its unit and what kind of number it is."""
+    """A metric's row title: its name, its k, its unit and what kind of number it is."""
     entry = next(entry for entry in entries if entry is not None)
     details = [entry["unit"]]
     counts = dict.fromkeys(str(entry["k"]) for entry in entries if entry and "k" in entry)
     if counts:
-        details.insert(0, f"{'K' if name.startswith('iw') else 'k'} = {' or '.join(counts)}")
+        details.insert(0, f"k = {' or '.join(counts)}")
     kinds = dict.fromkeys(entry["kind"] for entry in entries if entry and "kind" in entry)
     if kinds:
         details.append(" or ".join(kinds).replace("_", " "))

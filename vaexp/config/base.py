@@ -37,8 +37,9 @@ class ModelSection(Section):
     def likelihood_facts(self) -> dict[str, str | float]:
         """What stands beside every likelihood, so that it is not read as something else.
 
-        ``measure`` is density or mass, ``of`` is x or x given label, and the sigma, or the floor
-        of sigma or of the covariances, stands under its own key where there is one.
+        ``measure`` is density or mass, ``of`` is x or x given label, and ``on`` the values that a
+        mass is on. The sigma, or the floor of sigma or of the covariances, stands under its own
+        key where there is one.
         """
 
 

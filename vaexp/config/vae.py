@@ -133,6 +133,8 @@ class VAEConfig(ModelSection):
             "measure": self.family.measure,
             "of": "x given label" if self.conditional else "x",
         }
+        if self.family.measure == "mass":
+            facts["on"] = self.family.on
         if self.family.sigma:
             key = "sigma_floor" if self.noise.learned else "sigma"
             facts[key] = getattr(self, key)

@@ -34,6 +34,28 @@ class Transform:
         """Whether x has a density that says something about the grey values: dequantize, logit."""
         return self.name in ("dequantize", "logit")
 
+    @property
+    def keeps_grey_values(self) -> bool:
+        """Whether x is the grey value itself in other units, so that a mass of x is one of it."""
+        return self.name == "scale"
+
+    @property
+    def in_unit_interval(self) -> bool:
+        """Whether 0 and 1 are the ends of a pixel's range."""
+        return self.name != "logit"
+
+    @property
+    def look(self) -> str:
+        """How images look on the display scale: alike under transforms that say the same."""
+        match self.name:
+            case "scale" | "dequantize" | "logit":
+                return "grey"
+            case "binarize":
+                return "black and white by a threshold"
+            case "binarize_stochastic":
+                return "black and white at random"
+        assert_never(self.name)
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """pixels (N, D) uint8 -> x (N, D) float32, on the same device.
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import interpolate
 
-from vaexp.evaluation.measure import Estimate, Evidence, Measure, log_mean
+from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, log_mean
+from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 
 NAMES = ("log_prob_ais", "ais_lower_simulated", "ais_upper_simulated", "ais_gap")
@@ -280,24 +281,39 @@ def annealed(
 
     def lower_bound(log_w: Tensor, acceptance: Tensor) -> Measure:
         value, variance, size = log_mean(log_w)
-        facts = {"kind": "lower_bound", **how, "effective_samples": size.median().item()}
+        facts = {**how, "effective_samples": size.median().item()}
         if temperatures > 1:
             facts["acceptance"] = acceptance.mean().item()
-        return Measure(value, "nats", variance if chains > 1 else None, facts=facts)
+        return Measure(
+            value,
+            "nats",
+            variance if chains > 1 else None,
+            facts=facts,
+            kind="lower_bound",
+            likelihood="log_prob",
+        )
 
-    def of_simulated(values: Tensor, facts: dict[str, Any]) -> Estimate:
+    def of_simulated(values: Tensor, kind: Kind, facts: dict[str, Any]) -> Estimate:
         n = len(values)
-        se = values.std().item() / math.sqrt(n) if n > 1 else None
-        return Estimate(values.mean().item(), "nats", n, se, facts=facts)
+        return Estimate(
+            values.mean().item(),
+            "nats",
+            n,
+            values.std().item() / math.sqrt(n) if n > 1 else None,
+            facts=facts,
+            kind=kind,
+            likelihood="derived",
+            scope="own_draws",
+        )
 
     given = lower_bound(*in_blocks(x, label, None))
     log_w, acceptance, log_inverse = in_blocks(drawn, label[:SIMULATED], z)
     lower, upper = lower_bound(log_w, acceptance), -log_mean(log_inverse)[0]
     found = (
         given,
-        of_simulated(lower.values, lower.facts),
-        of_simulated(upper, {"kind": "upper_bound", **how}),
-        of_simulated(upper - lower.values, {"kind": "estimate", **how}),
+        of_simulated(lower.values, "lower_bound", lower.facts),
+        of_simulated(upper, "upper_bound", how),
+        of_simulated(upper - lower.values, "estimate", how),
     )
     return Evidence(dict(zip(NAMES, found, strict=True)))
 
@@ -318,3 +334,8 @@ class _Work:
         if due > self.told:
             self.on_images(due - self.told)
             self.told = due
+
+
+def measure(subject: Subject[VAE]) -> Evidence:
+    """The group ``ais``."""
+    return annealed(subject.model, subject.x, subject.label, on_images=subject.on_images)

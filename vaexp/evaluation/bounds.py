@@ -6,14 +6,18 @@ All log quantities are nats per image, summed over pixels.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from vaexp.evaluation.measure import Measure, Moments, join
+from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness, join
+from vaexp.evaluation.subject import Subject
+from vaexp.models import VAE
 from vaexp.models.interface import LatentVariableModel
 
+NAMES = ("iw_bound",)  # of the group
 IMAGES_PER_BLOCK = 500
 ROWS_PER_BLOCK = 1024  # draws x images decoded at once: what the processor caches hold is fastest
 
@@ -47,16 +51,23 @@ def _elbo_block(
         if model.has_sigma:
             moments["sigma"].add(decoded.stddev.mean(-1))
 
-    def measure(name: str, unit: str, aggregate: str = "mean") -> Measure:
+    def measure(name: str, unit: str, aggregate: Literal["mean", "root_mean"] = "mean") -> Measure:
         mean, variance = moments[name].mean.cpu(), moments[name].variance_of_mean().cpu()
         return Measure(mean, unit, variance, aggregate, {"draws": draws})
 
-    distortion = measure("distortion", "nats")
+    distortion = replace(measure("distortion", "nats"), kind="estimate", likelihood="derived")
     measures = {
-        "elbo": replace(distortion, values=-distortion.values - rate.cpu()),
-        "rate": Measure(rate.cpu(), "nats"),
+        "elbo": replace(
+            distortion,
+            values=-distortion.values - rate.cpu(),
+            kind="lower_bound",
+            likelihood="log_prob",
+            tightness=Tightness.ELBO,
+            headline=True,
+        ),
+        "rate": Measure(rate.cpu(), "nats", scope="any_transform", headline=True),
         "distortion": distortion,
-        "rmse_mean": measure("rmse_mean", "units of x", "root_mean"),
+        "rmse_mean": replace(measure("rmse_mean", "units of x", "root_mean"), headline=True),
         "rmse_sample": measure("rmse_sample", "units of x", "root_mean"),
     }
     return measures | ({"sigma": measure("sigma", "units of x")} if model.has_sigma else {})
@@ -103,8 +114,20 @@ def iw_bound(
         "nats",
         torch.cat(variances).cpu() if k > 1 else None,
         facts={"k": k, "effective_samples": torch.cat(sizes).median().item()},
+        kind="lower_bound",
+        likelihood="log_prob",
+        tightness=Tightness.IMPORTANCE_WEIGHTED,
+        headline=True,
     )
 
 
 def _blocks(x: Tensor, label: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(x.split(IMAGES_PER_BLOCK), label.split(IMAGES_PER_BLOCK), strict=True)
+
+
+def measure(subject: Subject[VAE]) -> Evidence:
+    """The group ``iw``."""
+    (name,) = NAMES
+    k = subject.importance_samples
+    bound = iw_bound(subject.model, subject.x, subject.label, k=k, on_images=subject.on_images)
+    return Evidence({name: bound})

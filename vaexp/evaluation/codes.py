@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
+from vaexp.evaluation.subject import Subject
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments
 from vaexp.models import GMM, PPCA, VAE, Model
@@ -416,3 +417,9 @@ def bootstrapped(table: Tensor, statistic: Callable[[Tensor], Tensor]) -> Estima
         interval=(low, min(high, 1.0)),
         facts={"resamples": RESAMPLES},
     )
+
+
+def measure(subject: Subject[Model]) -> Evidence:
+    """The group ``codes``. Only errors of pixels depend on the scale of x."""
+    found = codes(subject.model, subject.x, subject.label, subject.train())
+    return found.with_scope("any_transform", but=("rmse_code", "rmse_pca"))

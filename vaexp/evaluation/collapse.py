@@ -35,7 +35,7 @@ def train_test_gap(train: Tensor, test: Tensor, facts: dict[str, Any]) -> Estima
     known = [error for error in errors if error is not None]
     se = math.hypot(*known) if len(known) == 2 else None
     beside = {"train": train.mean().item(), "test": test.mean().item(), "train_images": len(train)}
-    return Estimate(value, "nats", len(test), se, facts=facts | beside)
+    return Estimate(value, "nats", len(test), se, facts=facts | beside, likelihood="derived")
 
 
 def nearest_square(points: Tensor, images: Tensor) -> Tensor:

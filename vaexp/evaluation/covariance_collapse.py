@@ -181,7 +181,9 @@ def _mixture_collapse(
     entries["pixels_at_floor"] = Measure((r @ near.mean(1)).cpu(), "share", facts=beside)
     if isinstance(gaussians, Diag | Spherical):
         share = share_of(at_floor.mean().item(), log_prob_map.sum().item())
-        entries["log_prob_at_floor"] = Measure(at_floor.cpu(), "nats", facts=beside | share)
+        entries["log_prob_at_floor"] = Measure(
+            at_floor.cpu(), "nats", facts=beside | share, likelihood="derived"
+        )
     else:
         share_near = (eigenvalues < NEAR**2 * floor).double().mean(1).expand(k)
         entries["eigenvalues_at_floor"] = Measure((r @ share_near).cpu(), "share", facts=beside)
@@ -218,6 +220,7 @@ def _with_floor_curve(
             entries["floor_slope"] = Measure(
                 (values[0] - test[1]).cpu(),
                 "nats",
+                likelihood="derived",
                 facts={
                     "covariance_floor": floor,
                     "kind": "exact",

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
+from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, PPCA, VAE, Model
 from vaexp.models.likelihoods import Absent
 from vaexp.models.ppca import of_linear_vae
@@ -435,14 +436,14 @@ def _compared(
     """``name``_of_mean, _of_sample and _of_data, and the paired _gap of the first two."""
     values = {"of_mean": of_mean, "of_sample": of_sample, "of_data": of_data}
     entries = {
-        f"{name}_{of}": _average(value, "nats", {**facts, "median": _median(value)})
+        f"{name}_{of}": _log_likelihood(value, {**facts, "median": _median(value)})
         for of, value in values.items()
         if value is not None
     }
     if of_mean is not None:
         difference = of_mean.double() - of_sample.double()
         gap = {**facts, **(facts_of_gap or {}), "median": _median(difference)}
-        entries[f"{name}_gap"] = _average(difference, "nats", gap)
+        entries[f"{name}_gap"] = _log_likelihood(difference, gap)
     return entries
 
 
@@ -500,9 +501,24 @@ def _average(values: Tensor, unit: str, facts: dict[str, Any] | None = None) -> 
     return Estimate(values.mean().item(), unit, len(values), _se(values), facts=facts or {})
 
 
+def _log_likelihood(values: Tensor, facts: dict[str, Any]) -> Estimate:
+    """The mean of log-likelihoods, or of differences of them, (n,)."""
+    return replace(_average(values, "nats", facts), likelihood="derived")
+
+
 def _median(values: Tensor) -> float:
     return values.double().quantile(0.5).item()
 
 
 def _se(values: Tensor) -> float:
     return values.std().item() / math.sqrt(len(values))
+
+
+def measure(subject: Subject[Model]) -> Evidence:
+    """The group ``decoding``."""
+    return decoding(
+        subject.model,
+        subject.x,
+        subject.label,
+        unit_interval=subject.transform.in_unit_interval,
+    )

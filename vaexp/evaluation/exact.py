@@ -9,8 +9,20 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.measure import Measure
+from vaexp.evaluation.measure import Measure, Tightness
 from vaexp.models import GMM, PPCA
+
+
+def exact_log_prob(values: Tensor) -> Measure:
+    """``log_prob``, ln p(x) itself in nats, (N,)."""
+    return Measure(
+        values.cpu(),
+        "nats",
+        kind="exact",
+        likelihood="log_prob",
+        tightness=Tightness.EXACT,
+        headline=True,
+    )
 
 
 @torch.no_grad()
@@ -31,11 +43,17 @@ def exact_measures(model: GMM | PPCA, x: Tensor) -> dict[str, Measure]:
             assert_never(model)
     distortion, rate, error, noise, sigma = (term.cpu() for term in terms)
     return {
-        "log_prob": Measure(model.log_prob(x).cpu(), "nats"),
-        "elbo": Measure(-distortion - rate, "nats"),
-        "rate": Measure(rate, "nats"),
-        "distortion": Measure(distortion, "nats"),
-        "rmse_mean": Measure(error, "units of x", aggregate="root_mean"),
+        "log_prob": exact_log_prob(model.log_prob(x)),
+        "elbo": Measure(
+            -distortion - rate,
+            "nats",
+            kind="lower_bound",  # which here is reached
+            likelihood="log_prob",
+            tightness=Tightness.ELBO,
+        ),
+        "rate": Measure(rate, "nats", scope="any_transform", headline=True),
+        "distortion": Measure(distortion, "nats", kind="exact", likelihood="derived"),
+        "rmse_mean": Measure(error, "units of x", aggregate="root_mean", headline=True),
         "rmse_sample": Measure(error + noise, "units of x", aggregate="root_mean"),
         "sigma": Measure(sigma, "units of x"),
     }

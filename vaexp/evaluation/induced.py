@@ -11,6 +11,7 @@ Letters in shapes: N images, D pixels, L latents, C labels, G points of an axis.
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, log_mean
+from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.likelihoods import Absent, Likelihood, answered
 
@@ -84,7 +86,7 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float, draws: int = 8
     facts |= beside
     entries: dict[str, Measure | Estimate] = {
         "objective_over_beta": objective,
-        "induced_elbo": Measure(elbo, "nats", of_induced.monte_carlo_variance, facts=facts),
+        "induced_elbo": replace(of_induced, values=elbo, facts=facts, scope="same_x"),
         "induced_identity_error": Estimate(error, "nats", len(x), facts={"draws": draws}),
         "log_c": of_c,
         **of_sigma,
@@ -283,7 +285,12 @@ def _terms(model: VAE, x: Tensor, label: Tensor, beta: float, draws: int) -> lis
     values, spread = torch.cat(means, 1), torch.cat(variances, 1)
     beside: dict[str, Any] = {"beta": beta, "draws": draws}
     bound = beside | {"kind": "estimate"}
-    measures = [Measure(values[i], "nats", spread[i], facts=bound) for i in range(2)]
+    measures = [
+        Measure(
+            values[i], "nats", spread[i], facts=bound, likelihood="derived", scope="same_objective"
+        )
+        for i in range(2)
+    ]
     if model.has_sigma:
         measures.append(Measure(values[2], "units of x", spread[2], facts=beside))
     return measures
@@ -329,3 +336,8 @@ def _grid(normalisers: list[Normaliser], latents: int) -> Tensor:
     low, high = ends[:, 0].amin(0), ends[:, 1].amax(0)
     share = torch.linspace(0, 1, AXIS[latents], dtype=torch.float64)
     return low[:, None] + (high - low)[:, None] * share
+
+
+def measure(subject: Subject[VAE]) -> Evidence:
+    """The group ``induced``."""
+    return induced(subject.model, subject.x, subject.label, beta=subject.beta)

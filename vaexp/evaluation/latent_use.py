@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
+from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, PPCA, VAE, Model
 
 IMAGES_PER_BLOCK = 500  # encoded at once
@@ -184,9 +185,15 @@ def _vector_use(
 ) -> Evidence:
     """Evidence of posterior means and KL per latent (N, L), and rates (N,)."""
     n, latents = mean.shape
-    facts = {"kind": "estimate", "draws": information.draws}
     split = _split(
-        Measure(information.values.cpu(), "nats", _cpu(information.variance), facts=facts),
+        Measure(
+            information.values.cpu(),
+            "nats",
+            _cpu(information.variance),
+            facts={"draws": information.draws},
+            kind="estimate",
+            scope="any_transform",
+        ),
         rate.cpu(),
         ceiling=math.log(n),
         # the rate, too, is never below I
@@ -198,7 +205,8 @@ def _vector_use(
 
     def count(chosen: Tensor, facts: dict[str, Any]) -> Estimate:
         beside = facts | {"of_latents": latents} | axes
-        return Estimate(float(chosen.sum().item()), "latents", n, facts=beside)
+        value = float(chosen.sum().item())
+        return Estimate(value, "latents", n, facts=beside, scope="any_transform")
 
     return Evidence(
         entries={
@@ -221,7 +229,7 @@ def _mixture_use(model: GMM, x: Tensor) -> Evidence:
     information, rate = mixture_split(log_r, model.weight.double().log())
     ceiling = math.log(min(joint.shape))  # I is at most H(r-bar), so at most ln K
     why = "z is a component index, not a vector"
-    exact = Measure(information.cpu(), "nats", facts={"kind": "exact"})
+    exact = Measure(information.cpu(), "nats", kind="exact", scope="any_transform")
     return Evidence(
         entries={**_split(exact, rate.cpu(), ceiling=ceiling)},
         absent={"active_units": why, "collapsed_latents": why},
@@ -239,9 +247,14 @@ def _split(information: Measure, rate: Tensor, **beside: float) -> dict[str, Mea
     return {
         "mutual_information": replace(information, facts=ours),
         "marginal_kl": replace(marginal, facts=theirs),
-        "rate_bits": Measure(rate / math.log(2), "bits", facts={"kind": "exact"}),
+        "rate_bits": Measure(rate / math.log(2), "bits", kind="exact", scope="any_transform"),
     }
 
 
 def _cpu(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.cpu()
+
+
+def measure(subject: Subject[Model]) -> Evidence:
+    """The group ``rate``, which ``vaexp train`` measures too."""
+    return latent_use(subject.model, subject.x, subject.label, draws=2)

@@ -1,13 +1,36 @@
-"""A measured quantity: one value per image, and how it is summarised."""
+"""A measured quantity: what it is, one value per image or one number, and its summary."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import IntEnum
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from vaexp.evaluation.scope import Scope
+
+Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
+"""How a number relates to the quantity that it is named after. A lower bound holds in expectation
+over its random draws; an estimate may err to either side."""
+
+Likelihood = Literal["log_prob", "derived"]
+"""What a log-likelihood is. The facts of the model's likelihood (density or mass, of x or of x
+given the label, sigma or the floor) stand beside both.
+
+log_prob: ln p(x) of the images that are measured, or a bound on it. It also stands in bits per
+dimension where the images have them. derived: a part of it, a difference of two, or that of other
+images or of another distribution."""
+
+
+class Tightness(IntEnum):
+    """How near to ln p(x) a bound is. Runs are ranked by the tightest that all of them have."""
+
+    ELBO = 1
+    IMPORTANCE_WEIGHTED = 2
+    EXACT = 3
 
 
 @dataclass(frozen=True)
@@ -20,10 +43,20 @@ class Measure:
     """nats, or "units of x", the transformed images, for sigma and root-mean-square errors."""
     monte_carlo_variance: Tensor | None = None
     """(N,): variance of each value over the draws of z (and x) it was estimated with."""
-    aggregate: str = "mean"
-    """mean, or root_mean: the square root of the mean."""
+    aggregate: Literal["mean", "root_mean"] = "mean"
+    """root_mean: the square root of the mean."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What else must stand beside the number: kind, measure, k, ..."""
+    """What else must stand beside the number: draws, k, ..."""
+    kind: Kind | None = None
+    """None where the number is what its name says, without a word more."""
+    likelihood: Likelihood | None = None
+    """None for what is not a log-likelihood."""
+    tightness: Tightness | None = None
+    """None for what no runs are ranked by."""
+    scope: Scope = "same_x"
+    """Which runs' numbers it may be subtracted from."""
+    headline: bool = False
+    """Whether ``vaexp train`` ends with it."""
 
     def summary(self) -> dict[str, Any]:
         """The entry of metrics.json.
@@ -48,7 +81,10 @@ class Measure:
         entry: dict[str, Any] = {"value": value, "se": None if math.isnan(se) else se}
         if mc_se is not None:
             entry["mc_se"] = mc_se
-        return {**entry, "n": n, "unit": self.unit, "aggregate": self.aggregate, **self.facts}
+        entry |= {"n": n, "unit": self.unit, "aggregate": self.aggregate}
+        if self.tightness is not None:
+            entry["tightness"] = int(self.tightness)
+        return entry | _what(self.kind, self.scope) | self.facts
 
 
 @dataclass(frozen=True)
@@ -64,13 +100,23 @@ class Estimate:
     interval: tuple[float, float] | None = None
     """95 %, by the bootstrap over images."""
     facts: dict[str, Any] = field(default_factory=dict)
+    """What else must stand beside the number."""
+    kind: Kind | None = None
+    likelihood: Likelihood | None = None
+    scope: Scope = "same_x"
+    """As for a Measure."""
 
     def summary(self) -> dict[str, Any]:
         """The entry of metrics.json; ``aggregate`` is whole, as no image has a value of its own."""
         entry: dict[str, Any] = {"value": self.value, "se": self.se}
         if self.interval is not None:
             entry["interval"] = list(self.interval)
-        return {**entry, "n": self.n, "unit": self.unit, "aggregate": "whole", **self.facts}
+        entry |= {"n": self.n, "unit": self.unit, "aggregate": "whole"}
+        return entry | _what(self.kind, self.scope) | self.facts
+
+
+def _what(kind: Kind | None, scope: Scope) -> dict[str, Any]:
+    return ({} if kind is None else {"kind": kind}) | {"scope": scope}
 
 
 @dataclass(frozen=True)
@@ -83,6 +129,14 @@ class Evidence:
     """What the figures draw."""
     absent: dict[str, str] = field(default_factory=dict)
     """Measures that this model cannot have, and why: "p(x|z) has no sigma"."""
+
+    def with_scope(self, scope: Scope, *, but: Sequence[str] = (), **facts: Any) -> "Evidence":
+        """With this scope, and ``facts`` beside it, on all entries ``but`` some."""
+        entries = {
+            name: entry if name in but else replace(entry, scope=scope, facts=entry.facts | facts)
+            for name, entry in self.entries.items()
+        }
+        return replace(self, entries=entries)
 
 
 def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:

@@ -26,9 +26,11 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from vaexp.evaluation.measure import Evidence, Measure
+from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.likelihoods import Absent, Decoded, Quadratic
 
+NAMES = ("log_prob_quadrature",)
 TOLERANCE = 1e-2  # nats by which lattices of spacing 2h may disagree
 NEGLIGIBLE = 10.0  # the points left out hold about e^-10 of p(x) together, at most
 REACH = {1: 12.0, 2: 6.0}  # the shared grid covers |z_j| up to it, by L; q(z|x) leads beyond
@@ -72,7 +74,7 @@ def quadrature(
     number of z per image, those of the shared grid included; ``unresolved`` the number of images
     that are not ``Quadrature.resolved``. on_images is told the number of images of every block.
     """
-    name = "log_prob_quadrature"
+    (name,) = NAMES
     if model.latent_dim not in COARSEST:
         reason = (
             f"integration over z takes one or two latents, and the model has {model.latent_dim}"
@@ -85,7 +87,7 @@ def quadrature(
         "nodes": round(found.points.double().mean().item()),
         "unresolved": int((~found.resolved).sum()),
     }
-    return Evidence({name: Measure(found.log_prob, "nats", facts=facts)})
+    return Evidence({name: Measure(found.log_prob, "nats", facts=facts, likelihood="log_prob")})
 
 
 @torch.no_grad()
@@ -357,3 +359,8 @@ def _sums(image: Tensor, parity: Tensor, value: Tensor, n: int) -> _Sums:
     # a lattice of none of the points would be off by infinity, which JSON cannot hold
     error = (parts * sums / total[:, None]).log().abs().amax(1).clamp(max=1e3)
     return _Sums(total.log() + highest, error, highest)
+
+
+def measure(subject: Subject[VAE]) -> Evidence:
+    """The group ``quadrature``."""
+    return quadrature(subject.model, subject.x, subject.label, on_images=subject.on_images)

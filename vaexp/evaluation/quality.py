@@ -14,7 +14,9 @@ from torch.nn.functional import pad
 
 from vaexp.evaluation.digit_classifier import load_classifier, read_digits
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
+from vaexp.evaluation.subject import Subject
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
+from vaexp.models import Model
 
 CONTROL = "control"
 OF_FEATURES = (
@@ -36,6 +38,7 @@ LEAST_IMAGES = 100  # of each set: fewer say nothing about 64 features, or about
 ROWS_PER_BLOCK = 250  # of the N x N distances: what the processor caches hold is fastest
 GROUPS = 20  # of neighbours, or nearly as many, where a block each would make fewer
 KERNEL_BLOCKS = 20
+DRAWN_AT_ONCE = 1_000  # of the model
 MANIFOLD_K = 3
 DENSITY_K = 5
 BINS, IMAGES_PER_BIN = 100, 20  # the second only where training images are few
@@ -487,3 +490,33 @@ def _label_entries(log_prob: Tensor, bootstrap: int) -> dict[str, Estimate]:
         "label_entropy": _mean(entropy(prob), "nats"),
         "label_marginal_entropy": _bootstrapped(marginal, replicates, "nats", n, {}),
     }
+
+
+@torch.no_grad()
+def measure(subject: Subject[Model]) -> Evidence:
+    """The group ``quality``: as many draws of each kind as there are test images.
+
+    A model that is given the label draws the test images' own.
+    """
+    model = subject.model
+
+    def to_unit(images: Tensor) -> Tensor:
+        return subject.transform.to_unit(images.float()).cpu()
+
+    drawn: dict[str, list[Tensor]] = {"mean": [], "sample": []}
+    for labels in subject.label.split(DRAWN_AT_ONCE):
+        z = model.prior().sample(labels.shape)
+        p = model.decode(z, labels if model.conditional else None)
+        drawn["mean"].append(to_unit(p.mean))
+        drawn["sample"].append(to_unit(p.sample()))
+    validation = subject.validation()
+    found = quality(
+        {mode: torch.cat(images) for mode, images in drawn.items()},
+        to_unit(subject.x),
+        None if validation is None else to_unit(validation),
+        train=to_unit(torch.cat([x for x, _ in subject.train()])),
+        digits=subject.digits,
+        real_label=subject.label.cpu(),
+        wanted_label=subject.label.cpu() if model.conditional else None,
+    )
+    return found.with_scope("same_look", look=subject.transform.look)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.measure import Evidence, Measure, Moments
+from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.likelihoods import Absent, answered
 
@@ -65,7 +66,7 @@ def rescored(
     beside: dict[str, Any] = {"kind": "lower_bound", "draws": draws}
     if scale.mode.learned:
         own_facts["sigma_floor"] = floor
-    own = Measure(values[0], "nats", variances[0], facts=beside | own_facts)
+    own = Measure(values[0], "nats", variances[0], facts=beside | own_facts, likelihood="derived")
     entries = {"elbo_as_trained": own}
     for row, (name, sigma) in enumerate(sigmas.items(), start=1):
         facts = _about(sigma) | _gain(values[row] - values[0])
@@ -73,8 +74,9 @@ def rescored(
             facts |= {"sigma_floor": floor, "train_draws": 1}
         if name == "pixel":
             facts["pixels_at_floor"] = int((sigma <= floor).sum())
-        measure = Measure(values[row], "nats", variances[row], facts=beside | facts)
-        entries[f"elbo_sigma_{name}"] = measure
+        entries[f"elbo_sigma_{name}"] = Measure(
+            values[row], "nats", variances[row], facts=beside | facts, likelihood="derived"
+        )
     arrays = {"best_sigma_pixel": sigmas["pixel"].cpu().numpy()} if "pixel" in sigmas else {}
     return Evidence({**entries}, arrays, absent)
 
@@ -142,3 +144,15 @@ def _gain(difference: Tensor) -> dict[str, Any]:
     n = len(difference)
     se = difference.std().item() / math.sqrt(n) if n > 1 else None
     return {"gain": difference.mean().item(), "gain_se": se}
+
+
+def measure(subject: Subject[VAE]) -> Evidence:
+    """The group ``rescoring``."""
+    return rescored(
+        subject.model,
+        subject.x,
+        subject.label,
+        subject.train(),
+        beta=subject.beta,
+        floor=subject.floor,
+    )

@@ -238,9 +238,15 @@ def _at_floor(found: _Decoded, facts: dict[str, Any], curve_train: Tensor) -> di
     return {
         "pixels_at_floor": Measure(found.near.cpu(), "share", near, facts=of_near),
         "log_prob_at_floor": Measure(
-            found.log_prob_near.cpu(), "nats", log_prob, facts=of_log_prob
+            found.log_prob_near.cpu(),
+            "nats",
+            log_prob,
+            facts=of_log_prob,
+            likelihood="derived",
         ),
-        "floor_slope": Measure(found.slope.cpu(), "nats", slope, facts=facts | of_slope),
+        "floor_slope": Measure(
+            found.slope.cpu(), "nats", slope, facts=facts | of_slope, likelihood="derived"
+        ),
     }
 
 

@@ -2,88 +2,100 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, assert_never
 
 from torch import Tensor
 
-from vaexp.config import Config, VAEConfig
 from vaexp.data import Transform
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
-from vaexp.evaluation.exact import exact_measures
-from vaexp.evaluation.measure import Measure
-from vaexp.models import VAE, Model
+from vaexp.evaluation.exact import exact_log_prob, exact_measures
+from vaexp.evaluation.measure import Estimate, Kind, Measure
+from vaexp.models import GMM, PPCA, VAE, Model
 from vaexp.models.ppca import of_linear_vae
 
-LIKELIHOODS = ("log_prob", "elbo", "iw_bound", "log_prob_quadrature", "log_prob_ais")
 
-
-def measure_split(
-    model: Model, x: Tensor, label: Tensor, transform: Transform
-) -> dict[str, Measure]:
+def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
     """Name -> measure of images x (N, D) with digits label (N,), for all but the costly ones."""
-    if not isinstance(model, VAE):
-        return with_bits_per_dim(exact_measures(model, x), transform, x)
-    measures = elbo_measures(model, x, label)
-    same_density = of_linear_vae(model)
-    if same_density is not None:
-        measures["log_prob"] = Measure(same_density.log_prob(x).cpu(), "nats")
-    return with_bits_per_dim(measures, transform, x)
+    match model:
+        case GMM() | PPCA():
+            return exact_measures(model, x)
+        case VAE():
+            measures = elbo_measures(model, x, label)
+            same_density = of_linear_vae(model)
+            if same_density is not None:
+                measures["log_prob"] = exact_log_prob(same_density.log_prob(x))
+            return measures
+        case _:
+            assert_never(model)
 
 
 def importance_weighted(
-    model: VAE,
-    x: Tensor,
-    label: Tensor,
-    transform: Transform,
-    k: int,
-    on_images: Callable[[int], None],
+    model: VAE, x: Tensor, label: Tensor, k: int, on_images: Callable[[int], None]
 ) -> dict[str, Measure]:
-    """``iw_bound`` with K samples, and its bits per dimension where x has them."""
-    bound = {"iw_bound": iw_bound(model, x, label, k=k, on_images=on_images)}
-    return with_bits_per_dim(bound, transform, x)
+    """``iw_bound`` with K = ``k`` samples."""
+    return {"iw_bound": iw_bound(model, x, label, k=k, on_images=on_images)}
 
 
 def with_bits_per_dim(
-    measures: dict[str, Measure], transform: Transform, x: Tensor
+    measures: Mapping[str, Measure], transform: Transform, x: Tensor, facts: Mapping[str, Any]
 ) -> dict[str, Measure]:
-    """The measures, each likelihood also in bits per dimension where x has them."""
-    if not transform.has_bits_per_dim:
-        return measures
-    likelihoods = [name for name in LIKELIHOODS if name in measures]
+    """The measures, and each ln p(x) among them in bits per dimension too, where x has them.
+
+    x (N, D): the images that they are of. facts: those of the model's likelihood.
+    """
     bits = {
-        f"{name}_bits_per_dim": _bits_per_dim(measures[name], transform, x) for name in likelihoods
+        f"{name}_bits_per_dim": converted
+        for name, measure in measures.items()
+        if measure.likelihood == "log_prob"
+        and (converted := _bits_per_dim(measure, transform, x, facts)) is not None
     }
-    return measures | bits
+    return dict(measures) | bits
 
 
-def _bits_per_dim(log_density: Measure, transform: Transform, x: Tensor) -> Measure:
-    """Nats as bits per pixel of the 0..255 image; a lower bound becomes an upper one."""
-    variance = log_density.monte_carlo_variance
-    return Measure(
-        transform.bits_per_dim(log_density.values.to(x.device), x).cpu(),
-        "bits/dim",
-        None if variance is None else variance / (x.shape[1] * math.log(2)) ** 2,
-        facts=_of_upper_bound(log_density.facts),
+def _bits_per_dim(
+    log_prob: Measure, transform: Transform, x: Tensor, facts: Mapping[str, Any]
+) -> Measure | None:
+    """Nats as bits per pixel of the 0..255 image, or None where x says too little of that image.
+
+    A density goes through the transform's Jacobian. A mass of the grey values themselves is
+    -ln p / (D ln 2). A lower bound becomes an upper one.
+    """
+    nats = log_prob.values.to(x.device)
+    per_bit = x.shape[1] * math.log(2)
+    if facts["measure"] == "density" and transform.has_bits_per_dim:
+        values = transform.bits_per_dim(nats, x)
+    elif facts["measure"] == "mass" and transform.keeps_grey_values:
+        values = -nats.double() / per_bit
+    else:
+        return None
+    variance = log_prob.monte_carlo_variance
+    return replace(
+        log_prob,
+        values=values.cpu(),
+        unit="bits/dim",
+        monte_carlo_variance=None if variance is None else variance / per_bit**2,
+        facts={key: fact for key, fact in log_prob.facts.items() if key != "error"},  # in nats
+        kind=_turned_over(log_prob.kind),
+        likelihood="derived",
+        tightness=None,
+        scope="any_transform",
+        headline=False,
     )
 
 
-def _of_upper_bound(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a number that falls where theirs rises, without ``error``, which is in nats."""
-    return {
-        key: "upper_bound" if value == "lower_bound" else value
-        for key, value in facts.items()
-        if key != "error"
-    }
+def _turned_over(kind: Kind | None) -> Kind | None:
+    """The kind of a number that falls where the one of this kind rises."""
+    match kind:
+        case "lower_bound":
+            return "upper_bound"
+        case "upper_bound":
+            return "lower_bound"
+        case "exact" | "estimate" | None:
+            return kind
+    assert_never(kind)
 
 
-def facts(config: Config, metric: str) -> dict[str, Any]:
-    """What a likelihood must carry beside it so that it is not read as something else."""
-    if not metric.startswith((*LIKELIHOODS, "distortion")):
-        return {}
-    if metric.startswith("log_prob"):
-        kind = "exact"
-    elif metric == "distortion":
-        kind = "estimate" if isinstance(config.model, VAEConfig) else "exact"
-    else:
-        kind = "upper_bound" if metric.endswith("bits_per_dim") else "lower_bound"
-    return config.model.likelihood_facts | {"kind": kind}
+def entry(measure: Measure | Estimate, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Its entry of metrics.json: a log-likelihood has the model's ``facts`` beside it."""
+    return ({} if measure.likelihood is None else dict(facts)) | measure.summary()

@@ -19,8 +19,13 @@ from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
 from vaexp.experiment.draw.run import illustrate, illustrate_history
-from vaexp.experiment.evaluate import measure_latent_use
-from vaexp.experiment.measure import facts, importance_weighted, measure_split
+from vaexp.experiment.evaluate import evaluate_after_training
+from vaexp.experiment.measure import (
+    entry,
+    importance_weighted,
+    measure_split,
+    with_bits_per_dim,
+)
 from vaexp.experiment.prepare import Experiment
 from vaexp.fitting import FitStep, em, gmm, ppca, sgd
 from vaexp.fitting.moments import Moments
@@ -259,40 +264,42 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     """Measure the kept weights on every split: metrics.json and per_example.npz."""
     config, data, model = experiment.config, experiment.data, experiment.model
     load_weights(model, run, experiment.device)
-    transform = Transform(config.data.transform)
+    transform, facts = Transform(config.data.transform), config.model.likelihood_facts
+
+    def measured(x: Tensor, label: Tensor) -> dict[str, Measure]:
+        return with_bits_per_dim(measure_split(model, x, label), transform, x, facts)
+
     splits: dict[str, dict[str, Measure]] = {}
     reporter.say(f"measuring on {len(data.train):,} training images")
     with seeded(config.seed, "elbo", "train"):
         blocks = experiment.training_blocks()
-        splits["train"] = join([measure_split(model, *block, transform) for block in blocks])
+        splits["train"] = join([measured(*block) for block in blocks])
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
             reporter.say(f"measuring on {len(split):,} {name} images")
             x, label = experiment.held_out_images(split, name), split.label.to(experiment.device)
             with seeded(config.seed, "elbo", name):
-                splits[name] = measure_split(model, x, label, transform)
+                splits[name] = measured(x, label)
     k = config.evaluate.importance_samples if isinstance(config, VAEExperiment) else 0
     if isinstance(model, VAE) and k:
         title = f"importance-weighted bound, K = {k}"
         with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
-            bound = importance_weighted(model, x, label, transform, k, reporter.advance)
-        splits["test"] |= bound  # x and label are those of the test split
+            bound = importance_weighted(model, x, label, k, reporter.advance)
+        # x and label are those of the test split
+        splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
 
     metrics = {
-        name: {
-            metric: measure.summary() | facts(config, metric)
-            for metric, measure in measures.items()
-        }
+        name: {metric: entry(measure, facts) for metric, measure in measures.items()}
         for name, measures in splits.items()
     }
     for name, entries in metrics.items():
-        for metric, entry in entries.items():
-            if not all(math.isfinite(entry[key] or 0.0) for key in ("value", "se")):
+        for metric, one in entries.items():
+            if not all(math.isfinite(one[key] or 0.0) for key in ("value", "se")):
                 raise RunError(f"the {metric} of some {name} images is not finite: " + _cure(model))
-    reporter.say(_headline(metrics["test"]))
+    reporter.say(_headline(splits["test"], metrics["test"]))
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
-    measure_latent_use(run, experiment, x, reporter)  # x is that of the test split
+    evaluate_after_training(run, experiment, x, reporter)  # x is that of the test split
 
 
 def _cure(model: Model) -> str:
@@ -304,11 +311,11 @@ def _cure(model: Model) -> str:
     return "a variance is too small for these numbers; a larger model.covariance_floor helps"
 
 
-def _headline(test: dict[str, Any]) -> str:
-    names = ("log_prob", "elbo", "iw_bound", "rate", "rmse_mean")
-    exact = test["elbo"].get("draws") is None  # then the elbo is the log_prob
-    shown = [name for name in names if name in test and not (exact and name == "elbo")]
-    return "test  " + "  ".join(f"{name} {show_entry(test[name])}" for name in shown)
+def _headline(measures: dict[str, Measure], entries: dict[str, Any]) -> str:
+    """The headlines of the test split: bounds on ln p(x), the tightest last, then the others."""
+    shown = [name for name, measure in measures.items() if measure.headline]
+    shown.sort(key=lambda name: measures[name].tightness or math.inf)
+    return "test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
