@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import one_hot
 
-from vaexp.models.likelihoods.interface import Absent, Decoded, Likelihood
+from vaexp.models.likelihoods.interface import Decoded, Likelihood
 from vaexp.models.likelihoods.location_scale import scale_above
 from vaexp.models.networks import mlp
 
@@ -40,7 +40,7 @@ class VAE(nn.Module):
         self.posterior = nn.Linear([data_dim + classes, *hidden][-1], 2 * latent_dim)
         self.decoder = mlp(latent_dim + classes, hidden[::-1], activation)
         self.likelihood = head([latent_dim + classes, *hidden[::-1]][-1])
-        self.has_sigma = not isinstance(self.likelihood.scale, Absent)
+        self.has_sigma = self.likelihood.family.sigma
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I), event shape (L,)."""
