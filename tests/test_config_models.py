@@ -1,0 +1,92 @@
+"""What a model's section says of itself: caption, unit, floor and its likelihoods' facts."""
+
+from typing import Any
+
+import pytest
+
+from vaexp.config import load_config
+
+DENSITY = {"measure": "density", "of": "x"}
+GIVEN_LABEL = {"measure": "density", "of": "x given label"}
+MASS = {"measure": "mass", "of": "x given label"}
+VAE = "VAE, L = 2, Gaussian, "
+END = "β = 1, given the label"
+
+
+FLOOR = {"sigma_floor": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "title", "facts"),
+    [
+        ([], f"{VAE}σ fixed at 0.3, {END}", {"sigma": 0.3}),
+        (["model.sigma_mode=global"], f"{VAE}one learned σ (≥ 0.01), {END}", FLOOR),
+        (["model.sigma_mode=shared"], f"{VAE}σ(z) per image (≥ 0.01), {END}", FLOOR),
+        (["model.sigma_mode=pixel"], f"{VAE}σ(z) per pixel (≥ 0.01), {END}", FLOOR),
+        (["model.hidden=[]"], f"linear {VAE}σ fixed at 0.3, {END}", {"sigma": 0.3}),
+        (["model.beta=4e-5"], f"{VAE}σ fixed at 0.3, β = 4e-05, given the label", {"sigma": 0.3}),
+        (
+            ["model.conditional=false", "data.labels=[4, 9]", "data.name=kmnist"],
+            f"{VAE}σ fixed at 0.3, β = 1, digits 4 9, kmnist",
+            DENSITY | {"sigma": 0.3},
+        ),
+    ],
+)
+def test_a_vae_with_sigma(overrides: list[str], title: str, facts: dict[str, Any]) -> None:
+    fixed = ["model.sigma_mode=fixed", "model.sigma=0.3", "model.sigma_floor=0.01"]
+    config = load_config("quickstart", [*fixed, *overrides])
+    assert config.describe() == title
+    assert config.model.likelihood_facts == GIVEN_LABEL | facts
+    assert config.model.unit == "epoch"
+    assert config.model.floor == 0.01
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "transform", "title", "facts"),
+    [
+        ("bernoulli", "binarize", f"VAE, L = 2, Bernoulli, {END}, binarize", MASS),
+        ("continuous_bernoulli", "scale", f"VAE, L = 2, continuous Bernoulli, {END}", GIVEN_LABEL),
+    ],
+)
+def test_a_vae_without_sigma(
+    likelihood: str, transform: str, title: str, facts: dict[str, Any]
+) -> None:
+    overrides = [f"model.likelihood={likelihood}", f"data.transform={transform}"]
+    config = load_config("quickstart", overrides)
+    assert config.describe() == title
+    assert config.model.likelihood_facts == facts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "title"),
+    [
+        ([], "Gaussian mixture, K = 50, full, covariance floor 0.1, from kmeans"),
+        (
+            ["model.covariance=lowrank", "model.factors=3", "model.init=random"],
+            "Gaussian mixture, K = 50, rank 3 + σ²I, covariance floor 0.1, from random",
+        ),
+        (
+            ["model.init=labels", "model.components=10", "train.max_iter=0"],
+            "Gaussian mixture, K = 10, full, covariance floor 0.1, one per digit, as initialised",
+        ),
+        (
+            ["data.transform=logit"],
+            "Gaussian mixture, K = 50, full, covariance floor 0.1, from kmeans, logit",
+        ),
+    ],
+)
+def test_a_mixture(overrides: list[str], title: str) -> None:
+    config = load_config("gmm-full", ["model.covariance_floor=0.1", *overrides])
+    assert config.describe() == title
+    assert config.model.likelihood_facts == DENSITY | {"covariance_floor": 0.1}
+    assert config.model.unit == "iteration"
+    assert config.model.floor == 0.1
+
+
+@pytest.mark.parametrize(("method", "words"), [("em", "EM"), ("closed_form", "closed form")])
+def test_probabilistic_pca(method: str, words: str) -> None:
+    config = load_config("ppca", [f"model.method={method}", "model.latent_dim=3"])
+    assert config.describe() == f"probabilistic PCA, L = 3, {words}"
+    assert config.model.likelihood_facts == DENSITY
+    assert config.model.unit == "iteration"
+    assert config.model.floor == 0.0
