@@ -12,7 +12,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 from vaexp.config import VAEConfig
 from vaexp.evaluation import bounds
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
-from vaexp.evaluation.measure import Measure, Moments
+from vaexp.evaluation.measure import Estimate, Measure, Moments, Tightness
 from vaexp.models import VAE, build
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.likelihoods.location_scale import raw_for
@@ -375,6 +375,17 @@ def test_se_is_the_spread_over_data_sets():
     assert np.std(values, ddof=1) == pytest.approx(math.sqrt(np.mean(np.square(stated))), rel=0.17)
 
 
+def test_a_summary_says_what_kind_of_number_it_is() -> None:
+    values = torch.ones(3, dtype=torch.float64)
+    bound = Measure(
+        values, "nats", kind="lower_bound", likelihood="log_prob", tightness=Tightness.ELBO
+    )
+    assert bound.summary().items() >= {"kind": "lower_bound", "tightness": 1}.items()
+    assert {"kind", "tightness"}.isdisjoint(Measure(values, "nats").summary())
+    whole = Estimate(1.0, "", 3, kind="estimate", scope="own_draws").summary()
+    assert (whole["kind"], whole["scope"]) == ("estimate", "own_draws")
+
+
 def test_summary_of_a_mean():
     values = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.float64)
     noise = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -386,6 +397,7 @@ def test_summary_of_a_mean():
         "n": 4,
         "unit": "nats",
         "aggregate": "mean",
+        "scope": "same_x",
         "k": 3,
     }
 

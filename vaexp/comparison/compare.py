@@ -174,7 +174,8 @@ def _out_of_scope(
         case "own_draws":
             return "each is of images that its own model drew"
         case "same_look":
-            return None if a["look"] == b["look"] else f"{both}, so the images look different"
+            alike = a.get("look", transform_a) == b.get("look", transform_b)
+            return None if alike else f"{both}, so the images look different"
         case "same_x":
             return None if transform_a == transform_b else other_x
         case "same_objective":
