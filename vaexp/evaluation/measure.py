@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaexp.evaluation.statistics import standard_error
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -34,7 +36,8 @@ class Measure:
         """
         n = len(self.values)
         value = self.values.mean().item()
-        se = (self.values.std() / math.sqrt(n)).item() if n > 1 else math.nan
+        error = standard_error(self.values)
+        se = math.nan if error is None else error
         mc_se = (
             None
             if self.monte_carlo_variance is None
@@ -83,6 +86,12 @@ class Evidence:
     """What the figures draw."""
     absent: dict[str, str] = field(default_factory=dict)
     """Measures that this model cannot have, and why: "p(x|z) has no sigma"."""
+
+
+def average(values: Tensor, unit: str, facts: dict[str, Any] | None = None) -> Estimate:
+    """The mean of values (n,), one for each image, with its standard error over images."""
+    mean = values.double().mean().item()
+    return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {})
 
 
 def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:
