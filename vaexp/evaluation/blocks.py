@@ -1,4 +1,4 @@
-"""Going through images in blocks, so that memory holds a block's intermediate results and no more."""
+"""Going through images in blocks, so that memory holds the intermediate results of one block."""
 
 from collections.abc import Iterator
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.statistics import standard_error
+from vaexp.evaluation.statistics import bootstrap, standard_error
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,22 @@ def average(values: Tensor, unit: str, facts: dict[str, Any] | None = None) -> E
     """The mean of values (n,), one for each image, with its standard error over images."""
     mean = values.double().mean().item()
     return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {})
+
+
+def bootstrapped(
+    value: float,
+    replicates: Sequence[float],
+    unit: str,
+    n: int,
+    facts: dict[str, Any] | None = None,
+) -> Estimate:
+    """A statistic of n images, with the error that its bootstrap replicates show.
+
+    Facts ``bias``, as in ``statistics.Bootstrap``, and ``bootstrap``, the number of replicates.
+    """
+    found = bootstrap(value, replicates)
+    stated = {"bias": found.bias, "bootstrap": len(replicates), **(facts or {})}
+    return Estimate(value, unit, n, found.se, found.interval, stated)
 
 
 def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:

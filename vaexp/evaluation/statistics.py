@@ -1,4 +1,4 @@
-"""Standard errors, medians and the bootstrap: the same ones for all measures."""
+"""Standard errors, medians, entropies and the bootstrap: the same ones for all measures."""
 
 import math
 from collections.abc import Sequence
@@ -31,6 +31,11 @@ def joint_standard_error(*samples: Tensor) -> float:
 def median(values: Tensor) -> float:
     """The median of values (n,): the mean of the middle two where n is even."""
     return values.double().quantile(0.5).item()
+
+
+def entropy(p: Tensor) -> Tensor:
+    """-sum p ln p over the last dimension of shares (..., K), nats, with 0 ln 0 = 0: (...)."""
+    return torch.special.entr(p).sum(-1)
 
 
 def resample(n: int) -> Tensor:

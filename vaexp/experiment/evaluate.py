@@ -137,9 +137,7 @@ GROUPS: dict[str, Callable[[Subject], Evidence]] = {
         unit_interval=of.experiment.config.data.transform != "logit",
     ),
     "quality": _quality,
-    "codes": lambda of: codes(
-        of.model, of.x, of.label, of.train(), components=getattr(of.config, "components", None)
-    ),
+    "codes": lambda of: codes(of.model, of.x, of.label, of.train()),
     "iw": _only_vae(_importance, "iw_bound"),
     "quadrature": _only_vae(
         lambda of: quadrature(of.model, of.x, of.label, on_images=of.on_images),
