@@ -1,8 +1,8 @@
 """The shipped classifier of digits, whose features measure how digit-like images are.
 
-A small convolutional network, trained by scripts/train_digit_classifier.py on the first 50,000
-training images of MNIST. It is not Inception, so that distances between its features compare with
-one another but not with a published FID.
+It is a small convolutional network that scripts/train_digit_classifier.py trained on the first
+50,000 training images of MNIST. It is not Inception: distances between its features can be compared
+with one another, but not with a published FID.
 """
 
 from importlib.resources import as_file, files
@@ -21,13 +21,14 @@ SIDE = 28  # pixels
 CLASSES = 10
 FEATURES = 64
 IMAGES_PER_BLOCK = 250  # what the processor caches hold is fastest
+WHOSE = {"features": "the shipped digit classifier, not Inception"}  # beside every number of them
 
 
 class DigitClassifier(nn.Module):
-    """Three convolutions, each halved in size, then the features and one score per digit.
+    """Three convolutions, each followed by max-pooling, then the features and one score per digit.
 
-    Scaled once training is over so that the features have a mean variance of 1 over the images
-    that it was trained on.
+    Its weights were scaled after training, so that the features have a mean variance of 1 over the
+    images that it was trained on.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class DigitClassifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # nearly twice as fast
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, D) in 0..1 -> features (N, 64), not negative, and logits (N, C)."""
+        """The features (N, 64), none of them negative, and logits (N, C) of x (N, D) in 0..1."""
         h = x.reshape(-1, 1, SIDE, SIDE)
         for convolution in self.convolutions:
             h = nn.functional.max_pool2d(relu(convolution(h)), 2)
@@ -79,9 +80,9 @@ def load_classifier() -> DigitClassifier:
 
 @torch.no_grad()
 def read_digits(classifier: DigitClassifier, x: Tensor) -> Reading:
-    """Features of and predictions for images x (N, D) on the display scale, 0 black to 1 white.
+    """The features and predictions for images x (N, D) on the display scale, 0 black to 1 white.
 
-    Raises ValueError where x is not (N, 784). Values outside of 0..1 are the caller's to clip.
+    The caller clips values outside of 0..1. Raises ValueError where x is not (N, 784).
     """
     if x.ndim != 2 or x.shape[1] != SIDE**2:
         raise ValueError(f"images of shape {tuple(x.shape)}, where (N, {SIDE**2}) belongs")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.scope import Scope
+from vaexp.evaluation.statistics import bootstrap, standard_error
 
 Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
 """How a number relates to the quantity that it is named after. A lower bound holds in expectation
@@ -67,7 +68,8 @@ class Measure:
         """
         n = len(self.values)
         value = self.values.mean().item()
-        se = (self.values.std() / math.sqrt(n)).item() if n > 1 else math.nan
+        error = standard_error(self.values)
+        se = math.nan if error is None else error
         mc_se = (
             None
             if self.monte_carlo_variance is None
@@ -137,6 +139,28 @@ class Evidence:
             for name, entry in self.entries.items()
         }
         return replace(self, entries=entries)
+
+
+def average(values: Tensor, unit: str, facts: dict[str, Any] | None = None) -> Estimate:
+    """The mean of values (n,), one for each image, with its standard error over images."""
+    mean = values.double().mean().item()
+    return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {})
+
+
+def bootstrapped(
+    value: float,
+    replicates: Sequence[float],
+    unit: str,
+    n: int,
+    facts: dict[str, Any] | None = None,
+) -> Estimate:
+    """A statistic of n images, with the error that its bootstrap replicates show.
+
+    Facts ``bias``, as in ``statistics.Bootstrap``, and ``bootstrap``, the number of replicates.
+    """
+    found = bootstrap(value, replicates)
+    stated = {"bias": found.bias, "bootstrap": len(replicates), **(facts or {})}
+    return Estimate(value, unit, n, found.se, found.interval, stated)
 
 
 def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:

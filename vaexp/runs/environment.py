@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("vaexp", "torch", "numpy", "safetensors", "matplotlib", "pydantic")
+PACKAGES = ("vaexp", "torch", "numpy", "scikit-learn", "safetensors", "matplotlib", "pydantic")
 
 
 def describe(*, seed: int, device: str) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Standard errors and the bootstrap against closed forms; blocks against the whole."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+
+from vaexp.evaluation.blocks import blocks
+from vaexp.evaluation.measure import Measure, average, bootstrapped
+from vaexp.evaluation.statistics import (
+    bootstrap,
+    entropy,
+    joint_standard_error,
+    median,
+    resample,
+    standard_error,
+)
+
+
+def test_the_standard_error_of_a_mean():
+    """The deviation of 1, 2, 3, 4 is sqrt(5 / 3)."""
+    assert standard_error(torch.tensor([1.0, 2.0, 3.0, 4.0])) == pytest.approx(math.sqrt(5 / 12))
+    assert standard_error(torch.tensor([True, False])) == pytest.approx(0.5)
+    assert standard_error(torch.tensor([3.0])) is None
+    assert standard_error(torch.tensor([])) is None
+
+
+def test_the_joint_standard_error_is_the_spread_of_differences():
+    torch.manual_seed(1)
+    a, b = torch.randn(2000, 30).double(), 3 * torch.randn(2000, 50).double()
+    spread = (a.mean(1) - b.mean(1)).std().item()
+    assert joint_standard_error(a.flatten(), b.flatten()) == pytest.approx(
+        math.hypot(standard_error(a.flatten()), standard_error(b.flatten()))
+    )
+    found = [joint_standard_error(*pair) for pair in zip(a, b, strict=True)]
+    assert np.mean(found) == pytest.approx(spread, rel=0.05)
+
+
+def test_an_average_says_what_a_measure_says():
+    values = torch.tensor([1.0, 4.0, 7.0], dtype=torch.float64)
+    found = average(values, "nats", {"draws": 1}).summary()
+    summary = Measure(values, "nats").summary()
+    for key in ("value", "se", "n", "unit"):
+        assert found[key] == summary[key]
+    assert found["draws"] == 1
+    assert average(values[:1], "nats").se is None
+
+
+def test_the_median_of_an_even_number_lies_in_the_middle():
+    assert median(torch.tensor([5.0, 1.0, 2.0, 100.0])) == 3.5
+    assert median(torch.tensor([5.0, 1.0, 2.0])) == 2
+
+
+def test_entropy_in_closed_form():
+    p = torch.tensor([[0.25] * 4, [1, 0, 0, 0], [0.5, 0.5, 0, 0]]).double()
+    assert entropy(p).tolist() == pytest.approx([math.log(4), 0, math.log(2)])
+
+
+def test_the_bootstrap_of_normal_replicates():
+    """Quantiles of N(value + 2, 0.5^2): the interval is about the value, and the bias is 2."""
+    levels = (np.arange(1000) + 0.5) / 1000
+    replicates = [NormalDist(12, 0.5).inv_cdf(level) for level in levels]
+    found = bootstrap(10.0, replicates)
+    assert found.bias == pytest.approx(2)
+    assert found.se == pytest.approx(0.5, rel=0.01)
+    assert found.interval == pytest.approx((10 - 0.98, 10 + 0.98), abs=0.005)
+    entry = bootstrapped(10.0, replicates, "nats", 70, {"against": 9})
+    assert entry.summary()["interval"] == list(found.interval)
+    assert entry.facts == {"bias": found.bias, "bootstrap": 1000, "against": 9}
+
+
+def test_resamples_have_all_sizes():
+    torch.manual_seed(1)
+    counts = torch.stack([resample(50) for _ in range(2000)])
+    assert (counts.sum(1) == 50).all()
+    assert counts.mean().item() == 1
+    assert counts.var().item() == pytest.approx(1 - 1 / 50, rel=0.03)
+
+
+def test_blocks_are_aligned_and_leave_nothing_out():
+    x, label = torch.arange(14).view(7, 2), torch.arange(7)
+    parts = list(blocks(x, label, rows=3))
+    assert [len(xs) for xs, _ in parts] == [3, 3, 1]
+    assert all(torch.equal(xs[:, 0], 2 * labels) for xs, labels in parts)
+    assert torch.equal(torch.cat([xs for xs, _ in parts]), x)
+    ((empty,),) = blocks(x[:0])
+    assert empty.shape == (0, 2)
+    with pytest.raises(ValueError, match="shorter"):
+        list(blocks(x, label[:3], rows=3))
