@@ -56,8 +56,8 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.Steps[GMM, gmm.Statistics]:
-    return gmm.steps(
+def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.GMMSteps:
+    return gmm.GMMSteps(
         x,
         torch.zeros(len(x), dtype=torch.int64),
         None,
@@ -71,7 +71,9 @@ def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.Steps[GMM, gmm.St
     )
 
 
-def our_iteration(steps: Any, expected: Any, model: GMM) -> tuple[Any, GMM]:
+def our_iteration(
+    steps: gmm.GMMSteps, expected: gmm.Statistics, model: GMM
+) -> tuple[gmm.Statistics, GMM]:
     updated = steps.m_step(expected, model)
     steps.elbo_after_m(expected, model, updated)
     expected = steps.e_step(updated)
@@ -137,7 +139,7 @@ def memory() -> None:
 
 def our_ppca(x: torch.Tensor, latent_dim: int, target: float, seed: int) -> tuple[PPCA, int]:
     """From images to a mean ln p(x) of at least target, and the iterations it took."""
-    steps = ppca.steps(Moments.of(x), None, latent_dim, closed=False, seed=seed)
+    steps = ppca.PPCASteps(Moments.of(x), None, latent_dim, closed=False, seed=seed)
     model = steps.start(0)
     iterations = 0
     while True:
@@ -197,7 +199,7 @@ def linear() -> None:
     print("\n| N | moments, s | EM iteration, ms |\n|---|---|---|")
     for n in (10_000, 20_000, 40_000, 60_000):
         seconds, moments = timed(Moments.of, x[:n])
-        steps = ppca.steps(moments, None, 50, closed=False, seed=1)
+        steps = ppca.PPCASteps(moments, None, 50, closed=False, seed=1)
         model = steps.start(0)
         start = time.perf_counter()
         for _ in range(200):

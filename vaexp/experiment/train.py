@@ -168,7 +168,9 @@ def _fit_by_em(
         label = data.train.label.to(experiment.device)
         settings: dict[str, Any] = {"factors": config.model.factors}  # dumped where it applies
         settings |= config.model.model_dump(exclude={"kind", "decode_mode"})
-        steps: em.Steps[Any, Any] = gmm.steps(x, label, validation, **settings, seed=config.seed)
+        steps: em.EMSteps[Any, Any] = gmm.GMMSteps(
+            x, label, validation, **settings, seed=config.seed
+        )
         beside = f" [floor {config.model.covariance_floor:g}]"
     else:
         closed = config.model.method == "closed_form"
@@ -176,7 +178,7 @@ def _fit_by_em(
             options = replace(options, max_iter=0)
         moments = Moments.of(x), None if validation is None else Moments.of(validation)
         q = config.model.latent_dim
-        steps = ppca.steps(*moments, q, closed=closed, seed=config.seed)
+        steps = ppca.PPCASteps(*moments, q, closed=closed, seed=config.seed)
     del x, held_out, validation  # pPCA needs nothing of the images but their moments
 
     def restore(parameters: dict[str, Tensor]) -> Model:

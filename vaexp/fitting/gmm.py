@@ -7,15 +7,16 @@ component analyzers, appendix C.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 
-from vaexp.fitting.em import Steps
+from vaexp.fitting.em import Collapse, EMSteps
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments, add_symmetric_product, mirror_upper
 from vaexp.fitting.responsibilities import Responsibilities, of_assigned, posterior
@@ -37,51 +38,87 @@ from vaexp.seeding import seeded
 TINY = 10 * torch.finfo(torch.float64).eps  # added to weights that may be zero
 
 
-def steps(
-    x: Tensor,
-    label: Tensor,
-    validation: Tensor | None,
-    *,
-    components: int,
-    covariance: str,
-    factors: int,
-    covariance_floor: float,
-    init: str,
-    precision: str,
-    seed: int,
-) -> Steps[GMM, "Statistics"]:
-    """EM on images x (N, D) with digits label (N,); the options are those of the config.
+class GMMSteps(EMSteps[GMM, "Statistics"]):
+    """EM for a mixture on images x (N, D) with digits ``label`` (N,).
 
-    validation: other images, (M, D).
-
-    The steps raise SingularCovariance where a component has collapsed.
+    ``validation`` holds other images, (M, D). The other options are those of the config. The steps
+    raise Collapse where a covariance is not positive definite.
     """
-    x = x.to({"float32": torch.float32, "float64": torch.float64}[precision])
-    moments = Moments.of(x) if covariance == "tied" else None
 
-    def start(restart: int) -> GMM:
-        with seeded(seed, "initial parameters", restart):
-            assigned = assign(x, label, components, init)
+    not_finite = "a variance is too small for these numbers; a larger model.covariance_floor helps"
+
+    def __init__(
+        self,
+        x: Tensor,
+        label: Tensor,
+        validation: Tensor | None,
+        *,
+        components: int,
+        covariance: str,
+        factors: int,
+        covariance_floor: float,
+        init: str,
+        precision: str,
+        seed: int,
+    ):
+        self.x = x.to({"float32": torch.float32, "float64": torch.float64}[precision])
+        self.label = label
+        self.validation_images = validation
+        self.moments = Moments.of(self.x) if covariance == "tied" else None
+        self.components = components
+        self.covariance = covariance
+        self.factors = factors
+        self.floor = covariance_floor
+        self.init = init
+        self.seed = seed
+
+    def start(self, restart: int) -> GMM:
+        """The moments of the images that each component is given, by ``assign``."""
+        with seeded(self.seed, "initial parameters", restart):
+            assigned = assign(self.x, self.label, self.components, self.init)
         return initial_gmm(
-            x, assigned, components, covariance, factors=factors, floor=covariance_floor
+            self.x,
+            assigned,
+            self.components,
+            self.covariance,
+            factors=self.factors,
+            floor=self.floor,
         )
 
-    return Steps(
-        start=start,
-        e_step=lambda model: e_step(model, x, moments),
-        m_step=lambda statistics, model: m_step(statistics, model, covariance_floor),
-        elbo_after_m=lambda statistics, model, updated: (
-            elbo_after_m(statistics, model, updated, covariance_floor) / statistics.count
-        ).item(),
-        validation=None
-        if validation is None
-        else lambda model: model.log_prob(validation).mean().item(),
-        facts=lambda model: {
+    def e_step(self, model: GMM) -> "Statistics":
+        """``e_step`` on the training images."""
+        with self._explaining_collapse(model):
+            return e_step(model, self.x, self.moments)
+
+    def m_step(self, expected: "Statistics", model: GMM) -> GMM:
+        """``m_step`` with the floor of the config."""
+        return m_step(expected, model, self.floor)
+
+    def elbo_after_m(self, expected: "Statistics", model: GMM, updated: GMM) -> float:
+        """``elbo_after_m`` as a mean over the training images, nats."""
+        with self._explaining_collapse(updated):
+            return (elbo_after_m(expected, model, updated, self.floor) / expected.count).item()
+
+    def validation(self, model: GMM) -> float | None:
+        """Mean of ln p(x) over the validation images, nats."""
+        if self.validation_images is None:
+            return None
+        return model.log_prob(self.validation_images).mean().item()
+
+    def facts(self, model: GMM) -> dict[str, Any]:
+        """Of each component the smallest eigenvalue of its covariance and N pi_k."""
+        return {
             "smallest_eigenvalue": model.gaussians.smallest_eigenvalues().tolist(),
-            "effective_count": (model.weight.double() * len(x)).tolist(),
-        },
-        explain=lambda error, model, when: _explain(error, model, len(x), when),
-    )
+            "effective_count": (model.weight.double() * len(self.x)).tolist(),
+        }
+
+    @contextmanager
+    def _explaining_collapse(self, model: GMM) -> Iterator[None]:
+        """Turn SingularCovariance, raised for ``model``, into a Collapse with advice for a user."""
+        try:
+            yield
+        except SingularCovariance as error:
+            raise _collapse(error, model, len(self.x)) from None
 
 
 def assign(x: Tensor, label: Tensor, components: int, init: str) -> Tensor:
@@ -98,29 +135,29 @@ def assign(x: Tensor, label: Tensor, components: int, init: str) -> Tensor:
     return nearest_centre(x, centres if init == "kmeans++" else lloyd(x, centres))
 
 
-def _explain(error: SingularCovariance, model: GMM, images: int, when: str) -> str:
+def _collapse(error: SingularCovariance, model: GMM, images: int) -> Collapse:
     """What a user should know about a component that collapsed."""
     gaussians = model.gaussians
     k, count = error.component, (model.weight[error.component] * images).item()
     held = f"{images:,}" if isinstance(gaussians, Tied) else f"{count:,.1f} of {images:,}"
     what = "the covariance of all components" if isinstance(gaussians, Tied) else f"component {k}"
     d = gaussians.mean.shape[1]
-    text = (
-        f"{what} collapsed {when}: the smallest eigenvalue of its covariance is "
+    why = (
+        "the smallest eigenvalue of its covariance is "
         f"{error.smallest_eigenvalue:.2g}, zero in {str(gaussians.mean.dtype).split('.')[1]}. It "
         f"holds {held} training images"
     )
     if isinstance(gaussians, Full) and count <= d:
-        text += f", and fewer than {d + 1} leave a full covariance of {d} pixels singular"
+        why += f", and fewer than {d + 1} leave a full covariance of {d} pixels singular"
     else:
-        text += ", and in some direction they do not vary, as where a pixel is the same in all"
-    text += (
+        why += ", and in some direction they do not vary, as where a pixel is the same in all"
+    why += (
         ". The likelihood has no maximum there: it grows without bound as the variance falls to 0. "
         "A larger model.covariance_floor prevents it"
     )
     if gaussians.mean.dtype == torch.float32:
-        text += "; if the floor is small, model.precision: float64 resolves smaller variances"
-    return text
+        why += "; if the floor is small, model.precision: float64 resolves smaller variances"
+    return Collapse(what, why)
 
 
 @dataclass(frozen=True)

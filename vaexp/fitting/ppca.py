@@ -7,44 +7,74 @@ the report this project follows lacks the inverse of the sum of E[z z^T].
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaexp.errors import RunError
-from vaexp.fitting.em import Steps
+from vaexp.fitting.em import EMSteps
 from vaexp.fitting.moments import Moments
 from vaexp.models.ppca import PPCA
 from vaexp.seeding import seeded
 
 
-def steps(
-    moments: Moments, validation: Moments | None, latent_dim: int, *, closed: bool, seed: int
-) -> Steps[PPCA, "Expectations"]:
-    """EM on the moments of the images, from a random start or, ``closed``, from the maximum.
+class PPCASteps(EMSteps[PPCA, "Expectations"]):
+    """EM on the moments of the images, from a random start or from the maximum.
 
-    validation: the moments of other images.
-
-    The steps raise RunError where the images leave no sigma^2.
+    ``validation`` holds the moments of other images. ``closed`` starts at the closed form. The
+    steps raise RunError where the latents explain the images entirely and leave no sigma^2.
     """
 
-    def start_at(restart: int) -> PPCA:
-        if closed:
-            return closed_form(moments, latent_dim)
-        with seeded(seed, "initial parameters", restart):
-            return start(moments, latent_dim)
+    not_finite = "sigma is too small for these numbers; fewer model.latent_dim help"
 
-    return Steps(
-        start=start_at,
-        e_step=lambda model: e_step(model, moments),
-        m_step=m_step,
-        elbo_after_m=lambda expectations, _, updated: elbo_after_m(expectations, updated),
-        validation=None
-        if validation is None
-        else lambda model: e_step(model, validation).mean_log_prob,
-        facts=lambda model: {"sigma": model.variance.sqrt().item()},
-        finish=principal,
-    )
+    def __init__(
+        self,
+        moments: Moments,
+        validation: Moments | None,
+        latent_dim: int,
+        *,
+        closed: bool,
+        seed: int,
+    ):
+        self.moments = moments
+        self.validation_moments = validation
+        self.latent_dim = latent_dim
+        self.closed = closed
+        self.seed = seed
+
+    def start(self, restart: int) -> PPCA:
+        """The closed form, or parameters that depend on the seed and on the restart."""
+        if self.closed:
+            return closed_form(self.moments, self.latent_dim)
+        with seeded(self.seed, "initial parameters", restart):
+            return start(self.moments, self.latent_dim)
+
+    def e_step(self, model: PPCA) -> "Expectations":
+        """``e_step`` on the moments of the training images."""
+        return e_step(model, self.moments)
+
+    def m_step(self, expected: "Expectations", model: PPCA) -> PPCA:
+        """``m_step``."""
+        return m_step(expected, model)
+
+    def elbo_after_m(self, expected: "Expectations", model: PPCA, updated: PPCA) -> float:  # noqa: ARG002
+        """``elbo_after_m``."""
+        return elbo_after_m(expected, updated)
+
+    def validation(self, model: PPCA) -> float | None:
+        """Mean of ln p(x) over the validation images, from their moments, nats."""
+        if self.validation_moments is None:
+            return None
+        return e_step(model, self.validation_moments).mean_log_prob
+
+    def facts(self, model: PPCA) -> dict[str, Any]:
+        """The standard deviation sigma of the noise, in units of x."""
+        return {"sigma": model.variance.sqrt().item()}
+
+    def finish(self, model: PPCA) -> PPCA:
+        """The same density with W rotated to principal axes."""
+        return principal(model)
 
 
 @dataclass(frozen=True)
