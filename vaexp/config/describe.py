@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from vaexp.config.schema import Config, GMMConfig, PPCAConfig, VAEConfig
+from vaexp.config.schema import Config, FAConfig, GMMConfig, PPCAConfig, VAEConfig
 
 FAMILIES = {
     "gaussian": "Gaussian",
@@ -23,6 +23,9 @@ def describe(config: Config) -> str:
         case PPCAConfig():
             method = {"em": "EM", "closed_form": "closed form"}[config.model.method]
             parts = [f"probabilistic PCA, L = {config.model.latent_dim}", method]
+        case FAConfig():
+            floor = f"noise floor {config.model.noise_floor:g}"
+            parts = [f"factor analysis, L = {config.model.latent_dim}", floor]
         case _:
             assert_never(config.model)
     if config.data.labels is not None:

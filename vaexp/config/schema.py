@@ -409,10 +409,50 @@ class PPCAExperiment(BaseConfig):
         return {"train": "when model.method is closed_form, only when it is em"} if closed else {}
 
 
-Config = VAEExperiment | GMMExperiment | PPCAExperiment
+class FAConfig(Section):
+    """Factor analysis: p(z) = N(0, I), p(x|z) = N(W z + mu, Psi), Psi diagonal, fitted in float64.
+
+    The first restart begins at the maximum of probabilistic PCA, further ones at random.
+    """
+
+    kind: Literal["fa"]
+    """The kind of model."""
+    latent_dim: int = Field(2, ge=1, lt=PIXELS)
+    """L, the number of latent dimensions."""
+    noise_floor: float = Field(1e-3, gt=0)
+    """No noise variance goes below this. Without it the likelihood has no bound: a pixel that is
+    the same in all images, or that a latent explains alone, needs no noise."""
+    decode_mode: DecodeMode = "mean"
+    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    p(x|z). sweep: mu(z) + k sigma, k = -2..2, with a sigma for every pixel."""
+
+    @property
+    def floor(self) -> float:
+        """Of the noise variances."""
+        return self.noise_floor
+
+
+class FATrainConfig(EMConfig):
+    """Expectation maximisation, whose iterations are many and take milliseconds."""
+
+    max_iter: int = Field(5000, ge=0)
+    """At most so many iterations; 0 keeps the initial parameters."""
+    tolerance: float = Field(1e-7, ge=0)
+    """Stop when an iteration adds less to the mean ln p(x) of the training images, in nats."""
+
+
+class FAExperiment(BaseConfig):
+    """Factor analysis by EM. The smallest is ``model: {kind: fa}``."""
+
+    model: FAConfig
+    train: FATrainConfig = FATrainConfig()
+
+
+Config = VAEExperiment | GMMExperiment | PPCAExperiment | FAExperiment
 """A whole experiment, as a YAML file describes it."""
 EXPERIMENTS: dict[str, type[Config]] = {
     "vae": VAEExperiment,
     "gmm": GMMExperiment,
     "ppca": PPCAExperiment,
+    "fa": FAExperiment,
 }

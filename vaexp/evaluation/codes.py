@@ -6,7 +6,7 @@ Letters in shapes: N images, M training images, L latents, K clusters, C classes
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.fitting.moments import Moments
-from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 
 ROWS = 1_000  # images encoded or decoded at once
 RIDGE = 1.0
@@ -46,9 +46,22 @@ def codes(
     (K, C), the test images of each cluster and digit. k-means and the bootstrap draw from torch's
     global generator.
     """
-    if isinstance(model, GMM):
-        return _of_components(model, x, label, train)
-    blocks = list(train)
+    match model:
+        case GMM():
+            return _of_components(model, x, label, train)
+        case VAE() | LinearGaussian():
+            return _of_vectors(model, x, label, list(train), components)
+        case _:
+            assert_never(model)
+
+
+def _of_vectors(
+    model: VAE | LinearGaussian,
+    x: Tensor,
+    label: Tensor,
+    blocks: list[tuple[Tensor, Tensor]],
+    components: int | None,
+) -> Evidence:
     z = posterior_means(model, x, label)
     z_train = torch.cat([posterior_means(model, xs, labels) for xs, labels in blocks])
     target, target_train = label.cpu(), torch.cat([labels for _, labels in blocks]).cpu()
@@ -99,10 +112,13 @@ def _of_components(
     )
 
 
-def _kind_of_codes(model: VAE | PPCA) -> str:
-    if isinstance(model, PPCA):
-        return "of p(z|x)"
-    return "of q(z|x, label)" if model.conditional else "of q(z|x)"
+def _kind_of_codes(model: VAE | LinearGaussian) -> str:
+    match model:
+        case LinearGaussian():
+            return "of p(z|x)"
+        case VAE():
+            return "of q(z|x, label)" if model.conditional else "of q(z|x)"
+    assert_never(model)
 
 
 def _probed(
@@ -147,7 +163,7 @@ def _with_facts(
 
 
 @torch.no_grad()
-def posterior_means(model: VAE | PPCA, x: Tensor, label: Tensor) -> Tensor:
+def posterior_means(model: VAE | LinearGaussian, x: Tensor, label: Tensor) -> Tensor:
     """E_q[z|x], or E_q[z|x, label] of a conditional model: (N, D) to (N, L) float64, on the CPU."""
     blocks = zip(x.split(ROWS), label.split(ROWS), strict=True)
     return torch.cat([model.encode(xs, labels).mean.double().cpu() for xs, labels in blocks])
@@ -160,7 +176,7 @@ def most_probable_component(model: GMM, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def squared_errors(model: VAE | PPCA, x: Tensor, label: Tensor, z: Tensor) -> Tensor:
+def squared_errors(model: VAE | LinearGaussian, x: Tensor, label: Tensor, z: Tensor) -> Tensor:
     """|x - mu(z)|^2 / D of images (N, D) and their codes (N, L), (N,) float64."""
     errors = []
     for xs, labels, zs in zip(x.split(ROWS), label.split(ROWS), z.split(ROWS), strict=True):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.collapse import (
-    AT_FLOOR,
     FACTORS,
     HALVED,
     LEVELS,
@@ -23,7 +22,8 @@ from vaexp.evaluation.collapse import (
     weighted_quantiles,
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
-from vaexp.models import GMM, PPCA
+from vaexp.evaluation.noise_collapse import noise_collapse
+from vaexp.models import GMM, LinearGaussian
 from vaexp.models.gaussians import (
     Diag,
     Full,
@@ -39,14 +39,14 @@ FEW = 10_000  # training images that a mixture with another floor is evaluated o
 
 @torch.no_grad()
 def covariance_collapse(
-    model: GMM | PPCA,
+    model: GMM | LinearGaussian,
     x: Tensor,
     label: Tensor,  # noqa: ARG001
     train: Iterable[tuple[Tensor, Tensor]],
     *,
     floor: float,
 ) -> Evidence:
-    """What ``sigma_collapse`` asks, of a mixture's covariances and probabilistic PCA's sigma.
+    """What ``sigma_collapse`` asks, of covariances.
 
     x (N, D); label is not looked at; train: blocks of the training images, gone through once;
     ``floor``: that of the covariances, in units of x squared. Sigma is here the standard deviation
@@ -59,33 +59,16 @@ def covariance_collapse(
     covariances (1, D). The curve, of ln p(x), has the floors that leave all covariances positive
     definite, and the first FEW training images.
 
-    Probabilistic PCA has ``smallest_sigma`` and ``train_test_gap``. Raises SingularCovariance.
+    All that is of mixtures; for a linear-Gaussian model see ``noise_collapse``. Raises
+    SingularCovariance.
     """
     match model:
         case GMM():
             return _mixture_collapse(model, x, train, floor)
-        case PPCA():
-            return _ppca_collapse(model, x, train)
+        case LinearGaussian():
+            return noise_collapse(model, x, train, floor=floor)
         case _:
             assert_never(model)
-
-
-def _ppca_collapse(model: PPCA, x: Tensor, train: Iterable[tuple[Tensor, Tensor]]) -> Evidence:
-    values = torch.cat([model.log_prob(images) for images, _ in train])
-    sigma = model.variance.sqrt().item()
-    one = "sigma is one number; see smallest_sigma"
-    no_floor = "sigma of probabilistic PCA has no floor"
-    return Evidence(
-        {
-            "smallest_sigma": Estimate(sigma, "units of x", len(values), facts={"kind": "exact"}),
-            "train_test_gap": train_test_gap(
-                values, model.log_prob(x), {"difference_of": "log_prob"}
-            ),
-        },
-        absent={"sigma_median": one}
-        | dict.fromkeys((*AT_FLOOR, "eigenvalues_at_floor"), no_floor)
-        | dict.fromkeys(("singleton_components", "nearest_train_distance"), "it has no components"),
-    )
 
 
 def _mixture_collapse(

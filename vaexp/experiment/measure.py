@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from torch import Tensor
 
-from vaexp.config import Config, GMMConfig, VAEConfig
+from vaexp.config import Config, FAConfig, GMMConfig, VAEConfig
 from vaexp.data import Transform
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.exact import exact_measures
 from vaexp.evaluation.measure import Measure
-from vaexp.models import VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.ppca import of_linear_vae
 
 LIKELIHOODS = ("log_prob", "elbo", "iw_bound", "log_prob_quadrature", "log_prob_ais")
@@ -21,12 +21,16 @@ def measure_split(
     model: Model, x: Tensor, label: Tensor, transform: Transform
 ) -> dict[str, Measure]:
     """Name -> measure of images x (N, D) with digits label (N,), for all but the costly ones."""
-    if not isinstance(model, VAE):
-        return with_bits_per_dim(exact_measures(model, x), transform, x)
-    measures = elbo_measures(model, x, label)
-    same_density = of_linear_vae(model)
-    if same_density is not None:
-        measures["log_prob"] = Measure(same_density.log_prob(x).cpu(), "nats")
+    match model:
+        case GMM() | LinearGaussian():
+            measures = exact_measures(model, x)
+        case VAE():
+            measures = elbo_measures(model, x, label)
+            same_density = of_linear_vae(model)
+            if same_density is not None:
+                measures["log_prob"] = Measure(same_density.log_prob(x).cpu(), "nats")
+        case _:
+            assert_never(model)
     return with_bits_per_dim(measures, transform, x)
 
 
@@ -100,6 +104,8 @@ def likelihood_facts(config: Config) -> dict[str, Any]:
     }
     if isinstance(model, GMMConfig):
         beside["covariance_floor"] = model.covariance_floor
+    elif isinstance(model, FAConfig):
+        beside["covariance_floor"] = model.noise_floor
     elif isinstance(model, VAEConfig) and model.likelihood == "gaussian":
         key = "sigma" if model.sigma_mode == "fixed" else "sigma_floor"
         beside[key] = getattr(model, key)

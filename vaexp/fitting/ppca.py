@@ -147,13 +147,14 @@ def _expected_log_joint(error: Tensor, variance: Tensor, d: int, latent: Tensor)
     return -0.5 * (of_x + len(latent) * math.log(2 * math.pi) + latent.trace())
 
 
-def start(moments: Moments, latent_dim: int) -> PPCA:
+def start(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
     """Parameters to start EM from: the best of those with W in a subspace drawn at random.
 
     The subspace is the leading one of the span of S^3 times noise from torch's global generator,
     which is twice as wide as W (Halko, Martinsson and Tropp 2011, algorithm 4.4). EM turns W as the
     power method does: from a span no wider than W it needs hundreds of iterations more to exchange
-    axes of nearly the same length.
+    axes of nearly the same length. Raises RunError where no sigma^2 is left; ``floor`` is its least
+    value.
     """
     covariance = moments.covariance
     d = len(covariance)
@@ -164,44 +165,50 @@ def start(moments: Moments, latent_dim: int) -> PPCA:
     eigenvalues, vectors = eigenvalues[-latent_dim:], (basis @ vectors)[:, -latent_dim:]
     rest = covariance.trace() - eigenvalues.sum()
     # Not shorter than noise makes them, since EM never leaves W = 0.
-    return _from_eigen(moments, eigenvalues, vectors, rest, shortest=0.1)
+    return _from_eigen(moments, eigenvalues, vectors, rest, floor, shortest=0.1)
 
 
-def closed_form(moments: Moments, latent_dim: int) -> PPCA:
+def closed_form(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
     """The maximum of the likelihood (Tipping and Bishop 1999, equations 7 and 8).
 
     W = U (Lambda - sigma^2 I)^(1/2) with the L leading eigenvectors U of S, and sigma^2 the mean of
-    its other eigenvalues. Raises RunError where these are zero.
+    its other eigenvalues, or ``floor`` where that is less. Raises RunError where both are zero.
     """
     eigenvalues, vectors = torch.linalg.eigh(moments.covariance)
     rest = eigenvalues[:-latent_dim].clamp(min=0).sum()
-    return _from_eigen(moments, eigenvalues[-latent_dim:], vectors[:, -latent_dim:], rest)
+    return _from_eigen(moments, eigenvalues[-latent_dim:], vectors[:, -latent_dim:], rest, floor)
 
 
 def _from_eigen(
-    moments: Moments, eigenvalues: Tensor, vectors: Tensor, rest: Tensor, shortest: float = 0.0
+    moments: Moments,
+    eigenvalues: Tensor,
+    vectors: Tensor,
+    rest: Tensor,
+    floor: float,
+    shortest: float = 0.0,
 ) -> PPCA:
     """With L increasing eigenvalues, their vectors (D, L) and the sum of the others.
 
-    A column of W has at least the share ``shortest`` of its eigenvalue.
+    sigma^2 is at least ``floor``. A column of W has at least the share ``shortest`` of its
+    eigenvalue.
     """
     d, q = vectors.shape
-    variance = rest / (d - q)
+    variance = (rest / (d - q)).clamp(min=floor)
     if not variance > eigenvalues[-1] * d * torch.finfo(eigenvalues.dtype).eps:
         raise RunError(_no_noise_left(q))
     factors = (
         vectors * (eigenvalues - variance).clamp(min=shortest * eigenvalues.clamp(min=0)).sqrt()
     )
-    return PPCA(moments.mean, _with_signs(factors.flip(1)), variance)
+    return PPCA(moments.mean, with_signs(factors.flip(1)), variance)
 
 
 def principal(model: PPCA) -> PPCA:
     """The same density with W rotated to principal axes: orthogonal columns, longest first."""
     _, rotation = torch.linalg.eigh(model.factors.T @ model.factors)
-    return PPCA(model.mean, _with_signs(model.factors @ rotation.flip(1)), model.variance)
+    return PPCA(model.mean, with_signs(model.factors @ rotation.flip(1)), model.variance)
 
 
-def _with_signs(factors: Tensor) -> Tensor:
+def with_signs(factors: Tensor) -> Tensor:
     """Each column with its largest entry positive, as the sign is arbitrary."""
     largest = factors.gather(0, factors.abs().argmax(0, keepdim=True))
     return factors * torch.where(largest < 0, -1.0, 1.0)

@@ -86,7 +86,7 @@ def _singularities(run: RunFolder, arrays: Arrays, entries: Entries) -> Figure:
         arrays,
         _subtitle(run, entries["sigma_median"]),
         floor=model.floor,
-        of_variance=isinstance(run.config(), GMMExperiment),
+        of_variance="covariance_floor" in entries["train_test_gap"],
         near=entries.get("pixels_at_floor", {}).get("near_floor", 0.0),
         note="\n".join(said),
     )
