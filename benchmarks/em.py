@@ -24,8 +24,8 @@ from sklearn.mixture import GaussianMixture
 from vaexp.config import DataConfig
 from vaexp.data import load
 from vaexp.fitting import gmm, ppca
-from vaexp.fitting.moments import Moments
 from vaexp.models import GMM, PPCA
+from vaexp.models.moments import Moments
 from vaexp.seeding import seeded
 
 FLOOR = 1e-3

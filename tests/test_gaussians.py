@@ -16,8 +16,7 @@ from torch.distributions import (
     MultivariateNormal,
 )
 
-from vaexp.models.gaussians import (
-    NEGLIGIBLE,
+from vaexp.models.covariances import (
     Diag,
     Full,
     Gaussians,
@@ -25,9 +24,9 @@ from vaexp.models.gaussians import (
     SingularCovariance,
     Spherical,
     Tied,
-    mahalanobis_bound,
-    rows_by_component,
 )
+from vaexp.models.covariances.pruning import mahalanobis_bound, rows_by_component
+from vaexp.models.covariances.responsibilities import NEGLIGIBLE
 from vaexp.models.gmm import GMM
 
 KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
@@ -209,7 +208,8 @@ def test_blocks_of_images_change_nothing(monkeypatch, kind):
     gaussians = make(kind)
     x, weight = images(gaussians), weights(3)
     whole = gaussians.log_joint(x, weight.log())
-    monkeypatch.setattr("vaexp.models.gaussians.ROWS", 7)
+    for place in ("pruning.ROWS", "tied.ROWS", "features.ROWS_IN_CACHE", "lowrank.ROWS_IN_CACHE"):
+        monkeypatch.setattr(f"vaexp.models.covariances.{place}", 7)
     blocks = make(kind).log_joint(x, weight.log())
     torch.testing.assert_close(blocks, whole, rtol=1e-13, atol=0)
 

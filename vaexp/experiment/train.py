@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 
-from vaexp.config import GMMExperiment, VAEExperiment, digest, unit
+from vaexp.config import GMMExperiment, PPCAExperiment, VAEExperiment, digest, unit
 from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
@@ -23,8 +23,8 @@ from vaexp.experiment.evaluate import measure_latent_use
 from vaexp.experiment.measure import facts, importance_weighted, measure_split
 from vaexp.experiment.prepare import Experiment
 from vaexp.fitting import FitStep, em, gmm, ppca, sgd
-from vaexp.fitting.moments import Moments
 from vaexp.models import PPCA, VAE, Model, build
+from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
 from vaexp.runs.folder import RunFolder
@@ -157,29 +157,19 @@ def _fit_by_gradients(
 def _fit_by_em(
     experiment: Experiment, run: RunFolder, reporter: Reporter, state: dict[str, Any] | None
 ) -> None:
-    config, data = experiment.config, experiment.data
+    config = experiment.config
     assert not isinstance(config, VAEExperiment)
     options = em.EMOptions(**config.train.model_dump())
-    held_out = experiment.validation_images()
-    validation = None if held_out is None else held_out[0]
-    x = experiment.training_images()
-    beside = ""
-    if isinstance(config, GMMExperiment):
-        label = data.train.label.to(experiment.device)
-        settings: dict[str, Any] = {"factors": config.model.factors}  # dumped where it applies
-        settings |= config.model.model_dump(exclude={"kind", "decode_mode"})
-        steps: em.EMSteps[Any, Any] = gmm.GMMSteps(
-            x, label, validation, **settings, seed=config.seed
-        )
-        beside = f" [floor {config.model.covariance_floor:g}]"
-    else:
-        closed = config.model.method == "closed_form"
-        if closed:
-            options = replace(options, max_iter=0)
-        moments = Moments.of(x), None if validation is None else Moments.of(validation)
-        q = config.model.latent_dim
-        steps = ppca.PPCASteps(*moments, q, closed=closed, seed=config.seed)
-    del x, held_out, validation  # pPCA needs nothing of the images but their moments
+    match config:
+        case GMMExperiment():
+            steps: em.EMSteps[Any, Any] = _gmm_steps(experiment, config)
+            beside = f" [floor {config.model.covariance_floor:g}]"
+        case PPCAExperiment():
+            steps, beside = _ppca_steps(experiment, config), ""
+            if config.model.method == "closed_form":
+                options = replace(options, max_iter=0)
+        case _:
+            assert_never(config)
 
     def restore(parameters: dict[str, Tensor]) -> Model:
         model = build(config.model, data_dim=PIXELS, classes=CLASSES)
@@ -215,6 +205,34 @@ def _fit_by_em(
             f"stopped at train.max_iter = {options.max_iter}, before an iteration added less than "
             f"train.tolerance = {options.tolerance:g} nats"
         )
+
+
+def _gmm_steps(experiment: Experiment, config: GMMExperiment) -> gmm.GMMSteps:
+    held_out, model = experiment.validation_images(), config.model
+    return gmm.GMMSteps(
+        experiment.training_images(),
+        experiment.data.train.label.to(experiment.device),
+        None if held_out is None else held_out[0],
+        components=model.components,
+        covariance=model.covariance,
+        factors=model.factors,
+        covariance_floor=model.covariance_floor,
+        init=model.init,
+        precision=model.precision,
+        seed=config.seed,
+    )
+
+
+def _ppca_steps(experiment: Experiment, config: PPCAExperiment) -> ppca.PPCASteps:
+    """The steps hold the moments of the images, and not the images."""
+    held_out, model = experiment.validation_images(), config.model
+    return ppca.PPCASteps(
+        Moments.of(experiment.training_images()),
+        None if held_out is None else Moments.of(held_out[0]),
+        model.latent_dim,
+        closed=model.method == "closed_form",
+        seed=config.seed,
+    )
 
 
 def _write_steps(

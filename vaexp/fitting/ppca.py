@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaexp.errors import RunError
 from vaexp.fitting.em import EMSteps
-from vaexp.fitting.moments import Moments
+from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
 from vaexp.seeding import seeded
 

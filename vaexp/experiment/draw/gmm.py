@@ -13,6 +13,8 @@ from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import COLUMNS, caption
 from vaexp.models import GMM
+from vaexp.models.absent import Absent
+from vaexp.models.covariances import Size, family
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 
@@ -61,9 +63,11 @@ def history_figures(
     """How EM went, from the lines of metrics.jsonl; for a mixture also how near to collapse."""
     yield "em", figures.em_staircase(records, subtitle)
     if isinstance(config, GMMExperiment):
-        full = config.model.covariance == "full"
-        floor = config.model.covariance_floor
+        model = config.model
+        size = Size(model.components, PIXELS, model.factors)
+        needed = family(model.covariance).images_that_vary(size)
+        singular_below = None if isinstance(needed, Absent) else needed
         yield (
             "singularities",
-            figures.singularities(records, floor, subtitle, PIXELS + 1 if full else None),
+            figures.singularities(records, model.covariance_floor, subtitle, singular_below),
         )
