@@ -394,6 +394,18 @@ def test_one_component_needs_one_iteration(kind):
         model = iterate(model, x, 1)
 
 
+@pytest.mark.parametrize("kind", SKLEARN)
+@pytest.mark.parametrize("other", [0.4, 0.05])
+def test_another_floor_is_that_of_the_m_step(kind, other):
+    x = images()
+    before = start(kind, x, floor=0.1)
+    statistics = e_step(before, x)
+    found = m_step(statistics, before, 0.1).with_floor(0.1, other)
+    expected = m_step(statistics, before, other)
+    torch.testing.assert_close(covariances(found.gaussians), covariances(expected.gaussians))
+    torch.testing.assert_close(found.log_prob(x), expected.log_prob(x))
+
+
 # Planted parameters
 
 
