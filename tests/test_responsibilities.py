@@ -6,7 +6,7 @@ import torch
 from vaexp.models.covariances.responsibilities import (
     NEGLIGIBLE,
     Responsibilities,
-    of_assigned,
+    hard_responsibilities,
     posterior,
 )
 
@@ -68,7 +68,7 @@ def test_sums_are_those_of_the_product(spread, dtype):
 
 def test_images_assigned_to_one_component():
     component = torch.tensor([2, 0, 2, 1, 0, 4])
-    r = of_assigned(component, 6)
+    r = hard_responsibilities(component, 6)
     torch.testing.assert_close(
         dense(r), torch.nn.functional.one_hot(component, 6).double(), rtol=0, atol=0
     )

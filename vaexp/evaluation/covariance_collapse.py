@@ -102,7 +102,7 @@ class _Mixture:
     """The variances of pixels in components, (K, D)."""
     eigenvalues: Tensor
     """Those of the covariances, ascending, (K, D); (1, D) where all components share one."""
-    few: Tensor
+    first_train: Tensor
     """The first training images, (M, D), M <= FEW."""
     log_prob_train: Tensor
     """ln p(x) of all training images, nats."""
@@ -121,13 +121,13 @@ class _Mixture:
         r = (joint - log_prob[:, None]).exp()
         variance, eigenvalues = gaussians.variance().double(), gaussians.eigenvalues()
         squares = eigenvalues.new_full((k,), math.inf)
-        log_prob_train, few = [], []
+        log_prob_train, first_train = [], []
         count = 0
         for images, _ in train:
             log_prob_train.append(model.log_prob(images))
             squares = torch.minimum(squares, nearest_square(gaussians.mean, images))
             if count < FEW:
-                few.append(images[: FEW - count])
+                first_train.append(images[: FEW - count])
             count += len(images)
         return cls(
             model,
@@ -137,7 +137,7 @@ class _Mixture:
             r,
             variance,
             eigenvalues,
-            torch.cat(few),
+            torch.cat(first_train),
             torch.cat(log_prob_train),
             (squares / d).sqrt(),
         )
@@ -287,7 +287,7 @@ def _floor_curve(mixture: _Mixture) -> Evidence:
     if mixture.floor == 0:
         return Evidence(absent={"floor_slope": NO_FLOOR})
     model, floor = mixture.model, mixture.floor
-    as_trained = [mixture.log_prob, mixture.log_prob_train[: len(mixture.few)]]
+    as_trained = [mixture.log_prob, mixture.log_prob_train[: len(mixture.first_train)]]
     floors, curves = [], []
     entries: dict[str, Measure | Estimate] = {}
     absent: dict[str, str] = {}
@@ -296,7 +296,7 @@ def _floor_curve(mixture: _Mixture) -> Evidence:
         if factor != 1:
             try:
                 moved = model.with_floor(floor, factor * floor)
-                values = [moved.log_prob(images) for images in (mixture.x, mixture.few)]
+                values = [moved.log_prob(images) for images in (mixture.x, mixture.first_train)]
             except SingularCovariance as error:
                 if factor == FACTORS[HALVED]:
                     precision = str(model.gaussians.mean.dtype).split(".")[1]
@@ -361,14 +361,14 @@ def pixel_log_prob(
     return torch.cat(per_image), per_pixel
 
 
-def most_singular(smallest: Tensor, held: Tensor, floor: float) -> Tensor:
+def most_singular(smallest: Tensor, effective_count: Tensor, floor: float) -> Tensor:
     """The indices of the tenth of the K components, at least one, nearest to a singularity.
 
     These have the smallest of the ``smallest`` eigenvalues (K,), where those within 1 % of the
-    floor count as equal. Among equals the ones that hold the fewest images, ``held`` (K,), come
-    first, as in the figure of the training history.
+    floor count as equal. Among equals the ones that hold the fewest images, by
+    ``effective_count`` (K,), come first, as in the figure of the training history.
     """
     levelled = smallest.clamp(min=1.01 * floor)
-    by_count = held.argsort(stable=True)
+    by_count = effective_count.argsort(stable=True)
     order = by_count[levelled[by_count].argsort(stable=True)]
     return order[: max(1, len(order) // 10)]

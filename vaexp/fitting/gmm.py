@@ -15,9 +15,9 @@ from vaexp.config.covariances import CovarianceName
 from vaexp.fitting.em import Collapse, EMSteps
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.models.covariances import SingularCovariance, Size, family
-from vaexp.models.covariances.responsibilities import ROWS, Responsibilities, of_assigned
+from vaexp.models.covariances.responsibilities import ROWS, Responsibilities, hard_responsibilities
 from vaexp.models.covariances.statistics import Statistics
-from vaexp.models.gmm import GMM
+from vaexp.models.gmm import GMM, PRECISIONS
 from vaexp.models.moments import Images
 from vaexp.seeding import seeded
 
@@ -47,8 +47,7 @@ class GMMSteps(EMSteps[GMM, Statistics]):
         precision: Literal["float32", "float64"],
         seed: int,
     ):
-        dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
-        self.images = Images(x.to(dtype))
+        self.images = Images(x.to(PRECISIONS[precision]))
         self.label = label
         self.validation_images = validation
         self.components = components
@@ -189,7 +188,7 @@ def initial_gmm(
     covariances.
     """
     x = images.x
-    r = of_assigned(assigned, components)
+    r = hard_responsibilities(assigned, components)
     size = Size(components, x.shape[1], factors)
     gaussians = family(covariance).from_assigned(images, assigned, _means(x, r), size, floor)
     return GMM((r.weight / len(x)).to(x.dtype), gaussians)

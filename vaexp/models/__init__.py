@@ -9,7 +9,7 @@ from torch import nn
 
 from vaexp.config import GMMConfig, PPCAConfig, VAEConfig
 from vaexp.models.covariances import Size, family
-from vaexp.models.gmm import GMM
+from vaexp.models.gmm import GMM, PRECISIONS
 from vaexp.models.likelihoods import (
     ContinuousBernoulli,
     GaussianHead,
@@ -64,7 +64,7 @@ def _vae(config: VAEConfig, data_dim: int, classes: int) -> VAE:
 
 
 def _gmm(config: GMMConfig, data_dim: int) -> GMM:
-    dtype = {"float32": torch.float32, "float64": torch.float64}[config.precision]
+    dtype = PRECISIONS[config.precision]
     size = Size(config.components, data_dim, config.factors)
     weight = torch.empty(size.components, dtype=dtype)
     return GMM(weight, family(config.covariance).empty(size, dtype))

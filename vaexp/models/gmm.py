@@ -6,6 +6,9 @@ from torch.distributions import Categorical, Distribution, constraints
 
 from vaexp.models.covariances import Gaussians
 
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+"""What the values of ``model.precision`` stand for."""
+
 
 class GMM(nn.Module):
     """p(z = k) = pi_k, p(x|z = k) = N(mu_k, Sigma_k); the posterior and ln p(x) are exact.

@@ -38,7 +38,7 @@ class Diag(Gaussians):
         """The variances of the images of each component, with the floor added."""
         about_mean = cls(mean.to(images.x.dtype), images.x.new_empty(0))
         return about_mean.m_step(
-            features.of_assigned_images(about_mean, images.x, assigned, size.components), floor
+            features.statistics_of_assigned(about_mean, images.x, assigned, size.components), floor
         )
 
     @property

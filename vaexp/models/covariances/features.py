@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vaexp.models.covariances.responsibilities import Totals, of_assigned, posterior
+from vaexp.models.covariances.responsibilities import Totals, hard_responsibilities, posterior
 from vaexp.models.covariances.statistics import Statistics, Sums
 
 ROWS_IN_CACHE = 1024  # images worked on at once: so many stay in the processor's cache
@@ -57,7 +57,7 @@ def e_step(family: LinearInFeatures, x: Tensor, log_weight: Tensor) -> Statistic
     return reduce(add, map(of_block, x.split(ROWS_IN_CACHE)))
 
 
-def of_assigned_images(
+def statistics_of_assigned(
     family: LinearInFeatures, x: Tensor, assigned: Tensor, components: int
 ) -> Statistics:
     """The statistics when each image of x (N, D) belongs to the component ``assigned`` (N,).
@@ -66,11 +66,11 @@ def of_assigned_images(
     """
     blocks = zip(x.split(ROWS_IN_CACHE), assigned.split(ROWS_IN_CACHE), strict=True)
     totals: Iterable[Tensor] = (
-        of_assigned(component, components).sums(family.features(block))
+        hard_responsibilities(component, components).sums(family.features(block))
         for block, component in blocks
     )
     sums = family.sums_of(reduce(add, totals))
-    return Statistics.of(of_assigned(assigned, components), sums, Totals.zero(sums.first))
+    return Statistics.of(hard_responsibilities(assigned, components), sums, Totals.zero(sums.first))
 
 
 def variances_above_rounding(second: Tensor, square: Tensor, dtype: torch.dtype) -> Tensor:

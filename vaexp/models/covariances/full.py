@@ -13,7 +13,7 @@ from vaexp.models.covariances.pruning import separating_directions, squared_dist
 from vaexp.models.covariances.responsibilities import (
     Responsibilities,
     Totals,
-    of_assigned,
+    hard_responsibilities,
     posterior,
 )
 from vaexp.models.covariances.statistics import Statistics, Sums
@@ -45,7 +45,7 @@ class Full(Gaussians):
     ) -> Self:
         """The covariances of the images of each component, with the floor added."""
         about_mean = cls(mean.to(images.x.dtype), images.x.new_empty(0))
-        r = of_assigned(assigned, size.components)
+        r = hard_responsibilities(assigned, size.components)
         sums = about_mean._sums(images.x, r)
         return about_mean.m_step(Statistics.of(r, sums, Totals.zero(mean)), floor)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaexp.models.absent import Absent
 from vaexp.models.covariances.base import Gaussians, Size
-from vaexp.models.covariances.responsibilities import of_assigned, posterior
+from vaexp.models.covariances.responsibilities import hard_responsibilities, posterior
 from vaexp.models.covariances.singular import check_variances
 from vaexp.models.covariances.statistics import Statistics, Sums
 from vaexp.models.moments import Images, Moments
@@ -51,7 +51,7 @@ class LowRank(Gaussians):
         """W and sigma^2 of a PCA of the images of each component; sigma^2 at least the floor."""
         x, (k, d, q) = images.x, size
         factors, variances = mean.new_zeros(k, d, q), mean.new_full((k,), floor)
-        for j, (rows, _) in enumerate(of_assigned(assigned, k).by_component()):
+        for j, (rows, _) in enumerate(hard_responsibilities(assigned, k).by_component()):
             if len(rows):
                 eigenvalues, vectors = torch.linalg.eigh(Moments.of(x[rows]).covariance)
                 noise = eigenvalues[:-q].clamp(min=0).mean()
@@ -156,11 +156,11 @@ class LowRank(Gaussians):
         """
         dtype, d = self.mean.dtype, self.mean.shape[1]
         mean = (self.centre + statistics.shift).to(dtype)
-        w = _Loadings.of(statistics, self)
-        divisor = w.noise * w.identity + torch.linalg.solve(w.inner, w.inner_second)
-        factors = torch.linalg.solve(divisor, w.second, left=False)
-        explained = (torch.linalg.solve(w.inner, w.second, left=False) * factors).sum((1, 2))
-        variances = ((w.trace - explained) / d).clamp(min=floor)
+        old = _OldLoadings.of(statistics, self)
+        divisor = old.noise * old.identity + torch.linalg.solve(old.inner, old.inner_second)
+        factors = torch.linalg.solve(divisor, old.second, left=False)
+        explained = (torch.linalg.solve(old.inner, old.second, left=False) * factors).sum((1, 2))
+        variances = ((old.trace - explained) / d).clamp(min=floor)
         return type(self)(mean, factors.to(dtype), variances.to(dtype))
 
     def expected_log_density(
@@ -177,17 +177,17 @@ class LowRank(Gaussians):
         - q - ln det(sigma^2 M^-1)).
         """
         d, q = self.factors.shape[1:]
-        w = _Loadings.of(statistics, before)
+        old = _OldLoadings.of(statistics, before)
         factors, variances = self.factors.double(), self.variances.double()
-        cross = torch.linalg.solve(w.inner, w.second, left=False)
-        latent = torch.linalg.solve(w.inner, w.noise * w.identity + w.factors.mT @ cross)
+        cross = torch.linalg.solve(old.inner, old.second, left=False)
+        latent = torch.linalg.solve(old.inner, old.noise * old.identity + old.factors.mT @ cross)
         error = (
-            w.trace
+            old.trace
             - 2 * (factors * cross).sum((1, 2))
             + (factors.mT @ factors * latent).sum((1, 2))
         )
         trace = latent.diagonal(dim1=1, dim2=2).sum(1)
-        entropy = q + q * w.noise[:, 0, 0].log() - torch.linalg.slogdet(w.inner).logabsdet
+        entropy = q + q * old.noise[:, 0, 0].log() - torch.linalg.slogdet(old.inner).logabsdet
         constant = d * math.log(2 * math.pi)
         return -0.5 * (constant + d * variances.log() + error / variances + trace - entropy)
 
@@ -210,7 +210,7 @@ class LowRank(Gaussians):
 
 
 @dataclass(frozen=True)
-class _Loadings:
+class _OldLoadings:
     """The old W and sigma^2, and what the images say of them; all float64.
 
     S = sum of r (x - mu')(x - mu')^T / sum of r is about the new means.
@@ -232,15 +232,15 @@ class _Loadings:
     """I, (q, q)."""
 
     @classmethod
-    def of(cls, statistics: Statistics, old: LowRank) -> "_Loadings":
+    def of(cls, statistics: Statistics, before: LowRank) -> "_OldLoadings":
         divisor = statistics.divisor
         shift = statistics.shift[..., None]
-        factors = old.factors.double()
+        factors = before.factors.double()
         second = statistics.second / divisor[:, None, None] - shift @ (shift.mT @ factors)
         return cls(
             factors,
-            old.variances.double()[:, None, None],
-            old.inner,
+            before.variances.double()[:, None, None],
+            before.inner,
             second,
             factors.mT @ second,
             statistics.square / divisor - shift.square().sum((1, 2)),

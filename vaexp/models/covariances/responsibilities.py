@@ -101,7 +101,7 @@ def posterior(joint: Tensor) -> tuple[Responsibilities, Totals]:
     return r, Totals(log_prob.sum(), torch.dot(value, log_joint) + entropy, entropy)
 
 
-def of_assigned(component: Tensor, components: int) -> Responsibilities:
+def hard_responsibilities(component: Tensor, components: int) -> Responsibilities:
     """The responsibilities of images that each belong to one ``component`` (N,) alone."""
     row = component.argsort(stable=True)
     value = torch.ones(len(row), dtype=torch.float64, device=row.device)

@@ -40,7 +40,9 @@ class Tied(Gaussians):
     ) -> Self:
         """The covariance of all images about the means of their components, with the floor."""
         about_mean = cls(mean.to(images.x.dtype), images.x.new_empty(0))
-        statistics = features.of_assigned_images(about_mean, images.x, assigned, size.components)
+        statistics = features.statistics_of_assigned(
+            about_mean, images.x, assigned, size.components
+        )
         scatter = images.moments.scatter_about(about_mean.centre)
         return about_mean.m_step(replace(statistics, second=scatter), floor)
 
