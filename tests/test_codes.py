@@ -32,10 +32,10 @@ from vaexp.evaluation.codes import (
     vote,
 )
 from vaexp.evaluation.measure import Estimate, Measure
-from vaexp.fitting.moments import Moments
 from vaexp.fitting.ppca import closed_form
 from vaexp.models import GMM, VAE, build
-from vaexp.models.gaussians import Spherical
+from vaexp.models.covariances import Spherical
+from vaexp.models.moments import Moments
 
 C = 10
 PROBED = {

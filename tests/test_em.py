@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep, gmm, ppca
 from vaexp.fitting.em import Collapse, EMOptions, EMSteps, fit
-from vaexp.fitting.moments import Moments
-from vaexp.models.gaussians import Diag, Full, LowRank, Spherical, Tied
+from vaexp.models.covariances import Diag, Full, LowRank, Spherical, Tied
 from vaexp.models.gmm import GMM
+from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
 
 KINDS = ["full", "tied", "diag", "spherical", "lowrank"]

@@ -23,8 +23,8 @@ from vaexp.fitting.fa import (
     m_step,
     principal,
 )
-from vaexp.fitting.moments import Moments
 from vaexp.models import FA, PPCA, LinearGaussian
+from vaexp.models.moments import Moments
 
 D, L = 8, 3
 FLOOR = 1e-3
@@ -130,8 +130,9 @@ def test_draws_are_of_the_marginal():
 def test_equal_noise_is_probabilistic_pca():
     model, x = some_model(), images()
     variance = torch.tensor(0.3, dtype=torch.float64)
-    fa, other = FA(model.mean, model.factors, variance.repeat(D)), PPCA(
-        model.mean, model.factors, variance
+    fa, other = (
+        FA(model.mean, model.factors, variance.repeat(D)),
+        PPCA(model.mean, model.factors, variance),
     )
     close(fa.log_prob(x), other.log_prob(x))
     close(fa.posterior_mean(x), other.posterior_mean(x), atol=1e-13)

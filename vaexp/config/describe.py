@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from vaexp.config.covariances import COVARIANCES
 from vaexp.config.schema import Config, FAConfig, GMMConfig, PPCAConfig, VAEConfig
 
 FAMILIES = {
@@ -53,8 +54,7 @@ def _vae(model: VAEConfig) -> list[str]:
 
 
 def _gmm(model: GMMConfig) -> list[str]:
-    lowrank = f"rank {model.factors} + σ²I"
-    covariance = lowrank if model.covariance == "lowrank" else model.covariance
+    covariance = COVARIANCES[model.covariance].caption.format(factors=model.factors)
     started = "one per digit" if model.init == "labels" else f"from {model.init}"
     return [
         f"Gaussian mixture, K = {model.components}, {covariance}",

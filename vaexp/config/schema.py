@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from vaexp.config.covariances import COVARIANCES, CovarianceName
+
 SigmaMode = Literal["fixed", "global", "shared", "pixel"]
 DecodeMode = Literal["mean", "sample", "sweep"]
 TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
@@ -189,14 +191,14 @@ class GMMConfig(Section):
     """A Gaussian mixture, fitted by EM: p(z) categorical, p(x|z) one Gaussian per component."""
 
     applies: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
-        "factors": ("covariance", ("lowrank",)),
+        "factors": ("covariance", tuple(name for name in COVARIANCES if COVARIANCES[name].factors)),
     }
 
     kind: Literal["gmm"]
     """The kind of model."""
     components: int = Field(10, ge=1, le=1000)
     """K, the number of components."""
-    covariance: Literal["full", "tied", "diag", "spherical", "lowrank"] = "full"
+    covariance: CovarianceName = "full"
     """full: any, one per component. tied: any, the same for all. diag: a variance per pixel.
     spherical: one variance. lowrank: W W^T + sigma^2 I, a mixture of probabilistic PCAs."""
     factors: int = Field(6, ge=1, lt=PIXELS)

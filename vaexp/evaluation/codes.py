@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
-from vaexp.fitting.moments import Moments
 from vaexp.models import GMM, VAE, LinearGaussian, Model
+from vaexp.models.moments import Moments
 
 ROWS = 1_000  # images encoded or decoded at once
 RIDGE = 1.0

@@ -24,9 +24,9 @@ from vaexp.experiment.prepare import Experiment
 from vaexp.fitting import FitStep, em, sgd
 from vaexp.fitting.fa import FASteps
 from vaexp.fitting.gmm import GMMSteps
-from vaexp.fitting.moments import Moments
 from vaexp.fitting.ppca import PPCASteps
 from vaexp.models import VAE, Model, build
+from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 
@@ -157,9 +157,19 @@ def _steps_and_options(
     match config:
         case GMMExperiment(model=model):
             label = experiment.data.train.label.to(experiment.device)
-            settings: dict[str, Any] = {"factors": model.factors}  # dumped where it applies
-            settings |= model.model_dump(exclude={"kind", "decode_mode"})
-            return GMMSteps(x, label, validation, **settings, seed=seed), options
+            mixture = GMMSteps(
+                x,
+                label,
+                validation,
+                components=model.components,
+                covariance=model.covariance,
+                factors=model.factors,
+                covariance_floor=model.covariance_floor,
+                init=model.init,
+                precision=model.precision,
+                seed=seed,
+            )
+            return mixture, options
         case PPCAExperiment(model=model):
             moments, closed = _moments(x, validation), model.method == "closed_form"
             options = replace(options, max_iter=0) if closed else options

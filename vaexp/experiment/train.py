@@ -27,8 +27,8 @@ from vaexp.experiment.evaluate import measure_latent_use
 from vaexp.experiment.fit import fit, what_helps
 from vaexp.experiment.measure import facts, importance_weighted, measure_split
 from vaexp.experiment.prepare import Experiment
-from vaexp.fitting.moments import Moments
 from vaexp.models import VAE
+from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
 from vaexp.runs.folder import RunFolder

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vaexp.fitting import ppca
 from vaexp.fitting.em import EMSteps
-from vaexp.fitting.moments import Moments
 from vaexp.models.fa import FA
+from vaexp.models.moments import Moments
 from vaexp.seeding import seeded
 
 

@@ -1,8 +1,9 @@
 """Fitting probabilistic PCA: the E-step and M-step on the images' moments, and the closed form.
 
-Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images. Both
-ways need nothing of the images but their moments. Tipping and Bishop 1999; the M-step printed in
-the report this project follows lacks the inverse of the sum of E[z z^T].
+Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images. EM and
+the closed form need nothing of the images but their moments. The equations are those of Tipping and
+Bishop 1999. The M-step printed in the report that this project follows lacks the inverse of the sum
+of E[z z^T].
 """
 
 import math
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from vaexp.errors import RunError
 from vaexp.fitting.em import EMSteps
-from vaexp.fitting.moments import Moments
+from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
 from vaexp.seeding import seeded
 
@@ -51,15 +52,15 @@ class PPCASteps(EMSteps[PPCA, "Expectations"]):
             return start(self.moments, self.latent_dim)
 
     def e_step(self, model: PPCA) -> "Expectations":
-        """``e_step`` on the moments of the training images."""
+        """Expectations over the training images."""
         return e_step(model, self.moments)
 
     def m_step(self, expected: "Expectations", model: PPCA) -> PPCA:
-        """``m_step``."""
+        """W and sigma^2 that maximise the ELBO; see the function of this name."""
         return m_step(expected, model)
 
     def elbo_after_m(self, expected: "Expectations", model: PPCA, updated: PPCA) -> float:  # noqa: ARG002
-        """``elbo_after_m``."""
+        """The mean ELBO after the M-step, nats; see the function of this name."""
         return elbo_after_m(expected, updated)
 
     def validation(self, model: PPCA) -> float | None:
@@ -79,7 +80,7 @@ class PPCASteps(EMSteps[PPCA, "Expectations"]):
 
 @dataclass(frozen=True)
 class Expectations:
-    """What the M-step needs: expectations under the posterior, averaged over the images."""
+    """What the M-step needs: expectations under the exact posterior, averaged over the images."""
 
     cross: Tensor
     """E[(x - mu) z^T] = S W M^-1, (D, L)."""
@@ -88,15 +89,18 @@ class Expectations:
     trace: Tensor
     """tr S, ()."""
     entropy: Tensor
-    """Of the posterior N(., sigma^2 M^-1), (), nats."""
+    """The entropy of the posterior N(., sigma^2 M^-1), which all images share, (), nats."""
     mean_log_prob: float
     """Mean of ln p(x), nats."""
     mean_elbo: float
-    """Mean of E[ln p(x, z)] + entropy, which is the same, by another way."""
+    """Mean of E[ln p(x, z)] + entropy, which is the same number by another way, nats."""
 
 
 def e_step(model: PPCA, moments: Moments) -> Expectations:
-    """Expectations under p(z|x) of all images, in O(D^2 L), whatever their number."""
+    """Expectations under p(z|x) of the images that ``moments`` are of.
+
+    The cost is O(D^2 L), whatever the number of images. M = W^T W + sigma^2 I.
+    """
     d, q = model.factors.shape
     w, noise = model.factors, model.variance
     covariance = moments.covariance_about(model.mean)
@@ -122,8 +126,9 @@ def e_step(model: PPCA, moments: Moments) -> Expectations:
 def m_step(expectations: Expectations, model: PPCA) -> PPCA:
     """The W and sigma^2 that maximise the expected complete-data log-likelihood.
 
-    W = E[(x - mu) z^T] E[z z^T]^-1, sigma^2 = (tr S - tr(W^T E[(x - mu) z^T])) / D; mu, the mean of
-    the images, is the maximum already. Raises RunError where no sigma^2 is left.
+    W = E[(x - mu) z^T] E[z z^T]^-1 and sigma^2 = (tr S - tr(W^T E[(x - mu) z^T])) / D. The mean mu
+    of the images is the maximum already. Raises RunError where the latents explain the images
+    entirely, so that sigma^2 is 0.
     """
     cross, trace = expectations.cross, expectations.trace
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(expectations.latent))
@@ -142,19 +147,22 @@ def elbo_after_m(expectations: Expectations, updated: PPCA) -> float:
 
 
 def _expected_log_joint(error: Tensor, variance: Tensor, d: int, latent: Tensor) -> Tensor:
-    """E ln p(x, z), of the mean of E|x - W z - mu|^2 and of E[z z^T]."""
+    """E ln p(x, z) in nats, averaged over images.
+
+    ``error`` is E|x - W z - mu|^2, ``variance`` sigma^2, d = D, and ``latent`` E[z z^T] (L, L).
+    """
     of_x = d * (2 * math.pi * variance).log() + error / variance
     return -0.5 * (of_x + len(latent) * math.log(2 * math.pi) + latent.trace())
 
 
 def start(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
-    """Parameters to start EM from: the best of those with W in a subspace drawn at random.
+    """Parameters to start EM from: the best ones with W in a random subspace.
 
-    The subspace is the leading one of the span of S^3 times noise from torch's global generator,
-    which is twice as wide as W (Halko, Martinsson and Tropp 2011, algorithm 4.4). EM turns W as the
-    power method does: from a span no wider than W it needs hundreds of iterations more to exchange
-    axes of nearly the same length. Raises RunError where no sigma^2 is left; ``floor`` is its least
-    value.
+    The subspace is the span of S^3 times noise from torch's global generator, which is twice as
+    wide as W (Halko, Martinsson and Tropp 2011, algorithm 4.4). EM turns W as the power method
+    does. From a span no wider than W it would need hundreds of iterations more to exchange axes of
+    nearly the same length. sigma^2 is at least ``floor``. Raises RunError where it
+    would be 0.
     """
     covariance = moments.covariance
     d = len(covariance)
@@ -172,7 +180,7 @@ def closed_form(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
     """The maximum of the likelihood (Tipping and Bishop 1999, equations 7 and 8).
 
     W = U (Lambda - sigma^2 I)^(1/2) with the L leading eigenvectors U of S, and sigma^2 the mean of
-    its other eigenvalues, or ``floor`` where that is less. Raises RunError where both are zero.
+    its other eigenvalues, or ``floor`` if that is more. Raises RunError where both are zero.
     """
     eigenvalues, vectors = torch.linalg.eigh(moments.covariance)
     rest = eigenvalues[:-latent_dim].clamp(min=0).sum()
@@ -187,10 +195,12 @@ def _from_eigen(
     floor: float,
     shortest: float = 0.0,
 ) -> PPCA:
-    """With L increasing eigenvalues, their vectors (D, L) and the sum of the others.
+    """The parameters whose covariance has these eigenvalues, and sigma^2 for all others.
 
-    sigma^2 is at least ``floor``. A column of W has at least the share ``shortest`` of its
-    eigenvalue.
+    ``eigenvalues`` (L,) are in increasing order, ``vectors`` (D, L) belong to them, and ``rest`` is
+    the sum of the D - L other eigenvalues. The squared length of a column of W is its eigenvalue
+    less sigma^2, but at least the share ``shortest`` of the eigenvalue. sigma^2 is at
+    least ``floor``.
     """
     d, q = vectors.shape
     variance = (rest / (d - q)).clamp(min=floor)
@@ -203,13 +213,13 @@ def _from_eigen(
 
 
 def principal(model: PPCA) -> PPCA:
-    """The same density with W rotated to principal axes: orthogonal columns, longest first."""
+    """The same density with W rotated to principal axes: orthogonal columns, the longest first."""
     _, rotation = torch.linalg.eigh(model.factors.T @ model.factors)
     return PPCA(model.mean, with_signs(model.factors @ rotation.flip(1)), model.variance)
 
 
 def with_signs(factors: Tensor) -> Tensor:
-    """Each column with its largest entry positive, as the sign is arbitrary."""
+    """The same columns, with signs that make the largest entry of each positive."""
     largest = factors.gather(0, factors.abs().argmax(0, keepdim=True))
     return factors * torch.where(largest < 0, -1.0, 1.0)
 

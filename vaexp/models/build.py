@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from vaexp.config import FAConfig, GMMConfig, PPCAConfig, VAEConfig
+from vaexp.models.covariances import Size, family
 from vaexp.models.fa import FA
-from vaexp.models.gaussians import Diag, Full, Gaussians, LowRank, Spherical, Tied
-from vaexp.models.gmm import GMM
+from vaexp.models.gmm import GMM, PRECISIONS
 from vaexp.models.likelihoods import (
     ContinuousBernoulli,
     GaussianHead,
@@ -69,26 +69,11 @@ def _vae(config: VAEConfig, data_dim: int, classes: int) -> VAE:
     )
 
 
-def _gmm(config: GMMConfig, d: int) -> GMM:
-    dtype = {"float32": torch.float32, "float64": torch.float64}[config.precision]
-    k = config.components
-    mean = torch.empty(k, d, dtype=dtype)
-    gaussians: Gaussians
-    match config.covariance:
-        case "full":
-            gaussians = Full(mean, mean.new_empty(k, d, d))
-        case "tied":
-            gaussians = Tied(mean, mean.new_empty(d, d))
-        case "diag":
-            gaussians = Diag(mean, mean.new_empty(k, d))
-        case "spherical":
-            gaussians = Spherical(mean, mean.new_empty(k))
-        case "lowrank":
-            factors = mean.new_empty(k, d, config.factors)
-            gaussians = LowRank(mean, factors, mean.new_empty(k))
-        case _:
-            assert_never(config.covariance)
-    return GMM(mean.new_empty(k), gaussians)
+def _gmm(config: GMMConfig, data_dim: int) -> GMM:
+    dtype = PRECISIONS[config.precision]
+    size = Size(config.components, data_dim, config.factors)
+    weight = torch.empty(size.components, dtype=dtype)
+    return GMM(weight, family(config.covariance).empty(size, dtype))
 
 
 def _mean_and_factors(d: int, latent_dim: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from vaexp import figures
 from vaexp.config import Config, FAExperiment, GMMExperiment, PPCAExperiment, VAEExperiment
 from vaexp.data import PIXELS
+from vaexp.models.absent import Absent
+from vaexp.models.covariances import Size, family
 
 
 def history_figures(
@@ -17,7 +19,9 @@ def history_figures(
     yield "em", figures.em_staircase(records, subtitle)
     match config:
         case GMMExperiment(model=model):
-            singular_below = PIXELS + 1 if model.covariance == "full" else None
+            size = Size(model.components, PIXELS, model.factors)
+            needed = family(model.covariance).images_that_vary(size)
+            singular_below = None if isinstance(needed, Absent) else needed
             yield (
                 "singularities",
                 figures.singularities(records, model.covariance_floor, subtitle, singular_below),
