@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.decomposition import FactorAnalysis
 from torch import Tensor
-from torch.distributions import MultivariateNormal
+from torch.distributions import MultivariateNormal, Normal
 
 from vaexp.config import DataConfig
 from vaexp.data import Transform, load
@@ -31,10 +31,10 @@ FLOOR = 1e-3
 
 
 def images(n: int = 300, d: int = D, q: int = L, seed: int = 0) -> Tensor:
-    """Of q factors and a noise of 0.1 to 1.4 per pixel, neither of them Gaussian."""
+    """Of q factors and a noise of 0.8 to 1.6 per pixel, neither of them Gaussian."""
     torch.manual_seed(seed)
     factors = torch.randn(d, q, dtype=torch.float64)
-    sigma = torch.linspace(0.1, 1.4, d, dtype=torch.float64)
+    sigma = torch.linspace(0.8, 1.6, d, dtype=torch.float64)
     z, noise = torch.rand(n, q, dtype=torch.float64), torch.rand(n, d, dtype=torch.float64)
     return math.sqrt(12) * (z @ factors.T + noise * sigma) + 2
 
@@ -91,10 +91,10 @@ def test_log_prob_where_a_pixel_has_next_to_no_noise():
     """In exact arithmetic p(x) = p(x_1) p(x_2|x_1), with x_1 = w z and x_2 = v z + noise."""
     w, v, tiny = 0.7, -1.3, 1e-14
     factors = torch.tensor([[w], [v]], dtype=torch.float64)
-    model = FA(torch.zeros(2).double(), factors, torch.tensor([tiny, 0.3]).double())
+    model = FA(torch.zeros(2).double(), factors, torch.tensor([tiny, 0.3], dtype=torch.float64))
     x = torch.tensor([[0.4, 0.1], [-3.0, 5.0]], dtype=torch.float64)
-    first = torch.distributions.Normal(0.0, w).log_prob(x[:, 0])
-    second = torch.distributions.Normal(x[:, 0] * v / w, math.sqrt(0.3)).log_prob(x[:, 1])
+    first = Normal(torch.zeros(2).double(), w).log_prob(x[:, 0])
+    second = Normal(x[:, 0] * v / w, math.sqrt(0.3)).log_prob(x[:, 1])
     close(model.log_prob(x), first + second, rtol=1e-9)
 
 
@@ -194,14 +194,14 @@ def test_the_elbo_after_the_m_step_is_the_naive_one():
     assert elbo_after_m(expectations, new) == pytest.approx(expected, rel=1e-11)
 
 
-@pytest.mark.parametrize("floor", [1e-3, 0.5])
+@pytest.mark.parametrize("floor", [1e-3, 2.0])
 def test_the_m_step_is_the_maximum_above_the_floor(floor):
     """The ELBO's gradient is 0, but for pixels at the floor, whose noise it would lower."""
     model, x = some_model(), images()
     expectations = e_step(model, Moments.of(x))
     new = m_step(expectations, model, floor)
     held = new.noise == floor
-    assert held.any() == (floor == 0.5)
+    assert held.any() == (floor == 2.0)
     factors, noise = new.factors.clone().requires_grad_(), new.noise.clone().requires_grad_()
     e = expectations
     error = e.variance - 2 * (factors * e.cross).sum(1) + (factors @ e.latent * factors).sum(1)
@@ -272,8 +272,8 @@ def test_em_ends_where_scikit_learn_does_on_mnist():
 def test_the_end_is_a_stationary_point_of_the_likelihood():
     """Up to the floor: d ln p / dW = 0 and d ln p / dPsi = 0, by autograd of the dense density."""
     x = images()
-    model = climbed(Moments.of(x), 2, 0.2)
-    held = model.noise <= 0.2
+    model = climbed(Moments.of(x), 2, 0.8)
+    held = model.noise <= 0.8
     assert held.any()
     assert not held.all()
     factors, noise = model.factors.clone().requires_grad_(), model.noise.clone().requires_grad_()
@@ -289,8 +289,8 @@ def test_the_end_is_a_stationary_point_of_the_likelihood():
 def test_a_pixel_that_never_varies_stays_at_the_floor():
     x = images()
     x[:, 3] = 0.5
-    model = climbed(Moments.of(x), 2, FLOOR)
-    assert model.noise[3] == FLOOR
+    model = climbed(Moments.of(x), 2, 0.5)
+    assert model.noise[3] == 0.5
     assert model.factors[3].abs().max() < 1e-12
     assert torch.isfinite(model.log_prob(x)).all()
 
@@ -312,7 +312,10 @@ def test_it_starts_at_the_maximum_of_probabilistic_pca_and_never_falls_below(q):
     assert best.variance > FLOOR
     start = steps.start(0)
     close(start.log_prob(x), best.log_prob(x))
-    assert climbed(moments, q, FLOOR).log_prob(x).mean() >= best.log_prob(x).mean() - 1e-12
+    assert (
+        climbed(moments, q, FLOOR, tolerance=1e-6).log_prob(x).mean()
+        >= best.log_prob(x).mean() - 1e-12
+    )
     others = [steps.start(restart) for restart in (1, 2)]
     assert not torch.equal(others[0].factors, others[1].factors)
     assert torch.equal(steps.start(1).factors, others[0].factors)
@@ -335,7 +338,7 @@ def test_independent_latents_leave_the_density_alone():
 
 def test_what_lies_at_the_floor():
     x = images(400)
-    floor = 0.2
+    floor = 0.8
     model = climbed(Moments.of(x[:300]), 2, floor)
     label = torch.zeros(400, dtype=torch.int64)
     found = noise_collapse(model, x[300:], [(x[:300], label[:300])], floor=floor)
