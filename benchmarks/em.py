@@ -22,27 +22,27 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from vaexp.config import DataConfig
+from vaexp.config.covariances import CovarianceName
 from vaexp.data import load
 from vaexp.fitting import gmm, ppca
-from vaexp.fitting.moments import Moments
 from vaexp.models import GMM, PPCA
+from vaexp.models.moments import Moments
 from vaexp.seeding import seeded
 
 FLOOR = 1e-3
 PAUSE = 0.3  # seconds: the other program's threads go on spinning for a while, on the same cores
-# covariance, K, N, turns, iterations in each; scikit-learn's full stands against lowrank, which it
-# lacks
-MIXTURES = [
-    ("full", 50, 60_000, 3, 1),
-    ("full", 10, 10_000, 5, 2),
-    ("tied", 50, 60_000, 5, 1),
-    ("tied", 10, 10_000, 5, 3),
-    ("diag", 50, 60_000, 5, 5),
-    ("diag", 10, 10_000, 10, 10),
-    ("spherical", 50, 60_000, 5, 5),
-    ("spherical", 10, 10_000, 10, 10),
-    ("lowrank", 50, 60_000, 1, 1),
-    ("lowrank", 10, 10_000, 4, 3),
+# Our covariance and scikit-learn's, which lacks lowrank ones; K, N, turns, iterations in each.
+MIXTURES: list[tuple[CovarianceName, str, int, int, int, int]] = [
+    ("full", "full", 50, 60_000, 3, 1),
+    ("full", "full", 10, 10_000, 5, 2),
+    ("tied", "tied", 50, 60_000, 5, 1),
+    ("tied", "tied", 10, 10_000, 5, 3),
+    ("diag", "diag", 50, 60_000, 5, 5),
+    ("diag", "diag", 10, 10_000, 10, 10),
+    ("spherical", "spherical", 50, 60_000, 5, 5),
+    ("spherical", "spherical", 10, 10_000, 10, 10),
+    ("lowrank", "full", 50, 60_000, 1, 1),
+    ("lowrank", "full", 10, 10_000, 4, 3),
 ]
 
 
@@ -56,8 +56,8 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.Steps[GMM, gmm.Statistics]:
-    return gmm.steps(
+def our_steps(x: torch.Tensor, covariance: CovarianceName, k: int) -> gmm.GMMSteps:
+    return gmm.GMMSteps(
         x,
         torch.zeros(len(x), dtype=torch.int64),
         None,
@@ -71,7 +71,9 @@ def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.Steps[GMM, gmm.St
     )
 
 
-def our_iteration(steps: Any, expected: Any, model: GMM) -> tuple[Any, GMM]:
+def our_iteration(
+    steps: gmm.GMMSteps, expected: gmm.Statistics, model: GMM
+) -> tuple[gmm.Statistics, GMM]:
     updated = steps.m_step(expected, model)
     steps.elbo_after_m(expected, model, updated)
     expected = steps.e_step(updated)
@@ -81,8 +83,7 @@ def our_iteration(steps: Any, expected: Any, model: GMM) -> tuple[Any, GMM]:
 
 def peer(x: np.ndarray, covariance: str, k: int) -> GaussianMixture:
     """scikit-learn's mixture with the parameters that ours starts from."""
-    kind = "full" if covariance == "lowrank" else covariance
-    mixture = GaussianMixture(k, covariance_type=kind, reg_covar=FLOOR)
+    mixture = GaussianMixture(k, covariance_type=covariance, reg_covar=FLOOR)
     tensor = torch.from_numpy(x)
     with seeded(1, "initial parameters", 0):
         assigned = gmm.assign(tensor, torch.zeros(len(x)), k, "random")
@@ -93,10 +94,10 @@ def peer(x: np.ndarray, covariance: str, k: int) -> GaussianMixture:
 def mixtures() -> None:
     print("| covariance | K | N | ours s | scikit-learn s | times faster | ln p(x) | difference |")
     print("|---|---|---|---|---|---|---|---|")
-    for covariance, k, n, turns, iterations in MIXTURES:
+    for covariance, their_covariance, k, n, turns, iterations in MIXTURES:
         x = images(n)
         array = x.numpy()
-        steps, theirs = our_steps(x, covariance, k), peer(array, covariance, k)
+        steps, theirs = our_steps(x, covariance, k), peer(array, their_covariance, k)
         model = steps.start(0)
         expected = steps.e_step(model)
         ours, others = [], []
@@ -112,7 +113,7 @@ def mixtures() -> None:
                 others.append(first + second)
         log_prob = expected.mean_log_prob
         difference = "another model"
-        if covariance != "lowrank":
+        if covariance == their_covariance:
             difference = f"{abs(theirs.score(array) / log_prob - 1):.1e}"
         ratio = median(others) / median(ours)
         print(
@@ -137,7 +138,7 @@ def memory() -> None:
 
 def our_ppca(x: torch.Tensor, latent_dim: int, target: float, seed: int) -> tuple[PPCA, int]:
     """From images to a mean ln p(x) of at least target, and the iterations it took."""
-    steps = ppca.steps(Moments.of(x), None, latent_dim, closed=False, seed=seed)
+    steps = ppca.PPCASteps(Moments.of(x), None, latent_dim, closed=False, seed=seed)
     model = steps.start(0)
     iterations = 0
     while True:
@@ -197,7 +198,7 @@ def linear() -> None:
     print("\n| N | moments, s | EM iteration, ms |\n|---|---|---|")
     for n in (10_000, 20_000, 40_000, 60_000):
         seconds, moments = timed(Moments.of, x[:n])
-        steps = ppca.steps(moments, None, 50, closed=False, seed=1)
+        steps = ppca.PPCASteps(moments, None, 50, closed=False, seed=1)
         model = steps.start(0)
         start = time.perf_counter()
         for _ in range(200):

@@ -20,10 +20,10 @@ from vaexp.evaluation.codes import (
 )
 from vaexp.evaluation.measure import Estimate, Measure
 from vaexp.evaluation.probes import fit_probe
-from vaexp.fitting.moments import Moments
 from vaexp.fitting.ppca import closed_form
 from vaexp.models import GMM, VAE, build
-from vaexp.models.gaussians import Spherical
+from vaexp.models.covariances import Spherical
+from vaexp.models.moments import Moments
 
 C = 10
 PROBED = {

@@ -27,7 +27,7 @@ from vaexp.evaluation.decoding import (
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.models import GMM, PPCA, VAE, build
-from vaexp.models.gaussians import Diag, Full
+from vaexp.models.covariances import Diag, Full
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.ppca import of_linear_vae
 

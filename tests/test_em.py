@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep, gmm, ppca
-from vaexp.fitting.em import EMOptions, Steps, fit
-from vaexp.fitting.moments import Moments
-from vaexp.models.gaussians import Diag, Full, LowRank, Spherical, Tied
+from vaexp.fitting.em import Collapse, EMOptions, EMSteps, fit
+from vaexp.models.covariances import Diag, Full, LowRank, Spherical, Tied
 from vaexp.models.gmm import GMM
+from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
 
 KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
@@ -36,30 +36,54 @@ class Read:
     mean_elbo: float
 
 
-def scripted(*values: list[float], validation: bool = False) -> Steps[Scripted, Read]:
+class ScriptedSteps(EMSteps[Scripted, Read]):
     """Restart r has ln p(x) values[r][i] after iteration i."""
 
-    def read(model: Scripted) -> Read:
-        restart, at = model.at.tolist()
-        return Read(values[restart][at], values[restart][at] - 1e-9)
+    not_finite = "the script says so"
 
-    def m_step(read: Read, model: Scripted) -> Scripted:
+    def __init__(self, *values: list[float], validated: bool = False):
+        self.values = values
+        self.validated = validated
+
+    def start(self, restart: int) -> Scripted:
+        return Scripted(torch.tensor([restart, 0]))
+
+    def e_step(self, model: Scripted) -> Read:
         restart, at = model.at.tolist()
-        assert read.mean_log_prob == values[restart][at]
+        value = self.values[restart][at]
+        return Read(value, value - 1e-9)
+
+    def m_step(self, expected: Read, model: Scripted) -> Scripted:
+        restart, at = model.at.tolist()
+        assert expected.mean_log_prob == self.values[restart][at]
         return Scripted(model.at + torch.tensor([0, 1]))
 
-    def between(read: Read, model: Scripted, updated: Scripted) -> float:
-        assert read.mean_log_prob == values[model.at[0]][model.at[1]]
-        return (read.mean_log_prob + values[updated.at[0]][updated.at[1]]) / 2
+    def elbo_after_m(self, expected: Read, model: Scripted, updated: Scripted) -> float:
+        assert expected.mean_log_prob == self.values[model.at[0]][model.at[1]]
+        return (expected.mean_log_prob + self.values[updated.at[0]][updated.at[1]]) / 2
 
-    return Steps(
-        start=lambda restart: Scripted(torch.tensor([restart, 0])),
-        e_step=read,
-        m_step=m_step,
-        elbo_after_m=between,
-        validation=(lambda model: 100.0 * model.at[0] + model.at[1]) if validation else None,
-        facts=lambda model: {"fact": model.at.tolist()},
-    )
+    def validation(self, model: Scripted) -> float | None:
+        return (100.0 * model.at[0] + model.at[1]).item() if self.validated else None
+
+    def facts(self, model: Scripted) -> dict[str, Any]:
+        return {"fact": model.at.tolist()}
+
+
+class Marked(ScriptedSteps):
+    """Adds 100 to the parameters that a restart ends with."""
+
+    def finish(self, model: Scripted) -> Scripted:
+        return Scripted(model.at + 100)
+
+
+class Collapsing(ScriptedSteps):
+    """Collapses where the script says nan."""
+
+    def e_step(self, model: Scripted) -> Read:
+        expected = super().e_step(model)
+        if math.isnan(expected.mean_log_prob):
+            raise Collapse("the script", "it is short")
+        return expected
 
 
 def restore(state: dict[str, Any]) -> Scripted:
@@ -67,7 +91,7 @@ def restore(state: dict[str, Any]) -> Scripted:
 
 
 def run(
-    steps: Steps[Scripted, Read], state: dict[str, Any] | None = None, **options: float
+    steps: EMSteps[Scripted, Read], state: dict[str, Any] | None = None, **options: float
 ) -> list[FitStep]:
     chosen: dict[str, Any] = {"max_iter": 100, "tolerance": 0.1, "restarts": 1, **options}
     return list(fit(steps, EMOptions(**chosen), state=state, restore=restore))
@@ -78,7 +102,7 @@ def untimed(steps: list[FitStep]) -> list[dict[str, Any]]:
 
 
 def test_records():
-    steps = run(scripted([-9, -5, -3, -2.95], validation=True))
+    steps = run(ScriptedSteps([-9, -5, -3, -2.95], validated=True))
     assert untimed(steps)[0] == {
         "iteration": 0,
         "restart": 0,
@@ -97,7 +121,7 @@ def test_records():
     }
     assert [step.at for step in steps] == [0, 1, 2, 3]
     assert all(step.record["seconds"] >= 0 for step in steps)
-    assert "validation" not in run(scripted([-1, -1]))[0].record
+    assert "validation" not in run(ScriptedSteps([-1, -1]))[0].record
 
 
 @pytest.mark.parametrize(
@@ -113,7 +137,7 @@ def test_records():
     ],
 )
 def test_when_it_stops(values, options, stopped):
-    steps = run(scripted(values), **options)
+    steps = run(ScriptedSteps(values), **options)
     assert [step.record["stopped"] for step in steps] == stopped
     assert [step.state["stopped"] for step in steps] == stopped
     assert [step.state["model"]["at"].tolist()[1] for step in steps] == list(range(len(stopped)))
@@ -121,7 +145,7 @@ def test_when_it_stops(values, options, stopped):
 
 def test_restarts_keep_the_best():
     """A step is to be kept when it beats the last of every earlier restart."""
-    steps = run(scripted([-9, -5, -5], [-8, -6, -4, -3.99], [-9, -7, -7]), restarts=3)
+    steps = run(ScriptedSteps([-9, -5, -5], [-8, -6, -4, -3.99], [-9, -7, -7]), restarts=3)
     assert [(s.record["restart"], s.at, s.keep) for s in steps] == [
         (0, 0, True),
         (0, 1, True),
@@ -141,21 +165,21 @@ def test_restarts_keep_the_best():
 
 def test_a_restart_must_beat_all_earlier_ones():
     values = [-4, -4], [-9, -9], [-5, -5], [-3, -3]
-    steps = run(scripted(*values), restarts=4)
+    steps = run(ScriptedSteps(*values), restarts=4)
     assert [step.record["restart"] for step in steps if step.keep] == [0, 0, 3, 3]
     for i, step in enumerate(steps):
-        rest = run(scripted(*values), step.state, restarts=4)
+        rest = run(ScriptedSteps(*values), step.state, restarts=4)
         assert [s.keep for s in rest] == [s.keep for s in steps[i + 1 :]]
 
 
 def test_an_equal_restart_is_not_kept():
-    steps = run(scripted([-5, -5], [-5, -5]), restarts=2)
+    steps = run(ScriptedSteps([-5, -5], [-5, -5]), restarts=2)
     assert [step.keep for step in steps] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_without_iterations_the_initial_parameters_are_kept(restarts):
-    steps = run(scripted([-9], [-5], [-7]), restarts=restarts, max_iter=0)
+    steps = run(ScriptedSteps([-9], [-5], [-7]), restarts=restarts, max_iter=0)
     assert [step.at for step in steps] == [0] * restarts
     assert [step.record["stopped"] for step in steps] == ["max_iter"] * restarts
     assert [step.keep for step in steps] == [True, True, False][:restarts]
@@ -164,10 +188,10 @@ def test_without_iterations_the_initial_parameters_are_kept(restarts):
 
 def test_going_on_from_any_step_gives_the_rest():
     values = [-9, -5, -4.99], [-8, -6, -4, -3.99], [-9, -3, -3]
-    steps = run(scripted(*values), restarts=3)
+    steps = run(ScriptedSteps(*values), restarts=3)
     assert len(steps) == 10
     for i, step in enumerate(steps):
-        rest = run(scripted(*values), step.state, restarts=3)
+        rest = run(ScriptedSteps(*values), step.state, restarts=3)
         assert untimed(rest) == untimed(steps[i + 1 :])
         assert [s.keep for s in rest] == [s.keep for s in steps[i + 1 :]]
         assert [s.state["best"] for s in rest] == [s.state["best"] for s in steps[i + 1 :]]
@@ -175,10 +199,48 @@ def test_going_on_from_any_step_gives_the_rest():
 
 def test_a_restart_ends_in_its_finished_form():
     """Of which going on needs nothing, and which the state of the last iteration holds."""
-    steps = scripted([-9, -5, -5], [-4, -4])
-    marked = Steps(**vars(steps) | {"finish": lambda model: Scripted(model.at + 100)})
-    held = [step.state["model"]["at"].tolist() for step in run(marked, restarts=2)]
+    steps = Marked([-9, -5, -5], [-4, -4])
+    held = [step.state["model"]["at"].tolist() for step in run(steps, restarts=2)]
     assert held == [[0, 0], [0, 1], [100, 102], [1, 0], [101, 101]]
+
+
+@pytest.mark.parametrize(
+    ("values", "restarts", "message"),
+    [
+        ([[math.nan]], 1, "collapsed at its start, before any iteration: it is short"),
+        ([[-9, math.nan]], 1, "collapsed after iteration 1: it is short; iteration 0 is kept"),
+        (
+            [[-9, -5, math.nan]],
+            2,
+            "collapsed after iteration 2 of restart 1: it is short; iteration 1 is kept",
+        ),
+        (
+            [[-9, -9], [-8, math.nan]],
+            2,
+            "collapsed after iteration 1 of restart 2: it is short; "
+            "the best parameters so far are kept",
+        ),
+    ],
+)
+def test_a_collapse_says_when_and_what_is_kept(values, restarts, message):
+    with pytest.raises(RunError) as caught:
+        run(Collapsing(*values), restarts=restarts)
+    assert str(caught.value) == f"the script {message}"
+
+
+def test_a_collapse_of_a_state_gone_on_from_is_a_message_too():
+    state = run(ScriptedSteps([-9, -5], [-9]), max_iter=1)[-1].state | {"stopped": None}
+    with pytest.raises(RunError, match="the script collapsed: it is short"):
+        run(Collapsing([-9, math.nan]), state)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_log_prob_that_is_not_finite_ends_the_fit(value):
+    """The steps say what helps."""
+    with pytest.raises(RunError) as caught:
+        run(ScriptedSteps([-9, value]))
+    expected = f"the mean of ln p(x) became {value} in iteration 1: the script says so"
+    assert str(caught.value) == expected
 
 
 # The real steps
@@ -194,14 +256,14 @@ def images() -> tuple[Tensor, Tensor]:
     return centre[z] + torch.einsum("nij,nj->ni", shape[z], noise), z
 
 
-def real(kind: str, **options: Any) -> Steps[Any, Any]:
+def real(kind: str, **options: Any) -> EMSteps[Any, Any]:
     x, label = images()
     train, held_out = x[:120], x[120:]
     if kind == "ppca":
-        return ppca.steps(Moments.of(train), Moments.of(held_out), 2, closed=False, seed=1)
+        return ppca.PPCASteps(Moments.of(train), Moments.of(held_out), 2, closed=False, seed=1)
     chosen = {"components": 3, "factors": 2, "covariance_floor": 1e-3, "init": "random"}
     chosen |= {"precision": "float64", "seed": 1, **options}
-    return gmm.steps(train, label[:120], held_out, covariance=kind, **chosen)
+    return gmm.GMMSteps(train, label[:120], held_out, covariance=kind, **chosen)
 
 
 def from_state(state: dict[str, Tensor]) -> Any:
@@ -218,7 +280,7 @@ def from_state(state: dict[str, Tensor]) -> Any:
     return GMM(weight, (Diag if of["variances"].shape == (k, d) else Spherical)(**of))
 
 
-def run_real(steps: Steps[Any, Any], state: Any = None, **options: Any) -> list[FitStep]:
+def run_real(steps: EMSteps[Any, Any], state: Any = None, **options: Any) -> list[FitStep]:
     chosen: dict[str, Any] = {"max_iter": 6, "tolerance": 0, "restarts": 1, **options}
     return list(fit(steps, EMOptions(**chosen), state=state, restore=from_state))
 
@@ -297,7 +359,7 @@ def test_ppca_from_the_closed_form_has_arrived(closed):
     x, _ = images()
     steps = list(
         fit(
-            ppca.steps(Moments.of(x), None, 2, closed=closed, seed=1),
+            ppca.PPCASteps(Moments.of(x), None, 2, closed=closed, seed=1),
             EMOptions(max_iter=2000, tolerance=1e-12, restarts=1),
             restore=from_state,
         )
@@ -314,12 +376,12 @@ def test_a_collapse_is_explained():
     x, label = images()
     x[:, 2] = 0
     options = {"components": 3, "factors": 2, "init": "labels", "precision": "float64", "seed": 1}
-    steps = gmm.steps(x, label, None, covariance="full", covariance_floor=0.0, **options)
+    steps = gmm.GMMSteps(x, label, None, covariance="full", covariance_floor=0.0, **options)
     with pytest.raises(RunError, match="component 0 collapsed at its start") as caught:
         run_real(steps)
     assert "50.0 of 150 training images" in str(caught.value)
     assert "model.covariance_floor" in str(caught.value)
-    steps = gmm.steps(x, label, None, covariance="tied", covariance_floor=0.0, **options)
+    steps = gmm.GMMSteps(x, label, None, covariance="tied", covariance_floor=0.0, **options)
     with pytest.raises(RunError, match="the covariance of all components collapsed"):
         run_real(steps)
 
@@ -329,7 +391,7 @@ def test_a_collapse_during_the_fit_is_explained():
     x, _ = images()
     x[[0, 3]] = 60.0
     label = (torch.arange(150) >= 12).long()
-    steps = gmm.steps(
+    steps = gmm.GMMSteps(
         x,
         label,
         None,

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,20 +26,21 @@ from vaexp.evaluation.covariance_collapse import (
     covariance_collapse,
     most_singular,
     pixel_log_prob,
-    spectrum,
-    with_floor,
 )
 from vaexp.evaluation.measure import Evidence
 from vaexp.evaluation.sigma_collapse import (
     bin_counts,
     sigma_collapse,
 )
-from vaexp.fitting.gmm import e_step, initial_gmm, m_step
+from vaexp.fitting import gmm
+from vaexp.fitting.gmm import m_step
 from vaexp.models import GMM, PPCA, VAE, build
-from vaexp.models.gaussians import Diag, Full, Gaussians, LowRank, Spherical, Tied
-from vaexp.models.likelihoods import answered
+from vaexp.models.absent import answered
+from vaexp.models.covariances import Diag, Full, Gaussians, LowRank, Spherical, Tied
+from vaexp.models.covariances.statistics import Statistics
 from vaexp.models.likelihoods.gaussian import DiagonalGaussian
 from vaexp.models.likelihoods.location_scale import raw_for
+from vaexp.models.moments import Images
 
 D, FLOOR = 6, 0.01
 SIGMA = [0.0101, 0.012, 0.0199, 0.0201, 0.3, 2.0]  # three of six below twice the floor
@@ -369,6 +371,14 @@ def clusters(n: int = 120) -> tuple[Tensor, Tensor]:
     return images(n, seed=7) + 2 * torch.randn(3, D, dtype=torch.float64)[assigned], assigned
 
 
+def e_step(model: GMM, x: Tensor) -> Statistics:
+    return gmm.e_step(model, Images(x))
+
+
+def initial_gmm(x: Tensor, *settings: Any, **more: Any) -> GMM:
+    return gmm.initial_gmm(Images(x), *settings, **more)
+
+
 def fitted(kind: str, floor: float) -> tuple[GMM, GMM]:
     """A mixture before and after an M-step."""
     x, assigned = clusters()
@@ -391,35 +401,12 @@ def written_out(gaussians: Gaussians) -> Tensor:
             return torch.diag_embed(gaussians.variance())
 
 
-@pytest.mark.parametrize("kind", KINDS[:4])
-@pytest.mark.parametrize("other", [0.4, 0.05])
-def test_another_floor_is_that_of_the_m_step(kind, other):
-    x, _ = clusters()
-    start, _ = fitted(kind, 0.1)
-    statistics = e_step(start, x)
-    found = with_floor(m_step(statistics, start, 0.1), 0.1, other)
-    expected = m_step(statistics, start, other)
-    torch.testing.assert_close(written_out(found.gaussians), written_out(expected.gaussians))
-    torch.testing.assert_close(found.log_prob(x), expected.log_prob(x))
-
-
-def test_another_floor_of_lowrank_covariances_moves_those_it_holds():
-    mean, factors = images(3), images(6).view(3, D, 2)
-    variances = torch.tensor([0.1, 0.15, 0.9], dtype=torch.float64)
-    model = GMM(torch.full((3,), 1 / 3).double(), LowRank(mean, factors, variances))
-    lower = with_floor(model, 0.1, 0.05).gaussians
-    higher = with_floor(model, 0.1, 0.4).gaussians
-    assert lower.variances.tolist() == [0.05, 0.15, 0.9]
-    assert higher.variances.tolist() == [0.4, 0.4, 0.9]
-    assert model.gaussians.variances.tolist() == [0.1, 0.15, 0.9]
-
-
 def test_slope_of_a_diagonal_mixture_is_the_derivative_by_hand():
     """d ln p / d floor = sum_k r_k sum_j ((x - mu)^2 / v - 1) / (2 v)."""
     _, model = fitted("diag", 0.1)
     x = images(15, seed=12)
     step = 1e-6
-    ends = [with_floor(model, 0.1, 0.1 + sign * step).log_prob(x) for sign in (1, -1)]
+    ends = [model.with_floor(0.1, 0.1 + sign * step).log_prob(x) for sign in (1, -1)]
     joint = model.log_joint(x)
     r = joint.softmax(1)
     v, mean = model.gaussians.variances, model.gaussians.mean
@@ -429,23 +416,14 @@ def test_slope_of_a_diagonal_mixture_is_the_derivative_by_hand():
     )
     # and the measure is the step from the floor to half of it
     found = covariance_collapse(model, x, no_label(x), once(x), floor=0.1)
-    halved = with_floor(model, 0.1, 0.05).log_prob(x) - model.log_prob(x)
+    halved = model.with_floor(0.1, 0.05).log_prob(x) - model.log_prob(x)
     slope = found.entries["floor_slope"]
     torch.testing.assert_close(slope.values, halved)
     assert slope.facts["train"] == pytest.approx(halved.mean().item())
-    expected = [with_floor(model, 0.1, 0.1 * f).log_prob(x).mean().item() for f in FACTORS]
+    expected = [model.with_floor(0.1, 0.1 * f).log_prob(x).mean().item() for f in FACTORS]
     np.testing.assert_allclose(found.arrays["floor_curve_test"], expected)
     np.testing.assert_allclose(found.arrays["floor_curve_train"], expected)
     np.testing.assert_allclose(found.arrays["floor_curve_floors"], 0.1 * np.array(FACTORS))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_spectrum_is_that_of_the_covariances(kind):
-    _, model = fitted(kind, 0.1)
-    found = spectrum(model.gaussians)
-    expected = torch.linalg.eigvalsh(written_out(model.gaussians))
-    assert found.shape == ((1, D) if kind == "tied" else (3, D))
-    torch.testing.assert_close(found.expand(3, -1), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -615,7 +593,7 @@ def test_the_curve_has_the_first_training_images(monkeypatch):
     first = train[:10]
     expected = model.log_prob(first).mean().item()
     assert found.arrays["floor_curve_train"][2] == pytest.approx(expected)
-    slope = (with_floor(model, 0.1, 0.05).log_prob(first).mean().item()) - expected
+    slope = (model.with_floor(0.1, 0.05).log_prob(first).mean().item()) - expected
     assert found.entries["floor_slope"].facts["train"] == pytest.approx(slope)
     assert found.entries["floor_slope"].facts["train_images"] == 10
 

@@ -4,6 +4,7 @@ import itertools
 import math
 import warnings
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,9 @@ from torch.distributions import MultivariateNormal
 from vaexp.config import DataConfig
 from vaexp.data import load
 from vaexp.fitting import gmm
-from vaexp.fitting.gmm import Statistics, e_step, elbo_after_m, initial_gmm, m_step
+from vaexp.fitting.gmm import elbo_after_m, m_step
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
-from vaexp.fitting.moments import Moments
-from vaexp.models.gaussians import (
+from vaexp.models.covariances import (
     Diag,
     Full,
     Gaussians,
@@ -33,7 +33,9 @@ from vaexp.models.gaussians import (
     Spherical,
     Tied,
 )
+from vaexp.models.covariances.statistics import Statistics
 from vaexp.models.gmm import GMM
+from vaexp.models.moments import Images, Moments
 
 KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
 SKLEARN = KINDS[:4]
@@ -50,6 +52,14 @@ def images(n: int = 240, d: int = D, seed: int = 0) -> Tensor:
     shape = torch.eye(d) + 0.4 * torch.randn(K, d, d, dtype=torch.float64)
     noise = torch.randn(n, d, dtype=torch.float64)
     return centre[z] + torch.einsum("nij,nj->ni", shape[z], noise)
+
+
+def e_step(model: GMM, x: Tensor) -> Statistics:
+    return gmm.e_step(model, Images(x))
+
+
+def initial_gmm(x: Tensor, *settings: Any, **more: Any) -> GMM:
+    return gmm.initial_gmm(Images(x), *settings, **more)
 
 
 def start(kind: str, x: Tensor, k: int = K, *, floor: float = 0.0, factors: int = Q) -> GMM:
@@ -258,15 +268,18 @@ def test_statistics_add_up(kind, n):
         close(getattr(parts, field.name), getattr(whole, field.name), rtol=1e-11, atol=1e-11)
 
 
-def test_statistics_of_a_tied_covariance_with_given_moments():
-    x = images()
-    model = start("tied", x)
-    whole = e_step(model, x, Moments.of(x))
-    parts = e_step(model, x[:97], Moments.of(x[:97])) + e_step(model, x[97:], Moments.of(x[97:]))
+def test_the_moments_that_a_tied_covariance_needs_are_computed_once(monkeypatch):
+    x = Images(images())
+    computed = []
+    moments_of = Moments.of
+    monkeypatch.setattr(Moments, "of", lambda x: computed.append(len(x)) or moments_of(x))
+    model = gmm.initial_gmm(x, torch.arange(240) % K, K, "tied", factors=Q, floor=0)
+    first, second = gmm.e_step(model, x), gmm.e_step(model, x)
+    assert computed == [240]
     for field in fields(Statistics):
-        expected = getattr(e_step(model, x), field.name)
-        close(getattr(whole, field.name), expected, rtol=0, atol=0)
-        close(getattr(parts, field.name), expected, rtol=1e-11, atol=1e-11)
+        close(getattr(first, field.name), getattr(second, field.name), rtol=0, atol=0)
+        expected = getattr(e_step(model, x.x), field.name)
+        close(getattr(first, field.name), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -379,6 +392,18 @@ def test_one_component_needs_one_iteration(kind):
         close(model.gaussians.mean[0], x.mean(0))
         close(covariances(model.gaussians)[0], expected[kind], rtol=1e-9, atol=1e-11)
         model = iterate(model, x, 1)
+
+
+@pytest.mark.parametrize("kind", SKLEARN)
+@pytest.mark.parametrize("other", [0.4, 0.05])
+def test_another_floor_is_that_of_the_m_step(kind, other):
+    x = images()
+    before = start(kind, x, floor=0.1)
+    statistics = e_step(before, x)
+    found = m_step(statistics, before, 0.1).with_floor(0.1, other)
+    expected = m_step(statistics, before, other)
+    torch.testing.assert_close(covariances(found.gaussians), covariances(expected.gaussians))
+    torch.testing.assert_close(found.log_prob(x), expected.log_prob(x))
 
 
 # Planted parameters

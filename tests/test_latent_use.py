@@ -33,7 +33,7 @@ from vaexp.evaluation.latent_use import (
 )
 from vaexp.evaluation.measure import Evidence
 from vaexp.models import GMM, PPCA, VAE, build
-from vaexp.models.gaussians import Diag, Spherical
+from vaexp.models.covariances import Diag, Spherical
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR

@@ -8,7 +8,7 @@ import torch
 from scipy import integrate, stats
 from torch import nn
 
-from vaexp.models.likelihoods import Absent
+from vaexp.models.absent import Absent
 from vaexp.models.likelihoods.bernoulli import BernoulliHead
 from vaexp.models.likelihoods.continuous_bernoulli import (
     ContinuousBernoulli,

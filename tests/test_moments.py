@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaexp.fitting.moments import Moments
+from vaexp.models.moments import Moments
 
 
 def images(n: int = 200, d: int = 11, shift: float = 0.0) -> Tensor:

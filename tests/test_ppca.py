@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from vaexp.errors import RunError
-from vaexp.fitting.moments import Moments
 from vaexp.fitting.ppca import (
     Expectations,
     closed_form,
@@ -20,6 +19,7 @@ from vaexp.fitting.ppca import (
     principal,
     start,
 )
+from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
 
 D, L = 8, 3

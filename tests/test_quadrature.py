@@ -18,7 +18,7 @@ from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.measure import Measure
 from vaexp.evaluation.quadrature import TOLERANCE, integrate, quadrature
 from vaexp.models import VAE, build
-from vaexp.models.likelihoods import answered
+from vaexp.models.absent import answered
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.ppca import of_linear_vae
 

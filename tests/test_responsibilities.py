@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from vaexp.fitting.responsibilities import Responsibilities, of_assigned, posterior
-from vaexp.models.gaussians import NEGLIGIBLE
+from vaexp.models.covariances.responsibilities import (
+    NEGLIGIBLE,
+    Responsibilities,
+    hard_responsibilities,
+    posterior,
+)
 
 N, K, F = 60, 12, 5
 
@@ -24,17 +28,17 @@ def joint(spread: float) -> torch.Tensor:
 def test_the_posterior_is_bayes_rule(spread):
     ln_p = joint(spread)
     ln_p[3, 2:] = -torch.inf
-    r, sums = posterior(ln_p)
+    r, totals = posterior(ln_p)
     expected = ln_p.softmax(1)
     torch.testing.assert_close(
         dense(r), expected, rtol=1e-12, atol=K * torch.tensor(-NEGLIGIBLE).exp().item()
     )
     torch.testing.assert_close(r.weight, expected.sum(0), rtol=1e-12, atol=1e-20)
     ln_p_x = ln_p.logsumexp(1).sum()
-    torch.testing.assert_close(sums["log_prob"], ln_p_x, rtol=1e-14, atol=0)
-    torch.testing.assert_close(sums["elbo"], ln_p_x, rtol=1e-14, atol=0)
+    torch.testing.assert_close(totals.log_prob, ln_p_x, rtol=1e-14, atol=0)
+    torch.testing.assert_close(totals.elbo, ln_p_x, rtol=1e-14, atol=0)
     entropy = torch.special.entr(expected).sum()
-    torch.testing.assert_close(sums["entropy"], entropy, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(totals.entropy, entropy, rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_negligible_is_left_out_and_nothing_else():
@@ -64,7 +68,7 @@ def test_sums_are_those_of_the_product(spread, dtype):
 
 def test_images_assigned_to_one_component():
     component = torch.tensor([2, 0, 2, 1, 0, 4])
-    r = of_assigned(component, 6)
+    r = hard_responsibilities(component, 6)
     torch.testing.assert_close(
         dense(r), torch.nn.functional.one_hot(component, 6).double(), rtol=0, atol=0
     )

@@ -9,14 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import Laplace
 
 from vaexp.config.likelihoods import Family
-from vaexp.models.likelihoods.interface import (
-    NO_SIGMA,
-    Absent,
-    Decoded,
-    Likelihood,
-    Quadratic,
-    Tempered,
-)
+from vaexp.models.absent import Absent
+from vaexp.models.likelihoods.interface import NO_SIGMA, Decoded, Likelihood, Quadratic, Tempered
 
 if TYPE_CHECKING:
     from vaexp.config import VAEConfig

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from vaexp.comparison.view import row_names
 from vaexp.data import IMAGE_SHAPE, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
-from vaexp.models import GMM
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import HELD_OUT_SEED, seeded
@@ -71,35 +71,49 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
     if not digits:
         raise UserError("--figure: these runs have no digit in common to draw")
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
-    sizes = {(type(trained.model) is GMM, trained.model.latent_dim) for trained in models}
-    rows: list[str] = []
-    draws, reconstructions = [], []
-    with torch.no_grad():
-        for trained in models:
-            test = load(trained.config.data).test
-            chosen = _first_of_each(test.label, label)
-            pixels = test.pixels[chosen]
-            with seeded(HELD_OUT_SEED, "side by side"):
-                given = label if trained.model.conditional else None
-                z = trained.model.prior().sample(torch.Size([COLUMNS]))
-                samples = trained.config.model.decode_mode == "sample"
-                drawn = decode(trained, z, given, "sample" if samples else "mean")
-                x = Transform(trained.config.data.transform)(pixels)
-                codes = trained.model.encode(x, given).mode
-            rows.append(f"{names[len(rows)]}; draws {'x ~ p(x|z)' if samples else 'μ(z)'}")
-            draws.append(trained.to_images(drawn))
-            reconstructions.append(trained.to_images(decode(trained, codes, given, "mean")))
-    originals = (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy()
+    sizes = {trained.model.prior().event_shape for trained in models}
+    drawn = [_draw_and_reconstruct(trained, label) for trained in models]
+    rows = [f"{name}; draws {one.what}" for name, one in zip(names, drawn, strict=True)]
     figure = figures.compare_runs(
         rows,
-        draws,
-        originals,
-        reconstructions,
+        [one.draws for one in drawn],
+        drawn[-1].originals,
+        [one.reconstructions for one in drawn],
         "reconstructions are μ(z) at the mode of q(z|x); columns go through the digits "
         + " ".join(map(str, digits)),
         "draws at the same latents z" if len(sizes) == 1 else "draws (latent sizes differ)",
     )
     figures.save(figure, path)
+
+
+class _Row(NamedTuple):
+    """A run's row of the picture: images (COLUMNS, H, W) on the display scale."""
+
+    what: str
+    """Which decode mode the draws are of."""
+    draws: np.ndarray
+    originals: np.ndarray
+    reconstructions: np.ndarray
+
+
+@torch.no_grad()
+def _draw_and_reconstruct(trained: TrainedModel, label: Tensor) -> _Row:
+    """Draws, and the first test images with these labels (COLUMNS,) rebuilt from their codes."""
+    test = load(trained.config.data).test
+    pixels = test.pixels[_first_of_each(test.label, label)]
+    samples = trained.config.model.decode_mode == "sample"
+    given = label if trained.model.conditional else None
+    with seeded(HELD_OUT_SEED, "side by side"):
+        z = trained.model.prior().sample(torch.Size([COLUMNS]))
+        drawn = decode(trained, z, given, "sample" if samples else "mean")
+        x = Transform(trained.config.data.transform)(pixels)
+        codes = trained.model.encode(x, given).mode
+    return _Row(
+        "x ~ p(x|z)" if samples else "μ(z)",
+        trained.to_images(drawn),
+        (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy(),
+        trained.to_images(decode(trained, codes, given, "mean")),
+    )
 
 
 def _first_of_each(labels: Tensor, wanted: Tensor) -> Tensor:

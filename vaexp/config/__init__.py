@@ -3,6 +3,7 @@
 from vaexp.config.base import DecodeMode
 from vaexp.config.data import DataConfig, TransformName
 from vaexp.config.experiments import Config
+from vaexp.config.fa import FAConfig, FAExperiment
 from vaexp.config.gmm import GMMConfig, GMMExperiment
 from vaexp.config.load import load_config
 from vaexp.config.ppca import PPCAConfig, PPCAExperiment
@@ -15,6 +16,8 @@ __all__ = [
     "Config",
     "DataConfig",
     "DecodeMode",
+    "FAConfig",
+    "FAExperiment",
     "GMMConfig",
     "GMMExperiment",
     "PPCAConfig",

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self, final
 from pydantic import Field, model_validator
 
 from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
+from vaexp.config.covariances import COVARIANCES, CovarianceName
 from vaexp.config.data import PIXELS
 from vaexp.config.section import Condition, only_when, problem
 from vaexp.config.training import EMConfig
@@ -15,14 +16,18 @@ class GMMConfig(ModelSection):
     """A Gaussian mixture, fitted by EM: p(z) categorical, p(x|z) one Gaussian per component."""
 
     conditions: ClassVar[tuple[Condition, ...]] = (
-        only_when(("factors",), "covariance", "lowrank"),
+        only_when(
+            ("factors",),
+            "covariance",
+            *[name for name, family in COVARIANCES.items() if family.factors],
+        ),
     )
 
     kind: Literal["gmm"]
     """The kind of model."""
     components: int = Field(10, ge=1, le=1000)
     """K, the number of components."""
-    covariance: Literal["full", "tied", "diag", "spherical", "lowrank"] = "full"
+    covariance: CovarianceName = "full"
     """full: any, one per component. tied: any, the same for all. diag: a variance per pixel.
     spherical: one variance. lowrank: W W^T + sigma^2 I, a mixture of probabilistic PCAs."""
     factors: int = Field(6, ge=1, lt=PIXELS)
@@ -42,8 +47,7 @@ class GMMConfig(ModelSection):
 
     def caption(self) -> list[str]:
         """The components, their covariance with its floor, and where EM starts."""
-        lowrank = f"rank {self.factors} + σ²I"
-        covariance = lowrank if self.covariance == "lowrank" else self.covariance
+        covariance = COVARIANCES[self.covariance].caption.format(factors=self.factors)
         started = "one per digit" if self.init == "labels" else f"from {self.init}"
         return [
             f"Gaussian mixture, K = {self.components}, {covariance}",

@@ -17,8 +17,8 @@ from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.evaluation.probes import probed
 from vaexp.evaluation.subject import Subject
 from vaexp.fitting.kmeans import nearest_centre
-from vaexp.fitting.moments import Moments
-from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
+from vaexp.models.moments import Moments
 
 ROWS = 1_000  # images encoded or decoded at once
 
@@ -42,14 +42,14 @@ def codes(
     match model:
         case GMM():
             return _of_components(model, x, label, train)
-        case VAE() | PPCA():
+        case VAE() | LinearGaussian():
             return _of_vectors(model, x, label, train)
         case _:
             assert_never(model)
 
 
 def _of_vectors(
-    model: VAE | PPCA, x: Tensor, label: Tensor, train: Iterable[tuple[Tensor, Tensor]]
+    model: VAE | LinearGaussian, x: Tensor, label: Tensor, train: Iterable[tuple[Tensor, Tensor]]
 ) -> Evidence:
     parts = list(train)
     z = posterior_means(model, x, label)
@@ -102,9 +102,9 @@ def _of_components(
     )
 
 
-def _kind_of_codes(model: VAE | PPCA) -> str:
+def _kind_of_codes(model: VAE | LinearGaussian) -> str:
     match model:
-        case PPCA():
+        case LinearGaussian():
             return "of p(z|x)"
         case VAE():
             return "of q(z|x, label)" if model.conditional else "of q(z|x)"
@@ -126,7 +126,7 @@ def _with_facts(
 
 
 @torch.no_grad()
-def posterior_means(model: VAE | PPCA, x: Tensor, label: Tensor) -> Tensor:
+def posterior_means(model: VAE | LinearGaussian, x: Tensor, label: Tensor) -> Tensor:
     """E_q[z|x] of images (N, D), or E_q[z|x, label] of a conditional model.
 
     Returns (N, L) float64, on the CPU.
@@ -142,7 +142,7 @@ def most_probable_component(model: GMM, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def squared_errors(model: VAE | PPCA, x: Tensor, label: Tensor, z: Tensor) -> Tensor:
+def squared_errors(model: VAE | LinearGaussian, x: Tensor, label: Tensor, z: Tensor) -> Tensor:
     """|x - mu(z)|^2 / D of images (N, D) and their codes (N, L), (N,) float64, on the CPU."""
     errors = []
     for xs, labels, zs in blocks(x, label, z, rows=ROWS):

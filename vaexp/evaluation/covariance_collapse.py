@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 
 from vaexp.evaluation.collapse import (
-    AT_FLOOR,
     FACTORS,
     HALVED,
     LEVELS,
@@ -23,216 +23,278 @@ from vaexp.evaluation.collapse import (
     weighted_quantiles,
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
-from vaexp.models import GMM, PPCA
-from vaexp.models.gaussians import (
-    Diag,
-    Full,
-    Gaussians,
-    LowRank,
-    SingularCovariance,
-    Spherical,
-    Tied,
-)
+from vaexp.evaluation.noise_collapse import noise_collapse
+from vaexp.models import GMM, LinearGaussian
+from vaexp.models.absent import Absent
+from vaexp.models.covariances import SingularCovariance
 
 FEW = 10_000  # training images that a mixture with another floor is evaluated on
+NO_FLOOR = "the floor of the covariances is 0"
 
 
 @torch.no_grad()
 def covariance_collapse(
-    model: GMM | PPCA,
+    model: GMM | LinearGaussian,
     x: Tensor,
     label: Tensor,  # noqa: ARG001
     train: Iterable[tuple[Tensor, Tensor]],
     *,
     floor: float,
 ) -> Evidence:
-    """What ``sigma_collapse`` asks, of a mixture's covariances and probabilistic PCA's sigma.
+    """The questions of ``sigma_collapse``, to the covariances of a model.
 
-    x (N, D); label is not looked at; train: blocks of the training images, gone through once;
-    ``floor``: that of the covariances, in units of x squared. Sigma is here the standard deviation
-    of a pixel in a component, and its means and quantiles are over the responsibilities of the test
-    images. Entries: ``smallest_sigma``, ``sigma_median``, ``pixels_at_floor``,
-    ``log_prob_at_floor`` (diag, spherical) or ``eigenvalues_at_floor`` (full, tied, lowrank),
-    ``singleton_components``, ``train_test_gap``, ``floor_slope``, ``nearest_train_distance``.
-    Arrays: as for ``sigma_collapse``, and of each component ``smallest_sigma``,
-    ``effective_count``, ``nearest_train_distance`` (K,) and ``eigenvalues`` (K, D), of tied
-    covariances (1, D). The curve, of ln p(x), has the floors that leave all covariances positive
-    definite, and the first FEW training images.
+    x (N, D) are test images; their label is not looked at. ``train`` gives blocks of the training
+    images and is gone through once. ``floor`` is that of the covariances, in units of x squared.
 
-    Probabilistic PCA has ``smallest_sigma`` and ``train_test_gap``. Raises SingularCovariance.
+    Sigma is here the standard deviation of a pixel in a component. Its means and quantiles are over
+    the responsibilities of the test images. Entries: ``smallest_sigma``, ``sigma_median``,
+    ``pixels_at_floor``, ``log_prob_at_floor`` where pixels are independent given z and else
+    ``eigenvalues_at_floor``, ``singleton_components``, ``train_test_gap``, ``floor_slope``,
+    ``nearest_train_distance``. Arrays: those of ``sigma_collapse``, and for each component
+    ``smallest_sigma``, ``effective_count``, ``nearest_train_distance`` (K,) and ``eigenvalues``
+    (K, D), or (1, D) where all share one covariance. The curve is that of ln p(x) of the test
+    images and of the first FEW training images, at the floors that leave all covariances positive
+    definite.
+
+    All that is of mixtures; for a linear-Gaussian model see ``noise_collapse``. Raises
+    SingularCovariance.
     """
     match model:
         case GMM():
             return _mixture_collapse(model, x, train, floor)
-        case PPCA():
-            return _ppca_collapse(model, x, train)
+        case LinearGaussian():
+            return noise_collapse(model, x, train, floor=floor)
         case _:
             assert_never(model)
 
 
-def _ppca_collapse(model: PPCA, x: Tensor, train: Iterable[tuple[Tensor, Tensor]]) -> Evidence:
-    values = torch.cat([model.log_prob(images) for images, _ in train])
-    sigma = model.variance.sqrt().item()
-    one = "sigma is one number; see smallest_sigma"
-    no_floor = "sigma of probabilistic PCA has no floor"
-    return Evidence(
-        {
-            "smallest_sigma": Estimate(sigma, "units of x", len(values), facts={"kind": "exact"}),
-            "train_test_gap": train_test_gap(
-                values, model.log_prob(x), {"difference_of": "log_prob"}
-            ),
-        },
-        absent={"sigma_median": one}
-        | dict.fromkeys((*AT_FLOOR, "eigenvalues_at_floor"), no_floor)
-        | dict.fromkeys(("singleton_components", "nearest_train_distance"), "it has no components"),
-    )
+@dataclass(frozen=True)
+class _Mixture:
+    """A mixture, its test images, and what one pass through the training images gives; float64."""
+
+    model: GMM
+    floor: float
+    """The floor of the covariances, in units of x squared."""
+    x: Tensor
+    """Test images, (N, D)."""
+    log_prob: Tensor
+    """ln p(x) of the test images, (N,), nats."""
+    r: Tensor
+    """Their responsibilities, (N, K)."""
+    variance: Tensor
+    """The variances of pixels in components, (K, D)."""
+    eigenvalues: Tensor
+    """Those of the covariances, ascending, (K, D); (1, D) where all components share one."""
+    first_train: Tensor
+    """The first training images, (M, D), M <= FEW."""
+    log_prob_train: Tensor
+    """ln p(x) of all training images, nats."""
+    distance: Tensor
+    """Root-mean-square distance per pixel of each mean to the nearest training image, (K,)."""
+
+    @classmethod
+    def of(
+        cls, model: GMM, x: Tensor, train: Iterable[tuple[Tensor, Tensor]], floor: float
+    ) -> "_Mixture":
+        """With ``train`` gone through once."""
+        gaussians = model.gaussians
+        k, d = gaussians.mean.shape
+        joint = model.log_joint(x)
+        log_prob = joint.logsumexp(1)
+        r = (joint - log_prob[:, None]).exp()
+        variance, eigenvalues = gaussians.variance().double(), gaussians.eigenvalues()
+        squares = eigenvalues.new_full((k,), math.inf)
+        log_prob_train, first_train = [], []
+        count = 0
+        for images, _ in train:
+            log_prob_train.append(model.log_prob(images))
+            squares = torch.minimum(squares, nearest_square(gaussians.mean, images))
+            if count < FEW:
+                first_train.append(images[: FEW - count])
+            count += len(images)
+        return cls(
+            model,
+            floor,
+            x,
+            log_prob,
+            r,
+            variance,
+            eigenvalues,
+            torch.cat(first_train),
+            torch.cat(log_prob_train),
+            (squares / d).sqrt(),
+        )
+
+    @property
+    def smallest(self) -> Tensor:
+        """The smallest eigenvalue of each component's covariance, (K,)."""
+        return self.eigenvalues[:, 0].expand(len(self.variance))
+
+    @property
+    def effective_count(self) -> Tensor:
+        """The training images that each component holds, (K,)."""
+        return self.model.weight.double() * len(self.log_prob_train)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What stands beside a share of what is near the floor."""
+        return {"covariance_floor": self.floor, "kind": "exact", "near_floor": NEAR}
 
 
 def _mixture_collapse(
     model: GMM, x: Tensor, train: Iterable[tuple[Tensor, Tensor]], floor: float
 ) -> Evidence:
-    gaussians = model.gaussians
-    k, d = gaussians.mean.shape
-    joint = model.log_joint(x)
-    log_prob = joint.logsumexp(1)
-    r = (joint - log_prob[:, None]).exp()
-    variance, eigenvalues = gaussians.variance().double(), spectrum(gaussians)
-    smallest = eigenvalues[:, 0].expand(k)
+    mixture = _Mixture.of(model, x, train, floor)
+    parts = [_sigma(mixture), _beside_training_images(mixture), _singletons(mixture)]
+    if model.gaussians.independent_pixels:
+        parts.append(_log_prob_at_floor(mixture))
+    else:
+        parts.append(_eigenvalues_at_floor(mixture))
+    parts += [_pixels_at_floor(mixture), _floor_curve(mixture)]
+    evidence = Evidence()
+    for part in parts:
+        evidence.entries.update(part.entries)
+        evidence.arrays.update(part.arrays)
+        evidence.absent.update(part.absent)
+    return evidence
 
-    squares = smallest.new_full((k,), math.inf)
-    log_prob_train, kept = [], []
-    count = 0
-    for images, _ in train:
-        log_prob_train.append(model.log_prob(images))
-        squares = torch.minimum(squares, nearest_square(gaussians.mean, images))
-        if count < FEW:
-            kept.append(images[: FEW - count])
-        count += len(images)
-    few, every = torch.cat(kept), torch.cat(log_prob_train)
 
-    sigma, arrays = _sigma_of_components(variance, r, {"kind": "exact"})
-    held = model.weight.double() * count
-    distance = (squares / d).sqrt()
+def _sigma(mixture: _Mixture) -> Evidence:
+    """``smallest_sigma``, ``sigma_median``, and the arrays of sigma."""
+    smallest, sigma = mixture.smallest, mixture.variance.sqrt()
+    weight = mixture.r.mean(0)[:, None].expand_as(sigma)
+    quantiles = weighted_quantiles(sigma.flatten(), weight.flatten(), LEVELS)
+    median, arrays = sigma_median(quantiles, len(mixture.x), {"kind": "exact"})
+    lowest = Estimate(
+        smallest.min().sqrt().item(),
+        "units of x",
+        len(mixture.log_prob_train),
+        facts={"covariance_floor": mixture.floor, "kind": "exact"},
+    )
     arrays |= numpy_arrays(
-        sigma_map=r.mean(0) @ variance.sqrt(),
+        sigma_map=mixture.r.mean(0) @ sigma,
         smallest_sigma=smallest.sqrt(),
-        eigenvalues=eigenvalues,
-        effective_count=held,
-        nearest_train_distance=distance,
+        eigenvalues=mixture.eigenvalues,
+        effective_count=mixture.effective_count,
     )
-    lowest = most_singular(smallest, held, floor)
-    entries: dict[str, Measure | Estimate] = {
-        "smallest_sigma": Estimate(
-            smallest.min().sqrt().item(),
-            "units of x",
-            count,
-            facts={"covariance_floor": floor, "kind": "exact"},
-        ),
-        "sigma_median": sigma,
-        "train_test_gap": train_test_gap(every, log_prob, {"difference_of": "log_prob"}),
-        "nearest_train_distance": Estimate(
-            distance[lowest].quantile(0.5).item(),
-            "units of x",
-            count,
-            facts={
-                "control": distance.quantile(0.5).item(),
-                "lowest": len(lowest),
-                "of_components": k,
-                "statistic": "median",
-            },
-        ),
+    return Evidence({"smallest_sigma": lowest, "sigma_median": median}, arrays)
+
+
+def _beside_training_images(mixture: _Mixture) -> Evidence:
+    """``train_test_gap``, and how near the most singular components lie to a training image."""
+    distance = mixture.distance
+    lowest = most_singular(mixture.smallest, mixture.effective_count, mixture.floor)
+    gap = train_test_gap(mixture.log_prob_train, mixture.log_prob, {"difference_of": "log_prob"})
+    nearest = Estimate(
+        distance[lowest].quantile(0.5).item(),
+        "units of x",
+        len(mixture.log_prob_train),
+        facts={
+            "control": distance.quantile(0.5).item(),
+            "lowest": len(lowest),
+            "of_components": len(distance),
+            "statistic": "median",
+        },
+    )
+    return Evidence(
+        {"train_test_gap": gap, "nearest_train_distance": nearest},
+        numpy_arrays(nearest_train_distance=distance),
+    )
+
+
+def _singletons(mixture: _Mixture) -> Evidence:
+    """``singleton_components``: those of too few images to vary in every direction."""
+    gaussians, count = mixture.model.gaussians, mixture.effective_count
+    needed = gaussians.images_that_vary(gaussians.size)
+    if isinstance(needed, Absent):
+        return Evidence(absent={"singleton_components": needed.reason})
+    singletons = count < needed * (1 - 1e-6)  # weights may be float32
+    entry = Estimate(
+        float(singletons.sum().item()),
+        "components",
+        len(mixture.log_prob_train),
+        facts={
+            "fewer_than": needed,
+            "of_components": len(count),
+            "smallest_count": count.min().item(),
+            "kind": "exact",
+        },
+    )
+    return Evidence({"singleton_components": entry})
+
+
+def _log_prob_at_floor(mixture: _Mixture) -> Evidence:
+    """``log_prob_at_floor``, for pixels that are independent given z."""
+    near = mixture.variance < NEAR**2 * mixture.floor
+    at_floor, log_prob_map = pixel_log_prob(
+        mixture.model.gaussians.mean, mixture.variance, mixture.r, mixture.x, near
+    )
+    absent = {"eigenvalues_at_floor": "they are the variances of pixels; see pixels_at_floor"}
+    arrays = numpy_arrays(log_prob_map=log_prob_map)
+    if mixture.floor == 0:
+        return Evidence({}, arrays, absent | {"log_prob_at_floor": NO_FLOOR})
+    share = share_of(at_floor.mean().item(), log_prob_map.sum().item())
+    entry = Measure(at_floor.cpu(), "nats", facts=mixture.facts | share, likelihood="derived")
+    return Evidence({"log_prob_at_floor": entry}, arrays, absent)
+
+
+def _eigenvalues_at_floor(mixture: _Mixture) -> Evidence:
+    """``eigenvalues_at_floor``, for pixels that are not independent given z."""
+    absent = {
+        "log_prob_at_floor": "pixels are not independent given z, so no pixel has a part of its "
+        "own; see eigenvalues_at_floor"
     }
+    if mixture.floor == 0:
+        return Evidence(absent=absent | {"eigenvalues_at_floor": NO_FLOOR})
+    near = (mixture.eigenvalues < NEAR**2 * mixture.floor).double().mean(1)
+    share = mixture.r @ near.expand(len(mixture.variance))
+    entry = Measure(share.cpu(), "share", facts=mixture.facts)
+    return Evidence({"eigenvalues_at_floor": entry}, absent=absent)
+
+
+def _pixels_at_floor(mixture: _Mixture) -> Evidence:
+    """``pixels_at_floor``, and for each pixel how often it is near the floor."""
+    if mixture.floor == 0:
+        return Evidence(absent={"pixels_at_floor": NO_FLOOR})
+    near = (mixture.variance < NEAR**2 * mixture.floor).double()
+    entry = Measure((mixture.r @ near.mean(1)).cpu(), "share", facts=mixture.facts)
+    return Evidence({"pixels_at_floor": entry}, numpy_arrays(floor_map=mixture.r.mean(0) @ near))
+
+
+def _floor_curve(mixture: _Mixture) -> Evidence:
+    """ln p(x) under other floors, and ``floor_slope``, what half the floor adds to it.
+
+    A smaller floor leaves no covariance below Sigma times other / floor, so that halving it adds at
+    most D/2 ln 2 nats.
+    """
+    if mixture.floor == 0:
+        return Evidence(absent={"floor_slope": NO_FLOOR})
+    model, floor = mixture.model, mixture.floor
+    as_trained = [mixture.log_prob, mixture.log_prob_train[: len(mixture.first_train)]]
+    floors, curves = [], []
+    entries: dict[str, Measure | Estimate] = {}
     absent: dict[str, str] = {}
-    fewer = images_that_vary(gaussians)
-    if fewer is None:
-        absent["singleton_components"] = "the covariance is of the images of all components"
-    else:
-        singletons = held < fewer * (1 - 1e-6)  # weights may be float32
-        entries["singleton_components"] = Estimate(
-            float(singletons.sum().item()),
-            "components",
-            count,
-            facts={
-                "fewer_than": fewer,
-                "of_components": k,
-                "smallest_count": held.min().item(),
-                "kind": "exact",
-            },
-        )
-    if isinstance(gaussians, Diag | Spherical):
-        absent["eigenvalues_at_floor"] = "they are the variances of pixels; see pixels_at_floor"
-        at_floor, log_prob_map = pixel_log_prob(
-            gaussians.mean, variance, r, x, variance < NEAR**2 * floor
-        )
-        arrays |= numpy_arrays(log_prob_map=log_prob_map)
-    else:
-        absent["log_prob_at_floor"] = (
-            "pixels are not independent given z, so no pixel has a part of its own; "
-            "see eigenvalues_at_floor"
-        )
-    if floor == 0:
-        names = ("pixels_at_floor", "log_prob_at_floor", "eigenvalues_at_floor", "floor_slope")
-        absent = dict.fromkeys(names, "the floor of the covariances is 0") | absent
-        return Evidence(entries, arrays, absent)
-
-    beside = {"covariance_floor": floor, "kind": "exact", "near_floor": NEAR}
-    near = (variance < NEAR**2 * floor).double()
-    arrays |= numpy_arrays(floor_map=r.mean(0) @ near)
-    entries["pixels_at_floor"] = Measure((r @ near.mean(1)).cpu(), "share", facts=beside)
-    if isinstance(gaussians, Diag | Spherical):
-        share = share_of(at_floor.mean().item(), log_prob_map.sum().item())
-        entries["log_prob_at_floor"] = Measure(
-            at_floor.cpu(), "nats", facts=beside | share, likelihood="derived"
-        )
-    else:
-        share_near = (eigenvalues < NEAR**2 * floor).double().mean(1).expand(k)
-        entries["eigenvalues_at_floor"] = Measure((r @ share_near).cpu(), "share", facts=beside)
-    return _with_floor_curve(
-        Evidence(entries, arrays, absent), model, (x, log_prob), (few, every[: len(few)]), floor
-    )
-
-
-def _with_floor_curve(
-    evidence: Evidence,
-    model: GMM,
-    test: tuple[Tensor, Tensor],
-    train: tuple[Tensor, Tensor],
-    floor: float,
-) -> Evidence:
-    """With ``floor_slope`` and the curve, of images and their ln p(x) as trained."""
-    floors, curves, entries, absent = [], [], dict(evidence.entries), dict(evidence.absent)
     for factor in FACTORS:
-        values = [test[1], train[1]]
+        values = as_trained
         if factor != 1:
             try:
-                moved = with_floor(model, floor, factor * floor)
-                values = [moved.log_prob(images) for images in (test[0], train[0])]
+                moved = model.with_floor(floor, factor * floor)
+                values = [moved.log_prob(images) for images in (mixture.x, mixture.first_train)]
             except SingularCovariance as error:
                 if factor == FACTORS[HALVED]:
+                    precision = str(model.gaussians.mean.dtype).split(".")[1]
                     absent["floor_slope"] = (
                         f"with half the floor the covariance of component {error.component} is "
-                        f"not positive definite in {_name(model.gaussians.mean.dtype)}"
+                        f"not positive definite in {precision}"
                     )
                 continue
         floors.append(factor * floor)
         curves.append([value.mean().item() for value in values])
         if factor == FACTORS[HALVED]:
-            entries["floor_slope"] = Measure(
-                (values[0] - test[1]).cpu(),
-                "nats",
-                likelihood="derived",
-                facts={
-                    "covariance_floor": floor,
-                    "kind": "exact",
-                    "floor_of": "variance",
-                    "train": (values[1] - train[1]).mean().item(),
-                    "train_se": standard_error(values[1] - train[1]),
-                    "train_images": len(train[0]),
-                    "at_most": test[0].shape[1] * math.log(2) / 2,
-                },
-            )
+            test, train = (new - old for new, old in zip(values, as_trained, strict=True))
+            entries["floor_slope"] = _floor_slope(test, train, mixture)
     curve = torch.tensor(curves, dtype=torch.float64)
-    arrays = evidence.arrays | numpy_arrays(
+    arrays = numpy_arrays(
         floor_curve_floors=torch.tensor(floors, dtype=torch.float64),
         floor_curve_test=curve[:, 0],
         floor_curve_train=curve[:, 1],
@@ -240,84 +302,33 @@ def _with_floor_curve(
     return Evidence(entries, arrays, absent)
 
 
-def with_floor(model: GMM, floor: float, other: float) -> GMM:
-    """The same mixture, had the M-step that it came from had another floor of its covariances.
-
-    Sigma - floor I + other I. Of lowrank covariances, where the floor is the least sigma^2
-    (``fitting.gmm.m_step``), those that it holds move to ``other``, all the way: an M-step would
-    stop where the images' own sigma^2 is above it, which the model no longer knows. A smaller floor
-    is no less than Sigma times other / floor, so that halving it adds at most D/2 ln 2 nats to
-    ln p(x).
-    """
-    old, more = model.gaussians, other - floor
-    match old:
-        case Full():
-            covariance = old.covariance.clone()
-            covariance.diagonal(dim1=1, dim2=2).add_(more)
-            new: Gaussians = Full(old.mean, covariance)
-        case Tied():
-            covariance = old.covariance.clone()
-            covariance.diagonal().add_(more)
-            new = Tied(old.mean, covariance)
-        case Diag():
-            new = Diag(old.mean, old.variances + more)
-        case Spherical():
-            new = Spherical(old.mean, old.variances + more)
-        case LowRank():
-            held = old.variances <= floor * (1 + 1e-6)  # rounding
-            variances = torch.where(held, other, old.variances).clamp(min=other)
-            new = LowRank(old.mean, old.factors, variances.to(old.variances))
-        case _:
-            assert_never(old)
-    return GMM(model.weight, new)
-
-
-def images_that_vary(gaussians: Gaussians) -> int | None:
-    """How many images a component needs so that its covariance is not singular but for the floor.
-
-    n images vary in n - 1 directions, of which W of lowrank covariances takes q and leaves sigma^2
-    the rest. None for tied covariances, which are of the images of all components.
-    """
-    match gaussians:
-        case Full():
-            return gaussians.mean.shape[1] + 1
-        case LowRank():
-            return gaussians.factors.shape[2] + 2
-        case Diag() | Spherical():
-            return 2
-        case Tied():
-            return None
-    assert_never(gaussians)
-
-
-def spectrum(gaussians: Gaussians) -> Tensor:
-    """The eigenvalues of the covariances, ascending, (K, D) float64; of tied ones (1, D)."""
-    match gaussians:
-        case Full():
-            each = [
-                torch.linalg.eigvalsh(covariance.double()) for covariance in gaussians.covariance
-            ]
-            return torch.stack(each)
-        case Tied():
-            return torch.linalg.eigvalsh(gaussians.covariance.double())[None]
-        case LowRank():
-            d, q = gaussians.factors.shape[1:]
-            rest = gaussians.variances.double()[:, None].expand(-1, d - q)
-            return torch.cat([rest, torch.linalg.eigvalsh(gaussians.inner)], 1)
-        case Diag() | Spherical():
-            return gaussians.variance().double().sort(1).values
-        case _:
-            assert_never(gaussians)
+def _floor_slope(test: Tensor, train: Tensor, mixture: _Mixture) -> Measure:
+    """From what half the floor adds to ln p(x) of test images (N,) and training images (M,)."""
+    return Measure(
+        test.cpu(),
+        "nats",
+        likelihood="derived",
+        facts={
+            "covariance_floor": mixture.floor,
+            "kind": "exact",
+            "floor_of": "variance",
+            "train": train.mean().item(),
+            "train_se": standard_error(train),
+            "train_images": len(train),
+            "at_most": mixture.x.shape[1] * math.log(2) / 2,
+        },
+    )
 
 
 def pixel_log_prob(
     mean: Tensor, variance: Tensor, r: Tensor, x: Tensor, near: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """E ln N(x_j; mu_kj, variance_kj) over the responsibilities r (N, K), of two kinds, float64.
+    """E ln N(x_j; mu_kj, variance_kj) over the responsibilities r (N, K), summed in two ways.
 
-    For each image the sum over the pixels ``near`` (K, D), (N,); for each pixel the mean over
-    images, (D,). mean, variance (K, D), x (N, D). As x^2 - 2 x mu + mu^2 in matrix products, which
-    in float64 lose little where x is of order 1 and variances are far above 1e-12.
+    The first is for each image the sum over those pixels that are ``near`` (K, D), (N,). The second
+    is for each pixel the mean over images, (D,). Both are float64 and in nats; mean and variance
+    are (K, D), x is (N, D). Squares are x^2 - 2 x mu + mu^2 in matrix products, which in float64
+    lose little where x is of order 1 and variances are far above 1e-12.
     """
     mean, variance = mean.double(), variance.double()
     constant = -0.5 * ((2 * math.pi * variance).log() + mean.square() / variance)
@@ -334,25 +345,14 @@ def pixel_log_prob(
     return torch.cat(per_image), per_pixel
 
 
-def most_singular(smallest: Tensor, held: Tensor, floor: float) -> Tensor:
-    """The tenth of the K components, at least one, that are nearest to a singularity: indices.
+def most_singular(smallest: Tensor, effective_count: Tensor, floor: float) -> Tensor:
+    """The indices of the tenth of the K components, at least one, nearest to a singularity.
 
-    By their smallest eigenvalues (K,); those within 1 % of the floor are equal, and among equals
-    the ones that hold the fewest images (K,) come first, as in the figure of the training history.
+    These have the smallest of the ``smallest`` eigenvalues (K,), where those within 1 % of the
+    floor count as equal. Among equals the ones that hold the fewest images, by
+    ``effective_count`` (K,), come first, as in the figure of the training history.
     """
     levelled = smallest.clamp(min=1.01 * floor)
-    by_count = held.argsort(stable=True)
+    by_count = effective_count.argsort(stable=True)
     order = by_count[levelled[by_count].argsort(stable=True)]
     return order[: max(1, len(order) // 10)]
-
-
-def _sigma_of_components(
-    variance: Tensor, r: Tensor, facts: dict[str, Any]
-) -> tuple[Estimate, dict[str, Any]]:
-    weight = r.mean(0)[:, None].expand_as(variance)
-    quantiles = weighted_quantiles(variance.sqrt().flatten(), weight.flatten(), LEVELS)
-    return sigma_median(quantiles, len(r), facts)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).split(".")[1]

@@ -12,7 +12,7 @@ depends on two sets of images, the root of the sum of both squares.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from torch import Tensor
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
 from vaexp.evaluation.subject import Subject
-from vaexp.models import GMM, PPCA, VAE, Model
-from vaexp.models.likelihoods import Absent
+from vaexp.models import GMM, VAE, LinearGaussian, Model
+from vaexp.models.absent import Absent
+from vaexp.models.interface import ExactModel
 from vaexp.models.ppca import of_linear_vae
 
 DENSITY_IMAGES = 1_000  # of each kind, whose log densities are averaged
@@ -373,7 +374,14 @@ def log_densities(
     entries: dict[str, Estimate] = {}
     absent: dict[str, str] = {}
 
-    exact = of_linear_vae(model) if isinstance(model, VAE) else model
+    exact: ExactModel | None
+    match model:
+        case VAE():
+            exact = of_linear_vae(model)
+        case GMM() | LinearGaussian():
+            exact = model
+        case _:
+            assert_never(model)
     if exact is not None:
         entries |= _compared(
             "log_prob",
@@ -385,7 +393,7 @@ def log_densities(
     else:
         absent |= _every("log_prob", ("mean", "sample", "data"), NOT_EXACT)
 
-    if isinstance(model, GMM | PPCA):
+    if not isinstance(model, VAE):  # there is nothing to bound
         absent |= _every("log_density_given_z", ("mean", "sample"), EXACT)
         absent |= _every("elbo", ("mean", "sample", "data"), EXACT)
         return entries, absent

@@ -3,14 +3,13 @@
 Per image, in nats summed over pixels, float64.
 """
 
-import math
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from vaexp.evaluation.measure import Measure, Tightness
-from vaexp.models import GMM, PPCA
+from vaexp.models import GMM, LinearGaussian
 
 
 def exact_log_prob(values: Tensor) -> Measure:
@@ -26,7 +25,7 @@ def exact_log_prob(values: Tensor) -> Measure:
 
 
 @torch.no_grad()
-def exact_measures(model: GMM | PPCA, x: Tensor) -> dict[str, Measure]:
+def exact_measures(model: GMM | LinearGaussian, x: Tensor) -> dict[str, Measure]:
     """``log_prob`` and the terms of section 2.1's decomposition of it, of images x (N, D).
 
     With the expectation over p(z|x), in closed form: distortion = -E ln p(x|z), rate =
@@ -37,8 +36,8 @@ def exact_measures(model: GMM | PPCA, x: Tensor) -> dict[str, Measure]:
     match model:
         case GMM():
             terms = _mixture_terms(model, x)
-        case PPCA():
-            terms = _ppca_terms(model, x)
+        case LinearGaussian():
+            terms = _linear_terms(model, x)
         case _:
             assert_never(model)
     distortion, rate, error, noise, sigma = (term.cpu() for term in terms)
@@ -75,17 +74,11 @@ def _mixture_terms(model: GMM, x: Tensor) -> tuple[Tensor, ...]:
     return distortion, rate, error, r @ variance.mean(1), r @ variance.sqrt().mean(1)
 
 
-def _ppca_terms(model: PPCA, x: Tensor) -> tuple[Tensor, ...]:
-    x = x.to(model.mean)
-    d = x.shape[1]
-    q = model.encode(x)
-    # E|x - mu(z)|^2 = |x - mu - W m|^2 + tr(W C W^T), with m and C the posterior's
-    spread = (model.factors @ model.posterior_root).square().sum()
-    squares = (x - model.decode(q.mean).mean).square().sum(1) + spread
-    variance = model.variance
-    distortion = 0.5 * (d * (2 * math.pi * variance).log() + squares / variance)
+def _linear_terms(model: LinearGaussian, x: Tensor) -> tuple[Tensor, ...]:
+    distortion, squares = model.expected_terms(x)
     # torch's kl_divergence would hold an L x L matrix for each image
     root = model.posterior_root
     constant = root.square().sum() - model.latent_dim - 2 * root.diagonal().log().sum()
-    rate = 0.5 * (q.mean.square().sum(1) + constant)
-    return distortion, rate, squares / d, variance, variance.sqrt().expand(len(x))
+    rate = 0.5 * (model.posterior_mean(x).square().sum(1) + constant)
+    noise = model.noise
+    return distortion, rate, squares / x.shape[1], noise.mean(), noise.sqrt().mean().expand(len(x))

@@ -22,7 +22,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, log_mean
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
-from vaexp.models.likelihoods import Absent, Likelihood, answered
+from vaexp.models.absent import Absent, answered
+from vaexp.models.likelihoods import Likelihood
 
 IMAGES_PER_BLOCK = 500
 ROWS_PER_BLOCK = 1024  # latents decoded at once

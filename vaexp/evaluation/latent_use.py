@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
 from vaexp.evaluation.subject import Subject
-from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 
 IMAGES_PER_BLOCK = 500  # encoded at once
 ROWS_PER_BLOCK = 64  # of the N x N densities: what the processor caches hold is fastest
@@ -28,7 +28,7 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = 1) -> Evi
 
     x (N, D), label (N,). ``mutual_information`` and ``marginal_kl``, in nats, add up to the rate of
     every image, which is in closed form; ``rate_bits`` is the rate / ln 2. For a mixture all three
-    are exact. For a VAE and probabilistic PCA the parts hold the error of ``draws`` codes z for
+    are exact. For VAEs and linear-Gaussian models the parts hold the error of ``draws`` codes z for
     each image: with one draw it is part of ``se``, with more it also stands by itself, as
     ``mc_se``. Beside ``mutual_information`` stand its ``ceiling`` and ``population_at_most``, an
     estimate of an upper bound on its value for all images there are. ``active_units`` and
@@ -47,7 +47,7 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = 1) -> Evi
             kl = kl_to_standard_normal(mean, scale)
             information = index_information(mean, scale, draws)
             return _vector_use(mean, kl, kl.sum(1), information, {})
-        case PPCA():
+        case LinearGaussian():
             mean, scale = _encode(model, x, label)
             root = model.posterior_root.double()
             kl = kl_to_standard_normal(mean, scale)
@@ -170,7 +170,7 @@ def share_below(kl: Tensor, epsilon: Tensor) -> Tensor:
     return torch.searchsorted(ordered, limits).T.double() / len(kl)
 
 
-def _encode(model: VAE | PPCA, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def _encode(model: VAE | LinearGaussian, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Means and standard deviations of q(z_l|x_n), float64 (N, L) each."""
     blocks = zip(x.split(IMAGES_PER_BLOCK), label.split(IMAGES_PER_BLOCK), strict=True)
     parts = [model.encode(xs, labels) for xs, labels in blocks]

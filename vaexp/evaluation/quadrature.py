@@ -28,7 +28,8 @@ from torch.nn.functional import max_pool2d
 from vaexp.evaluation.measure import Evidence, Measure
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
-from vaexp.models.likelihoods import Absent, Decoded, Quadratic
+from vaexp.models.absent import Absent
+from vaexp.models.likelihoods import Decoded, Quadratic
 
 NAMES = ("log_prob_quadrature",)
 TOLERANCE = 1e-2  # nats by which lattices of spacing 2h may disagree

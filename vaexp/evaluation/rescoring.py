@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from vaexp.evaluation.measure import Evidence, Measure, Moments
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
-from vaexp.models.likelihoods import Absent, answered
+from vaexp.models.absent import Absent, answered
 
 IMAGES_PER_BLOCK = 500
 NAMES = ("elbo_as_trained", "elbo_sigma_implied", "elbo_sigma_global", "elbo_sigma_pixel")

@@ -26,7 +26,8 @@ from vaexp.evaluation.collapse import (
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
 from vaexp.models import VAE
-from vaexp.models.likelihoods import Absent, Decoded, answered
+from vaexp.models.absent import Absent, answered
+from vaexp.models.likelihoods import Decoded
 
 IMAGES_PER_BLOCK = 500  # decoded at once
 LOWEST = 100  # codes with the smallest sigma whose mu(z) is looked up among the training images

@@ -6,7 +6,7 @@ from vaexp.evaluation.covariance_collapse import covariance_collapse
 from vaexp.evaluation.measure import Evidence
 from vaexp.evaluation.sigma_collapse import sigma_collapse
 from vaexp.evaluation.subject import Subject
-from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 
 
 def measure(subject: Subject[Model]) -> Evidence:
@@ -15,7 +15,7 @@ def measure(subject: Subject[Model]) -> Evidence:
     match subject.model:
         case VAE():
             return sigma_collapse(subject.model, x, label, train, floor=floor)
-        case GMM() | PPCA():
+        case GMM() | LinearGaussian():
             return covariance_collapse(subject.model, x, label, train, floor=floor)
         case _:
             assert_never(subject.model)

@@ -9,7 +9,7 @@ from torch import Tensor
 from vaexp.data import Transform
 from vaexp.evaluation.groups import Group
 from vaexp.evaluation.measure import Evidence
-from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 
 M_co = TypeVar("M_co", bound=Model, covariant=True)
 
@@ -59,7 +59,7 @@ def has_exact_log_prob(model: Model) -> bool:
     match model:
         case VAE():
             return False
-        case GMM() | PPCA():
+        case GMM() | LinearGaussian():
             return True
         case _:
             assert_never(model)

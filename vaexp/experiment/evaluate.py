@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from torch import Tensor
 
-from vaexp.config import Config, GMMConfig, PPCAConfig, VAEConfig, VAEExperiment
+from vaexp.config import Config, FAConfig, GMMConfig, PPCAConfig, VAEConfig, VAEExperiment
 from vaexp.data import Transform
 from vaexp.errors import RunError
 from vaexp.evaluation.groups import GROUPS, Group, fast_groups, find_groups
@@ -108,7 +108,7 @@ def _beta(config: Config) -> float:
     match config.model:
         case VAEConfig():
             return config.model.beta
-        case GMMConfig() | PPCAConfig():
+        case GMMConfig() | PPCAConfig() | FAConfig():
             return 1.0
         case _:
             assert_never(config.model)

@@ -11,14 +11,14 @@ from vaexp.data import Transform
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.exact import exact_log_prob, exact_measures
 from vaexp.evaluation.measure import Estimate, Kind, Measure
-from vaexp.models import GMM, PPCA, VAE, Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.ppca import of_linear_vae
 
 
 def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
     """Name -> measure of images x (N, D) with digits label (N,), for all but the costly ones."""
     match model:
-        case GMM() | PPCA():
+        case GMM() | LinearGaussian():
             return exact_measures(model, x)
         case VAE():
             measures = elbo_measures(model, x, label)

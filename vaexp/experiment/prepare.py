@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
-from vaexp.config import Config, GMMExperiment
+from vaexp.config import Config, FAExperiment, GMMExperiment, PPCAExperiment, VAEExperiment
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.models import Model, build
@@ -32,8 +33,13 @@ class Experiment:
         """
         device = _resolve_device(config.device)
         data = load(config.data)
-        if isinstance(config, GMMExperiment):
-            _check_components(config, data.train)
+        match config:
+            case GMMExperiment():
+                _check_components(config, data.train)
+            case VAEExperiment() | PPCAExperiment() | FAExperiment():
+                pass  # any images do
+            case _:
+                assert_never(config)
         with seeded(config.seed, "weights"):
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         return cls(config, data, model.to(device), device)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from vaexp import figures
 from vaexp.config import DecodeMode, GMMExperiment
 from vaexp.errors import UserError
 from vaexp.files import replacing
-from vaexp.models import GMM, VAE
+from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -122,35 +123,28 @@ def sample(
     scale, unclipped.
     """
     trained = TrainedModel.read(run)
-    config = trained.config
-    default = config.model.decode_mode
+    default = trained.config.model.decode_mode
     mode = mode or ("mean" if grid and default == "sweep" else default)
-    seed = config.seed if seed is None else seed
+    seed = trained.config.seed if seed is None else seed
     name = [mode] + ([f"label{label}"] if label is not None else [])
-    if isinstance(trained.model, GMM):
-        if grid:
-            raise UserError("--grid: a mixture has no latent plane; leave it out")
-        component = _component(trained, component, label)
-        if label is None and component is not None:
-            name.append(f"component{component}")
-    elif component is not None:
-        raise UserError("--component: only a Gaussian mixture has components; leave it out")
-    digits = trained.labels if isinstance(trained.model, GMM) else _digits(trained, label)
+    match trained.model:
+        case GMM() as model:
+            if grid:
+                raise UserError("--grid: a mixture has no latent plane; leave it out")
+            component = _component(trained, model, component, label)
+            digits = trained.labels
+            if label is None and component is not None:
+                name.append(f"component{component}")
+        case VAE() | LinearGaussian():
+            if component is not None:
+                raise UserError("--component: only a Gaussian mixture has components; leave it out")
+            digits = _digits(trained, label)
+        case _:
+            assert_never(trained.model)
     with seeded(seed, "sample"):
         if grid:
-            if mode == "sweep":
-                raise UserError("a grid shows one image per latent; use --decode mean or sample")
-            first, second = _check_axes(axes, trained.model.latent_dim)
-            chosen = [f"z{axis + 1}" for axis in dict.fromkeys((first, second))]
-            figure, arrays = plane_figure(
-                trained,
-                digits,
-                mode,
-                (first, second),
-                (f"$z_{{{first + 1}}}$", f"$z_{{{second + 1}}}$"),
-                size=15,
-            )
-            name += ["grid", *chosen]
+            figure, arrays, drawn = _plane(trained, digits, mode, axes)
+            name += ["grid", *drawn]
         else:
             figure, arrays = _strip(trained, digits, component, mode, n)
             name.append(f"n{n}")
@@ -160,6 +154,24 @@ def sample(
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     figures.save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
+
+
+def _plane(
+    trained: TrainedModel, digits: list[int], mode: DecodeMode, axes: tuple[int, int] | None
+) -> tuple[Figure, dict[str, np.ndarray], list[str]]:
+    """The latent plane of two axes, counted from 1, its arrays, and the names of its axes."""
+    if mode == "sweep":
+        raise UserError("a grid shows one image per latent; use --decode mean or sample")
+    first, second = _check_axes(axes, trained.model.latent_dim)
+    figure, arrays = plane_figure(
+        trained,
+        digits,
+        mode,
+        (first, second),
+        (f"$z_{{{first + 1}}}$", f"$z_{{{second + 1}}}$"),
+        size=15,
+    )
+    return figure, arrays, [f"z{axis + 1}" for axis in dict.fromkeys((first, second))]
 
 
 def _strip(
@@ -218,11 +230,13 @@ def _digits(trained: TrainedModel, label: int | None) -> list[int]:
     return [label]
 
 
-def _component(trained: TrainedModel, component: int | None, label: int | None) -> int | None:
+def _component(
+    trained: TrainedModel, model: GMM, component: int | None, label: int | None
+) -> int | None:
     """The component of a mixture to draw from; None for all, in proportion to their weights."""
     config = trained.config
     assert isinstance(config, GMMExperiment)
-    count = config.model.components
+    count = len(model.weight)
     if label is not None:
         if config.model.init != "labels" or trained.at > 0:
             raise UserError(

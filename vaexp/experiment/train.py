@@ -2,24 +2,28 @@
 
 import math
 import signal
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, assert_never
 
-import torch
 from torch import Tensor
 
-from vaexp.config import GMMExperiment, VAEExperiment, digest
-from vaexp.data import CLASSES, PIXELS, Transform
+from vaexp.config import (
+    FAExperiment,
+    GMMExperiment,
+    PPCAExperiment,
+    VAEExperiment,
+    digest,
+)
+from vaexp.data import Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
-from vaexp.experiment.draw.run import illustrate, illustrate_history
+from vaexp.experiment.draw.run import illustrate
 from vaexp.experiment.evaluate import evaluate_after_training
+from vaexp.experiment.fit import fit, what_helps
 from vaexp.experiment.measure import (
     entry,
     importance_weighted,
@@ -27,17 +31,14 @@ from vaexp.experiment.measure import (
     with_bits_per_dim,
 )
 from vaexp.experiment.prepare import Experiment
-from vaexp.fitting import FitStep, em, gmm, ppca, sgd
-from vaexp.fitting.moments import Moments
-from vaexp.models import PPCA, VAE, Model, build
+from vaexp.models import VAE
+from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
-
-EM_WRITES_EVERY = 1.0  # seconds: an iteration may take a millisecond, and writing it far more
 
 
 def train(
@@ -56,7 +57,7 @@ def train(
             run.start()
             _note_environment(experiment, run)
             reporter.say(f"run folder {run.path}")
-            _fit(experiment, run, reporter)
+            fit(experiment, run, reporter)
             _measure(experiment, run, reporter)
             _draw(experiment, run, reporter)
             run.end("finished", 0)
@@ -93,173 +94,6 @@ def _note_environment(experiment: Experiment, run: RunFolder) -> None:
             raise RunError(f"{what} changed since the run started; start a new run instead")
 
 
-def _fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
-    """Fit the model, or go on from where the run stopped; each step is soon on disk."""
-    state = run.state()
-    if state is None and len(run.records()) > 1:
-        raise RunError("checkpoints/state.pt is missing; copy the run folder again")
-    if state is not None and not {"records", "at"} <= state.keys():
-        raise RunError(
-            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes "
-            "from another run"
-        )
-    run.truncate_records(state["records"] if state else 0)
-    if state is not None:
-        reporter.say(f"resuming after {experiment.config.model.unit} {state['at']}")
-    if isinstance(experiment.model, VAE):
-        _fit_by_gradients(experiment, experiment.model, run, reporter, state)
-    else:
-        _fit_by_em(experiment, run, reporter, state)
-
-
-def _fit_by_gradients(
-    experiment: Experiment,
-    model: VAE,
-    run: RunFolder,
-    reporter: Reporter,
-    state: dict[str, Any] | None,
-) -> None:
-    config, data = experiment.config, experiment.data
-    assert isinstance(config, VAEExperiment)
-    objective = {"beta": config.model.beta, "beta_warmup": config.model.beta_warmup}
-    options = sgd.SGDOptions(**config.train.model_dump() | objective)
-    transform = Transform(config.data.transform)
-    pixels = data.train.pixels.to(experiment.device)
-    n = len(data.train)
-    steps = options.total_steps(n)
-    steps_per_epoch = -(-n // options.batch_size)
-    epochs = -(-steps // steps_per_epoch)
-    images = n * (steps // steps_per_epoch) + options.batch_size * (steps % steps_per_epoch)
-
-    def show(record: dict[str, Any]) -> None:
-        split = "validation" if "validation" in record else "train"
-        numbers = [f"{key} {record[split][key]:,.2f}" for key in ("elbo", "rate", "distortion")]
-        reporter.step(
-            f"epoch {record['epoch']}/{epochs}",
-            "  ".join([f"{split} {numbers[0]}", *numbers[1:]]),
-            f"{record['images_per_second']:,.0f} images/s",
-        )
-
-    with reporter.bar("training", images, "images", done=n * state["at"] if state else 0):
-        fitted = sgd.fit(
-            model,
-            lambda rows: transform(pixels[rows]),
-            data.train.label.to(experiment.device),
-            experiment.validation_images(),
-            options,
-            seed=config.seed,
-            state=state,
-            on_batch=reporter.advance,
-        )
-        _write_steps(run, fitted, show)
-    if run.records()[-1]["step"] < steps:
-        reporter.say(
-            f"stopped early: no better validation ELBO for {config.train.patience} epochs; "
-            f"keeping epoch {run.weights()[1]}"
-        )
-
-
-def _fit_by_em(
-    experiment: Experiment, run: RunFolder, reporter: Reporter, state: dict[str, Any] | None
-) -> None:
-    config, data = experiment.config, experiment.data
-    assert not isinstance(config, VAEExperiment)
-    options = em.EMOptions(**config.train.model_dump())
-    held_out = experiment.validation_images()
-    validation = None if held_out is None else held_out[0]
-    x = experiment.training_images()
-    beside = ""
-    if isinstance(config, GMMExperiment):
-        label = data.train.label.to(experiment.device)
-        settings: dict[str, Any] = {"factors": config.model.factors}  # dumped where it applies
-        settings |= config.model.model_dump(exclude={"kind", "decode_mode"})
-        steps: em.Steps[Any, Any] = gmm.steps(x, label, validation, **settings, seed=config.seed)
-        beside = f" [floor {config.model.covariance_floor:g}]"
-    else:
-        closed = config.model.method == "closed_form"
-        if closed:
-            options = replace(options, max_iter=0)
-        moments = Moments.of(x), None if validation is None else Moments.of(validation)
-        q = config.model.latent_dim
-        steps = ppca.steps(*moments, q, closed=closed, seed=config.seed)
-    del x, held_out, validation  # pPCA needs nothing of the images but their moments
-
-    def restore(parameters: dict[str, Tensor]) -> Model:
-        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
-        model.load_state_dict(parameters, assign=True)
-        return model.to(experiment.device)
-
-    def show(record: dict[str, Any]) -> None:
-        restart = f"restart {record['restart'] + 1}, " if options.restarts > 1 else ""
-        numbers = [
-            f"{split} log_prob {record[split]['log_prob']:,.3f}{beside}"
-            for split in ("train", "validation")
-            if split in record
-        ]
-        title = f"{restart}iteration {record['iteration']}"
-        reporter.step(title, "  ".join(numbers), f"{record['seconds']:.3g} s")
-
-    with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
-        fitted = em.fit(
-            steps,
-            options,
-            state=state,
-            restore=restore,
-        )
-        try:
-            _write_steps(run, fitted, show, EM_WRITES_EVERY, lambda: reporter.advance(1))
-        except RunError:
-            if run.records():
-                illustrate_history(run)
-            raise
-    last = run.records()[-1]
-    if last["stopped"] == "max_iter" and options.max_iter > 0:
-        reporter.say(
-            f"stopped at train.max_iter = {options.max_iter}, before an iteration added less than "
-            f"train.tolerance = {options.tolerance:g} nats"
-        )
-
-
-def _write_steps(
-    run: RunFolder,
-    steps: Iterator[FitStep],
-    show: Callable[[dict[str, Any]], None],
-    every: float = 0.0,
-    on_step: Callable[[], None] = lambda: None,
-) -> None:
-    """Go through the steps of a fit and write them, those of ``every`` seconds together.
-
-    However the fit ends, the steps that it finished are written.
-    """
-    done = len(run.records())
-    pending: list[FitStep] = []
-    written = -math.inf  # the first step is written at once
-
-    def write() -> None:
-        # In this order a kill at any point leaves something to resume from: the state is last, and
-        # what was written before it is written again, the same, by the resumed step.
-        run.append_records([step.record for step in pending])
-        kept = [step for step in pending if step.keep]
-        if kept:
-            run.save_weights(kept[-1].state["model"], kept[-1].at)
-        run.save_state(pending[-1].state | {"at": pending[-1].at, "records": done})
-        show(pending[-1].record)
-        pending.clear()
-
-    try:
-        for step in steps:
-            pending.append(step)
-            done += 1
-            on_step()
-            if time.monotonic() - written >= every:
-                write()
-                written = time.monotonic()
-    finally:
-        if pending:
-            run.truncate_records(done - len(pending))  # a stop may have come in the midst of write
-            write()
-
-
 def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     """Measure the kept weights on every split: metrics.json and per_example.npz."""
     config, data, model = experiment.config, experiment.data, experiment.model
@@ -280,14 +114,9 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
             x, label = experiment.held_out_images(split, name), split.label.to(experiment.device)
             with seeded(config.seed, "elbo", name):
                 splits[name] = measured(x, label)
-    k = config.evaluate.importance_samples if isinstance(config, VAEExperiment) else 0
-    if isinstance(model, VAE) and k:
-        title = f"importance-weighted bound, K = {k}"
-        with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
-            bound = importance_weighted(model, x, label, k, reporter.advance)
-        # x and label are those of the test split
-        splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
-
+    # x and label are those of the test split, here and below
+    bound = _importance_weighted(experiment, x, label, reporter)
+    splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
     metrics = {
         name: {metric: entry(measure, facts) for metric, measure in measures.items()}
         for name, measures in splits.items()
@@ -295,20 +124,32 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
     for name, entries in metrics.items():
         for metric, one in entries.items():
             if not all(math.isfinite(one[key] or 0.0) for key in ("value", "se")):
-                raise RunError(f"the {metric} of some {name} images is not finite: " + _cure(model))
+                what = f"the {metric} of some {name} images is not finite"
+                raise RunError(f"{what}: {what_helps(config)}")
     reporter.say(_headline(splits["test"], metrics["test"]))
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
-    evaluate_after_training(run, experiment, x, reporter)  # x is that of the test split
+    evaluate_after_training(run, experiment, x, reporter)
 
 
-def _cure(model: Model) -> str:
-    if isinstance(model, VAE):
-        return (
-            "training diverged in its last steps; a lower train.learning_rate or a "
-            "train.gradient_clip usually helps"
-        )
-    return "a variance is too small for these numbers; a larger model.covariance_floor helps"
+def _importance_weighted(
+    experiment: Experiment, x: Tensor, label: Tensor, reporter: Reporter
+) -> dict[str, Measure]:
+    """The importance-weighted bound of test images x (N, D), for a model that has only bounds."""
+    config, model = experiment.config, experiment.model
+    match config:
+        case GMMExperiment() | PPCAExperiment() | FAExperiment():
+            return {}
+        case VAEExperiment():
+            k = config.evaluate.importance_samples
+        case _:
+            assert_never(config)
+    if k == 0:
+        return {}
+    assert isinstance(model, VAE)
+    title = f"importance-weighted bound, K = {k}"
+    with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
+        return importance_weighted(model, x, label, k, reporter.advance)
 
 
 def _headline(measures: dict[str, Measure], entries: dict[str, Any]) -> str:
@@ -320,13 +161,11 @@ def _headline(measures: dict[str, Measure], entries: dict[str, Any]) -> str:
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     reporter.say("drawing figures")
-    spectrum = None
-    if isinstance(experiment.model, PPCA):
-        covariance = Moments.of(experiment.training_images()).covariance
-        spectrum = torch.linalg.eigvalsh(covariance).flip(0).cpu()
     test = experiment.data.test
     x = experiment.held_out_images(test, "test").cpu()
-    illustrate(run, x, test.label, spectrum)
+    illustrate(
+        run, x, test.label, lambda: Moments.of(experiment.training_images()).covariance.cpu()
+    )
 
 
 def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:

@@ -12,7 +12,7 @@ from vaexp.figures.images import compare_runs, decode_modes, reconstructions, sa
 from vaexp.figures.induced import tilted_prior
 from vaexp.figures.latent import latent_plane, posterior
 from vaexp.figures.latent_use import latent_use
-from vaexp.figures.linear import principal_axes, spectrum
+from vaexp.figures.linear import factors, noise, principal_axes, scaled_spectrum, spectrum
 from vaexp.figures.mixture import clusters, components, confusion
 from vaexp.figures.quality import sample_quality
 from vaexp.figures.rate_distortion import rate_distortion
@@ -27,10 +27,12 @@ __all__ = [
     "decode_modes",
     "decoder_moments",
     "em_staircase",
+    "factors",
     "floor_curve",
     "latent_plane",
     "latent_use",
     "near_the_floor",
+    "noise",
     "posterior",
     "principal_axes",
     "rate_distortion",
@@ -38,6 +40,7 @@ __all__ = [
     "sample_quality",
     "samples",
     "save",
+    "scaled_spectrum",
     "singularities",
     "spectrum",
     "tilted_prior",

@@ -2,6 +2,7 @@
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -10,11 +11,10 @@ from torch import nn
 
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep
-from vaexp.models.gaussians import SingularCovariance
 
 
 class Expected(Protocol):
-    """What an E-step returns; the M-step knows what else it holds."""
+    """The result of an E-step. Each kind of model adds what its own M-step needs."""
 
     @property
     def mean_log_prob(self) -> float:
@@ -23,7 +23,7 @@ class Expected(Protocol):
 
     @property
     def mean_elbo(self) -> float:
-        """Mean of the ELBO with the exact posterior: the same number, by another way."""
+        """Mean of the ELBO with the exact posterior: the same number, computed in another way."""
         ...
 
 
@@ -31,24 +31,60 @@ Model = TypeVar("Model", bound=nn.Module)
 E = TypeVar("E", bound=Expected)
 
 
-@dataclass(frozen=True)
-class Steps(Generic[Model, E]):
-    """EM for one kind of model and given images."""
+class Collapse(RunError):
+    """The parameters make the likelihood unbounded, as where a variance has fallen to 0.
 
-    start: Callable[[int], Model]
-    """The initial parameters of a restart, counted from 0."""
-    e_step: Callable[[Model], E]
-    m_step: Callable[[E, Model], Model]
-    elbo_after_m: Callable[[E, Model, Model], float]
-    """The mean ELBO with the posterior of the first model and the parameters of the second."""
-    validation: Callable[[Model], float] | None
-    """Mean of ln p(x) over images that are not trained on, if there are any."""
-    facts: Callable[[Model], dict[str, Any]]
-    """What else the record of an iteration holds."""
-    explain: Callable[[SingularCovariance, Model, str], str] | None = None
-    """What to tell of parameters in which a component has collapsed, and when it did."""
-    finish: Callable[[Model], Model] = lambda model: model
-    """The parameters to keep of a restart's last: the same density, in a form easier to read."""
+    The steps of a model raise it. ``fit`` reports it as "``what`` collapsed after iteration 7:
+    ``why``".
+    """
+
+    def __init__(self, what: str, why: str):
+        super().__init__(f"{what} collapsed: {why}")
+        self.what = what
+        self.why = why
+
+
+class EMSteps(ABC, Generic[Model, E]):
+    """The steps of EM for one kind of model and for the images that it is fitted to.
+
+    The steps leave the models that they are given as they are and return new ones. ``start``,
+    ``e_step``, ``m_step`` and ``elbo_after_m`` may raise Collapse, or RunError with a message that
+    needs no iteration beside it.
+    """
+
+    not_finite: str
+    """What a user is told when ln p(x) is not a finite number: the cause, and what helps."""
+
+    @abstractmethod
+    def start(self, restart: int) -> Model:
+        """The initial parameters of a restart; restarts are counted from 0."""
+
+    @abstractmethod
+    def e_step(self, model: Model) -> E:
+        """Expectations over the training images under the exact posterior of ``model``."""
+
+    @abstractmethod
+    def m_step(self, expected: E, model: Model) -> Model:
+        """The parameters that maximise the ELBO, given the E-step of ``model``."""
+
+    @abstractmethod
+    def elbo_after_m(self, expected: E, model: Model, updated: Model) -> float:
+        """The mean ELBO with the posterior of ``model`` and the parameters of ``updated``, nats.
+
+        ``expected`` is the E-step of ``model``, and ``updated`` the M-step after it.
+        """
+
+    @abstractmethod
+    def validation(self, model: Model) -> float | None:
+        """Mean of ln p(x) over the validation images, nats; None where there are none."""
+
+    @abstractmethod
+    def facts(self, model: Model) -> dict[str, Any]:
+        """What the record of an iteration holds beside the numbers that every model has."""
+
+    def finish(self, model: Model) -> Model:
+        """The parameters that a restart ends with: the same density in the form to be kept."""
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,105 +95,95 @@ class EMOptions:
     tolerance: float
     restarts: int
 
+    def why_stop(self, iteration: int, gain: float) -> str | None:
+        """Why to stop after an iteration that added ``gain`` nats to ln p(x), or None."""
+        if gain < self.tolerance:
+            return "tolerance"
+        return "max_iter" if iteration >= self.max_iter else None
+
 
 def fit(
-    steps: Steps[Model, E],
+    steps: EMSteps[Model, E],
     options: EMOptions,
     *,
     state: dict[str, Any] | None = None,
     restore: Callable[[dict[str, Any]], Model],
 ) -> Iterator[FitStep]:
-    """Alternate E-step and M-step, and yield after every iteration; iteration 0 is the start.
+    """Alternate M-step and E-step, and yield after every iteration; iteration 0 is the start.
 
-    A record's ``train.log_prob`` is the mean of ln p(x) for the parameters after that iteration,
-    the ones that FitStep holds. ``elbo_after_m`` is the ELBO after the iteration's M-step, with the
-    posterior of the parameters before it, and ``elbo_after_e`` that after the next E-step, which
-    closes the gap: section 2.2 of the report this project follows. Parameters are to be kept as
-    soon as they are better than all earlier restarts. The last record of a restart says why it
-    ``stopped``: tolerance or max_iter. state: a FitStep's, to go on from there. restore: a model
-    from the state dict in it. Raises RunError where a component collapses.
+    A record's ``train.log_prob`` is the mean of ln p(x) under the parameters after that iteration,
+    which are those in the FitStep. ``elbo_after_m`` is the ELBO after the iteration's M-step, with
+    the posterior of the parameters before it. ``elbo_after_e`` is the ELBO after the next E-step,
+    which closes the gap (section 2.2 of the report this project follows). The last record of a
+    restart says why it ``stopped``: tolerance or max_iter. A FitStep is to be kept when its
+    parameters are better than the last ones of every earlier restart.
+
+    ``state`` is that of an earlier FitStep, to go on from there, and ``restore`` makes a model of
+    the state dict in it. Raises RunError where the likelihood becomes unbounded, where ln p(x) is
+    not finite, and where ``state`` does not fit the model.
     """
-    restart, best, model = 0, -math.inf, None
-    if state is not None:
-        try:
-            restart, iteration, best = state["restart"], state["iteration"], state["best"]
-            model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
-        except (RuntimeError, ValueError, KeyError, TypeError):
-            raise RunError(
-                "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
-                "comes from another run"
-            ) from None
-        if stopped:
-            restart, best, model = restart + 1, max(best, reached), None
-        else:
-            expected = steps.e_step(model)
-
+    restart, best, iteration, model = _position(state, restore)
+    expected = None if model is None else steps.e_step(model)
     while restart < options.restarts:
-        began = time.perf_counter()
-        after_m = None
-        before = -math.inf
-        if model is None:
-            iteration, model = 0, steps.start(restart)
-        else:
-            iteration, before, old = iteration + 1, expected.mean_log_prob, model
-            model = steps.m_step(expected, old)
+        began, before, after_m = time.perf_counter(), -math.inf, None
         try:
-            if iteration:
+            if model is None or expected is None:
+                iteration, model = 0, steps.start(restart)
+            else:
+                iteration, before, old = iteration + 1, expected.mean_log_prob, model
+                model = steps.m_step(expected, old)
                 after_m = steps.elbo_after_m(expected, old, model)
-                del expected, old  # before the next E-step makes room for its own
+                del old, expected  # before the next E-step needs the memory
             expected = steps.e_step(model)
-        except SingularCovariance as error:
-            if steps.explain is None:
-                raise
-            when = (
-                f"after iteration {iteration}"
-                if iteration
-                else "at its start, before any iteration"
-            )
-            when += f" of restart {restart + 1}" if options.restarts > 1 else ""
-            kept = ""
-            if restart:
-                kept = "; the best parameters so far are kept"
-            elif iteration:
-                kept = f"; iteration {iteration - 1} is kept"
-            raise RunError(steps.explain(error, model, when) + kept) from None
+        except Collapse as error:
+            raise RunError(_report(error, iteration, restart, options.restarts)) from None
         log_prob = expected.mean_log_prob
         if not math.isfinite(log_prob):
-            raise RunError(
-                f"the mean of ln p(x) became {log_prob} in iteration {iteration}: a variance is "
-                "too small for these numbers; a larger model.covariance_floor helps"
-            )
-        stopped = None
-        if log_prob - before < options.tolerance:
-            stopped = "tolerance"
-        elif iteration >= options.max_iter:
-            stopped = "max_iter"
-        record: dict[str, Any] = {
-            "iteration": iteration,
-            "restart": restart,
-            "train": {"log_prob": log_prob, "elbo_after_e": expected.mean_elbo}
-            | ({} if after_m is None else {"elbo_after_m": after_m}),
-        }
-        if steps.validation is not None:
-            record["validation"] = {"log_prob": steps.validation(model)}
-        record |= steps.facts(model) | {
-            "stopped": stopped,
-            "seconds": time.perf_counter() - began,
-        }
+            what = f"the mean of ln p(x) became {log_prob} in iteration {iteration}"
+            raise RunError(f"{what}: {steps.not_finite}")
+        stopped = options.why_stop(iteration, log_prob - before)
+        train = {"log_prob": log_prob, "elbo_after_e": expected.mean_elbo}
+        train |= {} if after_m is None else {"elbo_after_m": after_m}
+        record: dict[str, Any] = {"iteration": iteration, "restart": restart, "train": train}
+        if (validation := steps.validation(model)) is not None:
+            record["validation"] = {"log_prob": validation}
+        record |= steps.facts(model) | {"stopped": stopped}
+        record["seconds"] = time.perf_counter() - began
+        model = steps.finish(model) if stopped else model
+        at = {"restart": restart, "iteration": iteration, "log_prob": log_prob, "best": best}
+        resumable = {"model": model.state_dict(), **at, "stopped": stopped}
+        yield FitStep(iteration, record, resumable, keep=log_prob > best)
         if stopped:
-            model = steps.finish(model)
-        yield FitStep(
-            iteration,
-            record,
-            {
-                "model": model.state_dict(),
-                "restart": restart,
-                "iteration": iteration,
-                "log_prob": log_prob,
-                "best": best,
-                "stopped": stopped,
-            },
-            keep=log_prob > best,
-        )
-        if stopped:
-            restart, best, model = restart + 1, max(best, log_prob), None
+            restart, best, model, expected = restart + 1, max(best, log_prob), None, None
+
+
+def _position(
+    state: dict[str, Any] | None, restore: Callable[[dict[str, Any]], Model]
+) -> tuple[int, float, int, Model | None]:
+    """Where to go on: restart, the best ln p(x) of earlier ones, iteration and its model.
+
+    The model is None where a restart begins.
+    """
+    if state is None:
+        return 0, -math.inf, 0, None
+    try:
+        restart, iteration, best = state["restart"], state["iteration"], state["best"]
+        model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
+    except (RuntimeError, ValueError, KeyError, TypeError):
+        raise RunError(
+            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
+            "comes from another run"
+        ) from None
+    return (
+        (restart + 1, max(best, reached), 0, None) if stopped else (restart, best, iteration, model)
+    )
+
+
+def _report(error: Collapse, iteration: int, restart: int, restarts: int) -> str:
+    """The message to a user: what collapsed, when, why, and which parameters are kept."""
+    when = f"after iteration {iteration}" if iteration else "at its start, before any iteration"
+    when += f" of restart {restart + 1}" if restarts > 1 else ""
+    message = f"{error.what} collapsed {when}: {error.why}"
+    if restart:
+        return f"{message}; the best parameters so far are kept"
+    return f"{message}; iteration {iteration - 1} is kept" if iteration else message

@@ -7,10 +7,10 @@ ROWS = 8192  # images worked on at once
 
 
 def seed_centres(x: Tensor, count: int) -> Tensor:
-    """K images of x (N, D) far from each other, (K, D), drawn from torch's global generator.
+    """K images of x (N, D) that lie far from each other, (K, D), by torch's global generator.
 
-    Each with probability proportional to its squared distance to the nearest centre drawn before
-    (k-means++, Arthur and Vassilvitskii 2007).
+    The first is drawn at random. Each of the others is drawn with a probability proportional to its
+    squared distance to the nearest centre drawn before (k-means++, Arthur and Vassilvitskii 2007).
     """
     chosen = [int(torch.randint(len(x), ()))]
     lengths = x.square().sum(1)
@@ -37,9 +37,10 @@ def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
 
 
 def lloyd(x: Tensor, centres: Tensor, iterations: int = 100) -> Tensor:
-    """Move centres (K, D) to the means of the images (N, D) nearest to them, until none moves.
+    """The centres (K, D) after Lloyd's iterations on images x (N, D).
 
-    A centre that is nearest to no image stays where it is.
+    Each iteration moves every centre to the mean of the images that are nearest to it. It ends when
+    no image changes its centre. A centre that is nearest to no image stays where it is.
     """
     assigned = nearest_centre(x, centres)
     for _ in range(iterations):

@@ -1,55 +1,86 @@
 """Fitting probabilistic PCA: the E-step and M-step on the images' moments, and the closed form.
 
-Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images. Both
-ways need nothing of the images but their moments. Tipping and Bishop 1999; the M-step printed in
-the report this project follows lacks the inverse of the sum of E[z z^T].
+Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images. EM and
+the closed form need nothing of the images but their moments. The equations are those of Tipping and
+Bishop 1999. The M-step printed in the report that this project follows lacks the inverse of the sum
+of E[z z^T].
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaexp.errors import RunError
-from vaexp.fitting.em import Steps
-from vaexp.fitting.moments import Moments
+from vaexp.fitting.em import EMSteps
+from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
 from vaexp.seeding import seeded
 
 
-def steps(
-    moments: Moments, validation: Moments | None, latent_dim: int, *, closed: bool, seed: int
-) -> Steps[PPCA, "Expectations"]:
-    """EM on the moments of the images, from a random start or, ``closed``, from the maximum.
+class PPCASteps(EMSteps[PPCA, "Expectations"]):
+    """EM on the moments of the images, from a random start or from the maximum.
 
-    validation: the moments of other images.
-
-    The steps raise RunError where the images leave no sigma^2.
+    ``validation`` holds the moments of other images. ``closed`` starts at the closed form. The
+    steps raise RunError where the latents explain the images entirely and leave no sigma^2.
     """
 
-    def start_at(restart: int) -> PPCA:
-        if closed:
-            return closed_form(moments, latent_dim)
-        with seeded(seed, "initial parameters", restart):
-            return start(moments, latent_dim)
+    not_finite = "sigma is too small for these numbers; fewer model.latent_dim help"
 
-    return Steps(
-        start=start_at,
-        e_step=lambda model: e_step(model, moments),
-        m_step=m_step,
-        elbo_after_m=lambda expectations, _, updated: elbo_after_m(expectations, updated),
-        validation=None
-        if validation is None
-        else lambda model: e_step(model, validation).mean_log_prob,
-        facts=lambda model: {"sigma": model.variance.sqrt().item()},
-        finish=principal,
-    )
+    def __init__(
+        self,
+        moments: Moments,
+        validation: Moments | None,
+        latent_dim: int,
+        *,
+        closed: bool,
+        seed: int,
+    ):
+        self.moments = moments
+        self.validation_moments = validation
+        self.latent_dim = latent_dim
+        self.closed = closed
+        self.seed = seed
+
+    def start(self, restart: int) -> PPCA:
+        """The closed form, or parameters that depend on the seed and on the restart."""
+        if self.closed:
+            return closed_form(self.moments, self.latent_dim)
+        with seeded(self.seed, "initial parameters", restart):
+            return start(self.moments, self.latent_dim)
+
+    def e_step(self, model: PPCA) -> "Expectations":
+        """Expectations over the training images."""
+        return e_step(model, self.moments)
+
+    def m_step(self, expected: "Expectations", model: PPCA) -> PPCA:
+        """W and sigma^2 that maximise the ELBO; see the function of this name."""
+        return m_step(expected, model)
+
+    def elbo_after_m(self, expected: "Expectations", model: PPCA, updated: PPCA) -> float:  # noqa: ARG002
+        """The mean ELBO after the M-step, nats; see the function of this name."""
+        return elbo_after_m(expected, updated)
+
+    def validation(self, model: PPCA) -> float | None:
+        """Mean of ln p(x) over the validation images, from their moments, nats."""
+        if self.validation_moments is None:
+            return None
+        return e_step(model, self.validation_moments).mean_log_prob
+
+    def facts(self, model: PPCA) -> dict[str, Any]:
+        """The standard deviation sigma of the noise, in units of x."""
+        return {"sigma": model.variance.sqrt().item()}
+
+    def finish(self, model: PPCA) -> PPCA:
+        """The same density with W rotated to principal axes."""
+        return principal(model)
 
 
 @dataclass(frozen=True)
 class Expectations:
-    """What the M-step needs: expectations under the posterior, averaged over the images."""
+    """What the M-step needs: expectations under the exact posterior, averaged over the images."""
 
     cross: Tensor
     """E[(x - mu) z^T] = S W M^-1, (D, L)."""
@@ -58,15 +89,18 @@ class Expectations:
     trace: Tensor
     """tr S, ()."""
     entropy: Tensor
-    """Of the posterior N(., sigma^2 M^-1), (), nats."""
+    """The entropy of the posterior N(., sigma^2 M^-1), which all images share, (), nats."""
     mean_log_prob: float
     """Mean of ln p(x), nats."""
     mean_elbo: float
-    """Mean of E[ln p(x, z)] + entropy, which is the same, by another way."""
+    """Mean of E[ln p(x, z)] + entropy, which is the same number by another way, nats."""
 
 
 def e_step(model: PPCA, moments: Moments) -> Expectations:
-    """Expectations under p(z|x) of all images, in O(D^2 L), whatever their number."""
+    """Expectations under p(z|x) of the images that ``moments`` are of.
+
+    The cost is O(D^2 L), whatever the number of images. M = W^T W + sigma^2 I.
+    """
     d, q = model.factors.shape
     w, noise = model.factors, model.variance
     covariance = moments.covariance_about(model.mean)
@@ -92,8 +126,9 @@ def e_step(model: PPCA, moments: Moments) -> Expectations:
 def m_step(expectations: Expectations, model: PPCA) -> PPCA:
     """The W and sigma^2 that maximise the expected complete-data log-likelihood.
 
-    W = E[(x - mu) z^T] E[z z^T]^-1, sigma^2 = (tr S - tr(W^T E[(x - mu) z^T])) / D; mu, the mean of
-    the images, is the maximum already. Raises RunError where no sigma^2 is left.
+    W = E[(x - mu) z^T] E[z z^T]^-1 and sigma^2 = (tr S - tr(W^T E[(x - mu) z^T])) / D. The mean mu
+    of the images is the maximum already. Raises RunError where the latents explain the images
+    entirely, so that sigma^2 is 0.
     """
     cross, trace = expectations.cross, expectations.trace
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(expectations.latent))
@@ -112,18 +147,22 @@ def elbo_after_m(expectations: Expectations, updated: PPCA) -> float:
 
 
 def _expected_log_joint(error: Tensor, variance: Tensor, d: int, latent: Tensor) -> Tensor:
-    """E ln p(x, z), of the mean of E|x - W z - mu|^2 and of E[z z^T]."""
+    """E ln p(x, z) in nats, averaged over images.
+
+    ``error`` is E|x - W z - mu|^2, ``variance`` sigma^2, d = D, and ``latent`` E[z z^T] (L, L).
+    """
     of_x = d * (2 * math.pi * variance).log() + error / variance
     return -0.5 * (of_x + len(latent) * math.log(2 * math.pi) + latent.trace())
 
 
-def start(moments: Moments, latent_dim: int) -> PPCA:
-    """Parameters to start EM from: the best of those with W in a subspace drawn at random.
+def start(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
+    """Parameters to start EM from: the best ones with W in a random subspace.
 
-    The subspace is the leading one of the span of S^3 times noise from torch's global generator,
-    which is twice as wide as W (Halko, Martinsson and Tropp 2011, algorithm 4.4). EM turns W as the
-    power method does: from a span no wider than W it needs hundreds of iterations more to exchange
-    axes of nearly the same length.
+    The subspace is the span of S^3 times noise from torch's global generator, which is twice as
+    wide as W (Halko, Martinsson and Tropp 2011, algorithm 4.4). EM turns W as the power method
+    does. From a span no wider than W it would need hundreds of iterations more to exchange axes of
+    nearly the same length. sigma^2 is at least ``floor``. Raises RunError where it
+    would be 0.
     """
     covariance = moments.covariance
     d = len(covariance)
@@ -134,45 +173,53 @@ def start(moments: Moments, latent_dim: int) -> PPCA:
     eigenvalues, vectors = eigenvalues[-latent_dim:], (basis @ vectors)[:, -latent_dim:]
     rest = covariance.trace() - eigenvalues.sum()
     # Not shorter than noise makes them, since EM never leaves W = 0.
-    return _from_eigen(moments, eigenvalues, vectors, rest, shortest=0.1)
+    return _from_eigen(moments, eigenvalues, vectors, rest, floor, shortest=0.1)
 
 
-def closed_form(moments: Moments, latent_dim: int) -> PPCA:
+def closed_form(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
     """The maximum of the likelihood (Tipping and Bishop 1999, equations 7 and 8).
 
     W = U (Lambda - sigma^2 I)^(1/2) with the L leading eigenvectors U of S, and sigma^2 the mean of
-    its other eigenvalues. Raises RunError where these are zero.
+    its other eigenvalues, or ``floor`` if that is more. Raises RunError where both are zero.
     """
     eigenvalues, vectors = torch.linalg.eigh(moments.covariance)
     rest = eigenvalues[:-latent_dim].clamp(min=0).sum()
-    return _from_eigen(moments, eigenvalues[-latent_dim:], vectors[:, -latent_dim:], rest)
+    return _from_eigen(moments, eigenvalues[-latent_dim:], vectors[:, -latent_dim:], rest, floor)
 
 
 def _from_eigen(
-    moments: Moments, eigenvalues: Tensor, vectors: Tensor, rest: Tensor, shortest: float = 0.0
+    moments: Moments,
+    eigenvalues: Tensor,
+    vectors: Tensor,
+    rest: Tensor,
+    floor: float,
+    shortest: float = 0.0,
 ) -> PPCA:
-    """With L increasing eigenvalues, their vectors (D, L) and the sum of the others.
+    """The parameters whose covariance has these eigenvalues, and sigma^2 for all others.
 
-    A column of W has at least the share ``shortest`` of its eigenvalue.
+    ``eigenvalues`` (L,) are in increasing order, ``vectors`` (D, L) belong to them, and ``rest`` is
+    the sum of the D - L other eigenvalues. The squared length of a column of W is its eigenvalue
+    less sigma^2, but at least the share ``shortest`` of the eigenvalue. sigma^2 is at
+    least ``floor``.
     """
     d, q = vectors.shape
-    variance = rest / (d - q)
+    variance = (rest / (d - q)).clamp(min=floor)
     if not variance > eigenvalues[-1] * d * torch.finfo(eigenvalues.dtype).eps:
         raise RunError(_no_noise_left(q))
     factors = (
         vectors * (eigenvalues - variance).clamp(min=shortest * eigenvalues.clamp(min=0)).sqrt()
     )
-    return PPCA(moments.mean, _with_signs(factors.flip(1)), variance)
+    return PPCA(moments.mean, with_signs(factors.flip(1)), variance)
 
 
 def principal(model: PPCA) -> PPCA:
-    """The same density with W rotated to principal axes: orthogonal columns, longest first."""
+    """The same density with W rotated to principal axes: orthogonal columns, the longest first."""
     _, rotation = torch.linalg.eigh(model.factors.T @ model.factors)
-    return PPCA(model.mean, _with_signs(model.factors @ rotation.flip(1)), model.variance)
+    return PPCA(model.mean, with_signs(model.factors @ rotation.flip(1)), model.variance)
 
 
-def _with_signs(factors: Tensor) -> Tensor:
-    """Each column with its largest entry positive, as the sign is arbitrary."""
+def with_signs(factors: Tensor) -> Tensor:
+    """The same columns, with signs that make the largest entry of each positive."""
     largest = factors.gather(0, factors.abs().argmax(0, keepdim=True))
     return factors * torch.where(largest < 0, -1.0, 1.0)
 

@@ -4,14 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
-from vaexp.models.gaussians import Gaussians
+from vaexp.models.covariances import Gaussians
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+"""What the values of ``model.precision`` stand for."""
 
 
 class GMM(nn.Module):
     """p(z = k) = pi_k, p(x|z = k) = N(mu_k, Sigma_k); the posterior and ln p(x) are exact.
 
-    ``weight`` are the pi_k (K,), ``gaussians`` the components. Raises SingularCovariance in all
-    that needs a density where a covariance is not positive definite.
+    ``weight`` holds the pi_k (K,), ``gaussians`` the components. Methods that need a density raise
+    SingularCovariance where a covariance is not positive definite.
     """
 
     latent_dim = 1
@@ -25,11 +28,11 @@ class GMM(nn.Module):
         self.gaussians = gaussians
 
     def prior(self) -> Distribution:
-        """p(z): a Categorical over the K components."""
+        """p(z), a Categorical over the K components."""
         return Categorical(logits=self.weight.log(), validate_args=False)
 
     def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
-        """p(z|x), exact: the responsibilities of images (N, D), batch (N,)."""
+        """p(z|x) of images (N, D), exact: their responsibilities, batch (N,)."""
         return Categorical(logits=self.log_joint(x), validate_args=False)
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
@@ -45,9 +48,13 @@ class GMM(nn.Module):
         """Ln p(x) of images (N, D), exact, (N,) float64, nats."""
         return self.log_joint(x).logsumexp(1)
 
+    def with_floor(self, floor: float, other: float) -> "GMM":
+        """The same mixture, had the last M-step had ``other`` as its covariance floor."""
+        return GMM(self.weight, self.gaussians.with_floor(floor, other))
+
 
 class Component(Distribution):
-    """N(mu_z, Sigma_z) for indices z (...,), without a covariance for each of them in memory."""
+    """N(mu_z, Sigma_z) for indices z (...,), without a covariance in memory for each of them."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
 
@@ -59,12 +66,12 @@ class Component(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """(..., D)."""
+        """mu_z, (..., D)."""
         return self.gaussians.mean[self.z]
 
     @property
     def variance(self) -> Tensor:
-        """Of each pixel by itself, (..., D)."""
+        """The variance of each pixel, (..., D)."""
         return self.gaussians.variance()[self.z]
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -80,7 +87,7 @@ class Component(Distribution):
         return x
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Ln N(value; mu_z, Sigma_z) in nats: (N, D) and z (N,) to (N,)."""
+        """Ln N(value; mu_z, Sigma_z) of value (N, D) and z (N,), (N,) float64, nats."""
         everyone = torch.zeros(len(self.gaussians.mean), device=value.device)
         result = value.new_empty(self.z.shape, dtype=torch.float64)
         for k in self.z.unique().tolist():

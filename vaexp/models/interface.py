@@ -1,4 +1,9 @@
-"""What every model offers, whatever it is and however it was fitted."""
+"""What every model offers, whatever it is and however it was fitted.
+
+There are three families, and code that treats them differently matches all of them: ``VAE`` has
+bounds of ln p(x) only; in a ``GMM`` z is an index, and in a ``LinearGaussian`` model z is a vector,
+and both are exact.
+"""
 
 from typing import Protocol
 
@@ -29,4 +34,12 @@ class LatentVariableModel(Protocol):
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:
         """p(x|z): (..., L) latents to a distribution over (..., D)."""
+        ...
+
+
+class ExactModel(LatentVariableModel, Protocol):
+    """A model whose ``encode`` is the posterior p(z|x) itself and whose ln p(x) is known."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Ln p(x) of images (N, D), (N,) float64, nats."""
         ...

@@ -4,35 +4,37 @@ import math
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch import Tensor
 
-from vaexp.models.likelihoods import Absent
+from vaexp.models.absent import Absent
+from vaexp.models.linear_gaussian import LinearGaussian
 from vaexp.models.vae import VAE
 
 
-class PPCA(nn.Module):
-    """z ~ N(0, I), x|z ~ N(W z + mu, sigma^2 I); the posterior and ln p(x) are exact. float64.
+class PPCA(LinearGaussian):
+    """x|z ~ N(W z + mu, sigma^2 I): the linear-Gaussian model with the same noise in every pixel.
 
-    ``mean`` is mu (D,), ``factors`` W (D, L), ``variance`` sigma^2 ().
+    ``variance`` is sigma^2 (). The formulas have M = W^T W + sigma^2 I, (L, L), which is sigma^2
+    times the precision of the posterior.
     """
 
-    conditional = False
-    has_sigma = True
-
     def __init__(self, mean: Tensor, factors: Tensor, variance: Tensor):
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("factors", factors)
+        super().__init__(mean, factors)
         self.register_buffer("variance", variance)
-        self.mean: Tensor
-        self.factors: Tensor
         self.variance: Tensor
-        self.latent_dim = factors.shape[1]
+
+    @property
+    def noise(self) -> Tensor:
+        """sigma^2, ()."""
+        return self.variance
+
+    def with_noise(self, noise: Tensor) -> "PPCA":
+        """Probabilistic PCA with the same W and mu and another sigma^2 ()."""
+        return PPCA(self.mean, self.factors, noise)
 
     @cached_property
     def _root(self) -> Tensor:
-        """R lower triangular, R R^T = M = W^T W + sigma^2 I, (L, L)."""
+        """R lower triangular, R R^T = M, (L, L)."""
         inner = self.factors.T @ self.factors
         inner.diagonal().add_(self.variance)
         return torch.linalg.cholesky(inner)
@@ -42,22 +44,11 @@ class PPCA(nn.Module):
         """Lower triangular root of the posterior's covariance sigma^2 M^-1, (L, L)."""
         return torch.linalg.cholesky(self.variance * torch.cholesky_inverse(self._root))
 
-    def prior(self) -> Distribution:
-        """p(z) = N(0, I), event shape (L,)."""
-        identity = torch.eye(self.latent_dim, dtype=self.mean.dtype, device=self.mean.device)
-        return MultivariateNormal(identity[0] * 0, scale_tril=identity, validate_args=False)
-
-    def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
-        """p(z|x) = N(M^-1 W^T (x - mu), sigma^2 M^-1), exact: batch (...), event (L,)."""
+    def posterior_mean(self, x: Tensor) -> Tensor:
+        """M^-1 W^T (x - mu) of images (..., D), (..., L)."""
         projected = (x.to(self.mean) - self.mean) @ self.factors
         columns = projected.reshape(-1, self.latent_dim).T
-        mean = torch.cholesky_solve(columns, self._root).T.reshape(projected.shape)
-        return MultivariateNormal(mean, scale_tril=self.posterior_root, validate_args=False)
-
-    def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
-        """p(x|z) = N(W z + mu, sigma^2 I) of latents (..., L): batch (...), event (D,)."""
-        mean = z.to(self.mean) @ self.factors.T + self.mean
-        return Independent(Normal(mean, self.variance.sqrt(), validate_args=False), 1)
+        return torch.cholesky_solve(columns, self._root).T.reshape(projected.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Ln p(x) = ln N(x; mu, W W^T + sigma^2 I) of images (N, D), exact, (N,) nats."""
@@ -69,6 +60,17 @@ class PPCA(nn.Module):
         squares = (centred.square().sum(-1) - explained.square().sum(0)) / self.variance
         log_det = (d - q) * self.variance.log() + 2 * self._root.diagonal().log().sum()
         return -0.5 * (d * math.log(2 * math.pi) + log_det + squares)
+
+    def expected_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """-E ln p(x|z) in nats and E|x - W z - mu|^2, over p(z|x), of images (N, D): (N,) each.
+
+        E|x - W z - mu|^2 = |x - W m - mu|^2 + tr(W C W^T), with m and C the posterior's.
+        """
+        spread = (self.factors @ self.posterior_root).square().sum()
+        residual = x.to(self.mean) - self.decode(self.posterior_mean(x)).mean
+        squares = residual.square().sum(1) + spread
+        constant = x.shape[1] * (2 * math.pi * self.variance).log()
+        return 0.5 * (constant + squares / self.variance), squares
 
 
 def of_linear_vae(vae: VAE) -> PPCA | None:

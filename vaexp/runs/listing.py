@@ -25,6 +25,7 @@ DESCRIBED = {
     "model.init",
     "model.method",
     "model.latent_dim",
+    "model.noise_floor",
     "model.likelihood",
     "model.sigma_mode",
     "model.sigma_floor",

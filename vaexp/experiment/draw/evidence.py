@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import assert_never
 
 from vaexp import figures
-from vaexp.config import Config, GMMConfig, PPCAConfig, VAEConfig
+from vaexp.config import Config, FAConfig, GMMConfig, PPCAConfig, VAEConfig
 from vaexp.evaluation.groups import GROUPS
 from vaexp.figures.evidence import About
 from vaexp.runs.folder import RunFolder
@@ -32,7 +32,7 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
 
 def _about(config: Config) -> About:
     match config.model:
-        case VAEConfig() | PPCAConfig():
+        case VAEConfig() | PPCAConfig() | FAConfig():
             mixture = False
         case GMMConfig():
             mixture = True

@@ -1,16 +1,15 @@
-"""The figures of a Gaussian mixture's run, and of how EM went."""
+"""The figures of a Gaussian mixture's run."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vaexp import figures
-from vaexp.config import Config, GMMExperiment
-from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS
+from vaexp.data import CLASSES, IMAGE_SHAPE
 from vaexp.experiment.draw import shared
+from vaexp.experiment.draw.history import history_figures
 from vaexp.experiment.sample import COLUMNS, caption
 from vaexp.models import GMM
 from vaexp.runs.folder import RunFolder
@@ -20,11 +19,9 @@ MOST_ROWS = 20  # components drawn from
 
 
 def gmm_figures(
-    trained: TrainedModel, run: RunFolder, x: Tensor, label: Tensor
+    trained: TrainedModel, model: GMM, run: RunFolder, x: Tensor, label: Tensor
 ) -> Iterator[tuple[str, Figure]]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
-    model = trained.model
-    assert isinstance(model, GMM)
     subtitle = caption(trained)
     deviation = model.gaussians.variance().sqrt().reshape(-1, *IMAGE_SHAPE)
     mean = trained.to_images(model.gaussians.mean)
@@ -53,17 +50,3 @@ def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
     if len(model.weight) > MOST_ROWS:
         title = f"Draws x ~ N(μ_k, Σ_k) of the {MOST_ROWS} heaviest components"
     return figures.samples(images, names, title, caption(trained))
-
-
-def history_figures(
-    records: Sequence[dict[str, Any]], config: Config, subtitle: str
-) -> Iterator[tuple[str, Figure]]:
-    """How EM went, from the lines of metrics.jsonl; for a mixture also how near to collapse."""
-    yield "em", figures.em_staircase(records, subtitle)
-    if isinstance(config, GMMExperiment):
-        full = config.model.covariance == "full"
-        floor = config.model.covariance_floor
-        yield (
-            "singularities",
-            figures.singularities(records, floor, subtitle, PIXELS + 1 if full else None),
-        )

@@ -1,6 +1,6 @@
 """The figures of a run: what to draw, from the kept weights and the test images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import assert_never
 
 import torch
@@ -8,31 +8,33 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
-from vaexp.experiment.draw.gmm import gmm_figures, history_figures
-from vaexp.experiment.draw.ppca import ppca_figures
+from vaexp.experiment.draw.gmm import gmm_figures
+from vaexp.experiment.draw.history import history_figures
+from vaexp.experiment.draw.linear_gaussian import fa_figures, ppca_figures
 from vaexp.experiment.draw.vae import vae_figures
-from vaexp.models import GMM, PPCA, VAE
+from vaexp.models import FA, GMM, PPCA, VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
 
 
-def illustrate(run: RunFolder, x: Tensor, label: Tensor, spectrum: Tensor | None = None) -> None:
+def illustrate(run: RunFolder, x: Tensor, label: Tensor, covariance: Callable[[], Tensor]) -> None:
     """Draw figures/*.png of a finished run.
 
-    x (N, D) and label (N,) are its transformed test images. spectrum: for probabilistic PCA, the
-    eigenvalues (D,) of the training images' covariance, largest first.
+    x (N, D) and label (N,) are its transformed test images. covariance: computes that of the
+    training images, (D, D), for the models whose figures show it.
     """
     trained = TrainedModel.read(run)
     with torch.no_grad(), seeded(trained.config.seed, "figures"):
         match trained.model:
-            case VAE():
-                drawn = vae_figures(trained, run, x, label)
-            case GMM():
-                drawn = gmm_figures(trained, run, x, label)
-            case PPCA():
-                assert spectrum is not None
-                drawn = ppca_figures(trained, run, x, label, spectrum)
+            case VAE() as model:
+                drawn = vae_figures(trained, model, run, x, label)
+            case GMM() as model:
+                drawn = gmm_figures(trained, model, run, x, label)
+            case PPCA() as model:
+                drawn = ppca_figures(trained, model, run, x, label, covariance)
+            case FA() as model:
+                drawn = fa_figures(trained, model, run, x, label, covariance)
             case _:
                 assert_never(trained.model)
         _save(run, drawn)

@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from vaexp import figures
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import caption, plane_figure
+from vaexp.models import VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 
@@ -18,11 +19,11 @@ ENCODED_AT_ONCE = 1000
 
 
 def vae_figures(
-    trained: TrainedModel, run: RunFolder, x: Tensor, label: Tensor
+    trained: TrainedModel, model: VAE, run: RunFolder, x: Tensor, label: Tensor
 ) -> Iterator[tuple[str, Figure]]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
-    q = _encode(trained, x, label)
-    axes, names = _plane_axes(trained, q)
+    q = _encode(model, x, label)
+    axes, names = _plane_axes(model, q)
     yield "samples", shared.samples(trained)
     yield "decode_modes", shared.decode_modes(trained)
     yield "reconstructions", shared.reconstructions(trained, x, label)
@@ -31,18 +32,17 @@ def vae_figures(
     yield "training_curves", figures.training_curves(run.records(), caption(trained))
 
 
-def _encode(trained: TrainedModel, x: Tensor, label: Tensor) -> Normal:
+def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
     """q(z|x) of all images, (N, L), in blocks: the hidden layers of all at once take 100 MB."""
     blocks = [
-        trained.model.encode(*block).base_dist  # type: ignore[attr-defined]
+        model.encode(*block).base_dist  # type: ignore[attr-defined]
         for block in zip(x.split(ENCODED_AT_ONCE), label.split(ENCODED_AT_ONCE), strict=True)
     ]
     return Normal(torch.cat([q.mean for q in blocks]), torch.cat([q.stddev for q in blocks]))
 
 
-def _plane_axes(trained: TrainedModel, q: Normal) -> tuple[tuple[int, int], tuple[str, str]]:
+def _plane_axes(model: VAE, q: Normal) -> tuple[tuple[int, int], tuple[str, str]]:
     """The two latents that carry the most nats, and what to call them; both if there are two."""
-    model = trained.model
     if model.latent_dim <= 2:
         return (0, model.latent_dim - 1), ("$z_1$", "$z_2$")
     per_axis = kl_divergence(q, model.prior().base_dist).mean(0)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from functools import partial
 
 from vaexp.config import VAEConfig
 from vaexp.config.likelihoods import LIKELIHOODS
-from vaexp.models.likelihoods.interface import Absent, Decoded, Likelihood, Quadratic, answered
+from vaexp.models.likelihoods.interface import Decoded, Likelihood, Quadratic
 
 
 def head_of(config: VAEConfig, data_dim: int) -> Callable[[int], Likelihood]:
@@ -15,4 +15,4 @@ def head_of(config: VAEConfig, data_dim: int) -> Callable[[int], Likelihood]:
     return partial(head.from_config, config, data_dim=data_dim)
 
 
-__all__ = ["Absent", "Decoded", "Likelihood", "Quadratic", "answered", "head_of"]
+__all__ = ["Decoded", "Likelihood", "Quadratic", "head_of"]

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Normal, constraints
 
 from vaexp.config.likelihoods import LIKELIHOODS
-from vaexp.models.likelihoods.interface import Absent, Affine, Decoded, Quadratic, Tempered
+from vaexp.models.absent import Absent
+from vaexp.models.likelihoods.interface import Affine, Decoded, Quadratic, Tempered
 from vaexp.models.likelihoods.location_scale import LocationScale
 
 LOG_2_PI = math.log(2 * math.pi)

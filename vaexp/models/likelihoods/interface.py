@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +17,13 @@ from torch.distributions import Distribution, constraints
 
 from vaexp.config.likelihoods import Family
 from vaexp.config.sigma import SigmaMode
+from vaexp.models.absent import Absent
 
 if TYPE_CHECKING:
     from vaexp.config import VAEConfig
 
-Answer = TypeVar("Answer")
-
-
-class Absent(NamedTuple):
-    """The answer of a family to a question that has no meaning for it."""
-
-    reason: str
-    """A sentence without its full stop: "p(x|z) has no sigma"."""
-
 
 NO_SIGMA = Absent("p(x|z) has no sigma")
-
-
-def answered(answer: Answer | Absent) -> Answer:
-    """The answer to a question whose absence was ruled out before.
-
-    Raises TypeError, with the reason, where it was not.
-    """
-    if isinstance(answer, Absent):
-        raise TypeError(answer.reason)
-    return answer
 
 
 class Tempered(NamedTuple):

@@ -1,4 +1,4 @@
-"""Count, mean and scatter of images: read once, all that a linear-Gaussian model needs of them."""
+"""Count, mean and scatter of images: all that a linear-Gaussian model needs of them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,24 +7,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaexp.models.gaussians import blocks_of_columns
-
 ROWS = 4096  # images worked on at once
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of images (N, D), in float64. They add up over blocks of images."""
+    """The moments of images (N, D), in float64. Moments of blocks of images add up."""
 
     count: int
+    """The number of images, N."""
     mean: Tensor
-    """(D,)."""
+    """Their mean, (D,)."""
     scatter: Tensor
     """Sum of (x - mean)(x - mean)^T, (D, D)."""
 
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
-        """Of images (N, D), in any precision."""
+        """The moments of images (N, D), which may have any precision."""
         # By numpy, which computes half of a^T a and copies the rest (BLAS syrk), as torch does not,
         # and by it alone: the threads of the two would wait for work on the same cores.
         centre = x[:ROWS].cpu().numpy().mean(0, dtype=np.float64)  # so that little cancels below
@@ -40,7 +39,7 @@ class Moments:
         )
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Of both together (Chan, Golub and LeVeque 1983)."""
+        """The moments of both sets of images together (Chan, Golub and LeVeque 1983)."""
         count = self.count + other.count
         gap = other.mean - self.mean
         weight = self.count * other.count / count
@@ -67,15 +66,19 @@ class Moments:
         return self.scatter + self.count * torch.outer(gap, gap)
 
 
-def add_symmetric_product(total: Tensor, x: Tensor) -> None:
-    """Add x^T x, of x (n, D), to the blocks of total (D, D) on and above its diagonal.
+@dataclass(frozen=True)
+class Images:
+    """Images that a model is fitted to, with what is computed of all of them once."""
 
-    Only a little more than half of what all of x^T x takes.
-    """
-    for low, high in blocks_of_columns(x.shape[1]):
-        total[:high, low:high] += x[:, :high].T @ x[:, low:high]
+    x: Tensor
+    """(N, D)."""
 
+    @cached_property
+    def moments(self) -> Moments:
+        """Their moments, computed when they are first asked for."""
+        return Moments.of(self.x)
 
-def mirror_upper(matrix: Tensor) -> None:
-    """Make a matrix (D, D) symmetric by copying its upper triangle to the lower one."""
-    matrix.copy_(matrix.triu() + matrix.triu(1).T)
+    def to(self, like: Tensor) -> "Images":
+        """The same images in the precision and on the device of another tensor."""
+        x = self.x.to(like)
+        return self if x is self.x else Images(x)

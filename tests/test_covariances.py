@@ -1,6 +1,7 @@
 """Densities, draws and pruning of K Gaussians at once, against torch and scikit-learn."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -16,18 +17,21 @@ from torch.distributions import (
     MultivariateNormal,
 )
 
-from vaexp.models.gaussians import (
-    NEGLIGIBLE,
+from vaexp.config.covariances import COVARIANCES, CovarianceName
+from vaexp.models.absent import Absent
+from vaexp.models.covariances import (
     Diag,
     Full,
     Gaussians,
     LowRank,
     SingularCovariance,
+    Size,
     Spherical,
     Tied,
-    mahalanobis_bound,
-    rows_by_component,
+    family,
 )
+from vaexp.models.covariances.pruning import mahalanobis_bound, rows_by_component
+from vaexp.models.covariances.responsibilities import NEGLIGIBLE
 from vaexp.models.gmm import GMM
 
 KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
@@ -209,7 +213,8 @@ def test_blocks_of_images_change_nothing(monkeypatch, kind):
     gaussians = make(kind)
     x, weight = images(gaussians), weights(3)
     whole = gaussians.log_joint(x, weight.log())
-    monkeypatch.setattr("vaexp.models.gaussians.ROWS", 7)
+    for place in ("pruning.ROWS", "tied.ROWS", "features.ROWS_IN_CACHE", "lowrank.ROWS_IN_CACHE"):
+        monkeypatch.setattr(f"vaexp.models.covariances.{place}", 7)
     blocks = make(kind).log_joint(x, weight.log())
     torch.testing.assert_close(blocks, whole, rtol=1e-13, atol=0)
 
@@ -408,6 +413,66 @@ def test_smallest_eigenvalues_where_they_lie_close_together(spectrum, dtype):
     assert gaussians.smallest_eigenvalues().item() == pytest.approx(exact, rel=0.01)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_eigenvalues_are_those_of_the_covariances(kind):
+    gaussians = make(kind)
+    expected = torch.linalg.eigvalsh(covariances(gaussians))
+    found = gaussians.eigenvalues()
+    assert found.shape == ((1, 7) if kind == "tied" else (3, 7))
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.expand(3, -1), expected)
+
+
+def test_another_floor_of_lowrank_covariances_moves_those_it_holds():
+    mean, factors = torch.randn(3, 6).double(), torch.randn(3, 6, 2).double()
+    variances = torch.tensor([0.1, 0.15, 0.9], dtype=torch.float64)
+    gaussians = LowRank(mean, factors, variances)
+    assert gaussians.with_floor(0.1, 0.05).variances.tolist() == [0.05, 0.15, 0.9]
+    assert gaussians.with_floor(0.1, 0.4).variances.tolist() == [0.4, 0.4, 0.9]
+    assert gaussians.variances.tolist() == [0.1, 0.15, 0.9]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_floor_leaves_the_parameters_as_they_are(kind):
+    gaussians = make(kind, low=0.5)
+    before = covariances(gaussians).clone()
+    gaussians.with_floor(0.1, 0.2)
+    assert torch.equal(covariances(gaussians), before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_independent_where_all_covariances_are_diagonal(kind):
+    gaussians = make(kind)
+    written = covariances(gaussians)
+    diagonal = torch.equal(written, written.diagonal(dim1=1, dim2=2).diag_embed())
+    assert gaussians.independent_pixels == diagonal
+
+
+# The families by their names
+
+
+def test_every_name_of_a_config_is_a_family():
+    """And has a caption. What takes factors says so."""
+    assert list(get_args(CovarianceName)) == list(COVARIANCES) == KINDS
+    for name, known in COVARIANCES.items():
+        assert family(name).name == name
+        assert type(make(name)) is family(name)
+        takes_factors = "factors" in family(name).empty(Size(2, 5, 3), torch.float32).state_dict()
+        assert known.factors == takes_factors == ("{factors}" in known.caption)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_parameters_have_the_shapes_of_others(kind, dtype):
+    gaussians = make(kind, k=4, dtype=dtype)
+    assert gaussians.size == (4, 7, 2 if kind == "lowrank" else 0)
+    empty = family(kind).empty(Size(4, 7, 2), dtype)
+    empty.load_state_dict(gaussians.state_dict())
+    for name, value in gaussians.state_dict().items():
+        assert torch.equal(empty.state_dict()[name], value)
+        assert empty.state_dict()[name].dtype == dtype
+
+
 def check_moments(draws: Tensor, mean: Tensor, covariance: Tensor) -> None:
     """Within 4.5 standard errors; those of a Gaussian's covariance are (v_i v_j + c_ij^2) / n."""
     n, variance = len(draws), covariance.diagonal()
@@ -468,6 +533,25 @@ def test_rows_by_component():
 
 
 # Singular covariances
+
+
+@pytest.mark.parametrize(("kind", "needed"), [("full", 8), ("diag", 2), ("lowrank", 4)])
+def test_a_collapse_of_too_few_images_says_how_many_are_needed(kind, needed):
+    gaussians = make(kind)
+    few = gaussians.collapsed(2, needed - 1.0, 600)
+    assert (few.what, few.images) == ("component 2", f"{needed - 1}.0 of 600")
+    assert few.reason == f"fewer than {needed} leave a {kind} covariance of 7 pixels singular"
+    enough = gaussians.collapsed(2, float(needed), 600)
+    assert "in some direction they do not vary" in enough.reason
+
+
+def test_a_tied_covariance_collapses_for_all_components_and_images():
+    tied = make("tied")
+    collapsed = tied.collapsed(0, 1.0, 6000)
+    assert (collapsed.what, collapsed.images) == ("the covariance of all components", "6,000")
+    assert "in some direction they do not vary" in collapsed.reason
+    absent = tied.images_that_vary(tied.size)
+    assert absent == Absent("the covariance is of the images of all components")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,0 +1,250 @@
+"""Fitting a model: by gradients or by EM, with each step on disk soon after it is done."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, assert_never
+
+from torch import Tensor
+
+from vaexp.config import (
+    Config,
+    FAExperiment,
+    GMMExperiment,
+    PPCAExperiment,
+    VAEExperiment,
+)
+from vaexp.data import CLASSES, PIXELS, Transform
+from vaexp.errors import RunError
+from vaexp.experiment.draw.run import illustrate_history
+from vaexp.experiment.prepare import Experiment
+from vaexp.fitting import FitStep, em, sgd
+from vaexp.fitting.fa import FASteps
+from vaexp.fitting.gmm import GMMSteps
+from vaexp.fitting.ppca import PPCASteps
+from vaexp.models import VAE, Model, build
+from vaexp.models.moments import Moments
+from vaexp.progress import Reporter
+from vaexp.runs.folder import RunFolder
+
+EM_WRITES_EVERY = 1.0  # seconds: an iteration may take a millisecond, and writing it far more
+
+EMExperiment = GMMExperiment | PPCAExperiment | FAExperiment
+
+
+def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
+    """Fit the model, or go on from where the run stopped."""
+    state = run.state()
+    if state is None and len(run.records()) > 1:
+        raise RunError("checkpoints/state.pt is missing; copy the run folder again")
+    if state is not None and not {"records", "at"} <= state.keys():
+        raise RunError(
+            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes "
+            "from another run"
+        )
+    run.truncate_records(state["records"] if state else 0)
+    if state is not None:
+        reporter.say(f"resuming after {experiment.config.model.unit} {state['at']}")
+    match experiment.config:
+        case VAEExperiment() as config:
+            _fit_by_gradients(experiment, config, run, reporter, state)
+        case GMMExperiment() | PPCAExperiment() | FAExperiment() as config:
+            _fit_by_em(experiment, config, run, reporter, state)
+        case _:
+            assert_never(experiment.config)
+
+
+def _fit_by_gradients(
+    experiment: Experiment,
+    config: VAEExperiment,
+    run: RunFolder,
+    reporter: Reporter,
+    state: dict[str, Any] | None,
+) -> None:
+    data, model = experiment.data, experiment.model
+    assert isinstance(model, VAE)
+    objective = {"beta": config.model.beta, "beta_warmup": config.model.beta_warmup}
+    options = sgd.SGDOptions(**config.train.model_dump() | objective)
+    transform = Transform(config.data.transform)
+    pixels = data.train.pixels.to(experiment.device)
+    n = len(data.train)
+    steps = options.total_steps(n)
+    steps_per_epoch = -(-n // options.batch_size)
+    epochs = -(-steps // steps_per_epoch)
+    images = n * (steps // steps_per_epoch) + options.batch_size * (steps % steps_per_epoch)
+    with reporter.bar("training", images, "images", done=n * state["at"] if state else 0):
+        fitted = sgd.fit(
+            model,
+            lambda rows: transform(pixels[rows]),
+            data.train.label.to(experiment.device),
+            experiment.validation_images(),
+            options,
+            seed=config.seed,
+            state=state,
+            on_batch=reporter.advance,
+        )
+        _write_steps(run, fitted, lambda record: _show_epoch(record, epochs, reporter))
+    if run.records()[-1]["step"] < steps:
+        reporter.say(
+            f"stopped early: no better validation ELBO for {config.train.patience} epochs; "
+            f"keeping epoch {run.weights()[1]}"
+        )
+
+
+def _show_epoch(record: dict[str, Any], epochs: int, reporter: Reporter) -> None:
+    split = "validation" if "validation" in record else "train"
+    numbers = [f"{key} {record[split][key]:,.2f}" for key in ("elbo", "rate", "distortion")]
+    reporter.step(
+        f"epoch {record['epoch']}/{epochs}",
+        "  ".join([f"{split} {numbers[0]}", *numbers[1:]]),
+        f"{record['images_per_second']:,.0f} images/s",
+    )
+
+
+def _fit_by_em(
+    experiment: Experiment,
+    config: EMExperiment,
+    run: RunFolder,
+    reporter: Reporter,
+    state: dict[str, Any] | None,
+) -> None:
+    steps, options = _steps_and_options(experiment, config)
+
+    def restore(parameters: dict[str, Tensor]) -> Model:
+        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        model.load_state_dict(parameters, assign=True)
+        return model.to(experiment.device)
+
+    floor = config.model.likelihood_facts.get("covariance_floor")
+    beside = "" if floor is None else f" [floor {floor:g}]"
+    with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
+        fitted = em.fit(steps, options, state=state, restore=restore)
+        try:
+            _write_steps(
+                run,
+                fitted,
+                lambda record: _show_iteration(record, options.restarts, beside, reporter),
+                EM_WRITES_EVERY,
+                lambda: reporter.advance(1),
+            )
+        except RunError:
+            if run.records():
+                illustrate_history(run)
+            raise
+    last = run.records()[-1]
+    if last["stopped"] == "max_iter" and options.max_iter > 0:
+        reporter.say(
+            f"stopped at train.max_iter = {options.max_iter}, before an iteration added less than "
+            f"train.tolerance = {options.tolerance:g} nats"
+        )
+
+
+def _steps_and_options(
+    experiment: Experiment, config: EMExperiment
+) -> tuple[em.EMSteps[Any, Any], em.EMOptions]:
+    """The steps of the model that the config names, on its images, and when they stop.
+
+    Only a mixture's steps keep the images. A linear-Gaussian model needs but their moments.
+    """
+    held_out = experiment.validation_images()
+    validation = None if held_out is None else held_out[0]
+    x = experiment.training_images()
+    options = em.EMOptions(**config.train.model_dump())
+    seed = config.seed
+    match config:
+        case GMMExperiment(model=model):
+            label = experiment.data.train.label.to(experiment.device)
+            mixture = GMMSteps(
+                x,
+                label,
+                validation,
+                components=model.components,
+                covariance=model.covariance,
+                factors=model.factors,
+                covariance_floor=model.covariance_floor,
+                init=model.init,
+                precision=model.precision,
+                seed=seed,
+            )
+            return mixture, options
+        case PPCAExperiment(model=model):
+            moments, closed = _moments(x, validation), model.method == "closed_form"
+            options = replace(options, max_iter=0) if closed else options
+            return PPCASteps(*moments, model.latent_dim, closed=closed, seed=seed), options
+        case FAExperiment(model=model):
+            moments, floor = _moments(x, validation), model.noise_floor
+            return FASteps(*moments, model.latent_dim, noise_floor=floor, seed=seed), options
+    assert_never(config)
+
+
+def what_helps(config: Config) -> str:
+    """What a user is told where a number is not finite: the cause, and what helps."""
+    match config:
+        case VAEExperiment():
+            return (
+                "training diverged in its last steps; a lower train.learning_rate or a "
+                "train.gradient_clip usually helps"
+            )
+        case GMMExperiment():
+            return GMMSteps.not_finite
+        case PPCAExperiment():
+            return PPCASteps.not_finite
+        case FAExperiment():
+            return FASteps.not_finite
+    assert_never(config)
+
+
+def _moments(x: Tensor, validation: Tensor | None) -> tuple[Moments, Moments | None]:
+    return Moments.of(x), None if validation is None else Moments.of(validation)
+
+
+def _show_iteration(record: dict[str, Any], restarts: int, beside: str, reporter: Reporter) -> None:
+    restart = f"restart {record['restart'] + 1}, " if restarts > 1 else ""
+    numbers = [
+        f"{split} log_prob {record[split]['log_prob']:,.3f}{beside}"
+        for split in ("train", "validation")
+        if split in record
+    ]
+    title = f"{restart}iteration {record['iteration']}"
+    reporter.step(title, "  ".join(numbers), f"{record['seconds']:.3g} s")
+
+
+def _write_steps(
+    run: RunFolder,
+    steps: Iterator[FitStep],
+    show: Callable[[dict[str, Any]], None],
+    every: float = 0.0,
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Go through the steps of a fit and write them, those of ``every`` seconds together.
+
+    However the fit ends, the steps that it finished are written.
+    """
+    done = len(run.records())
+    pending: list[FitStep] = []
+    written = -math.inf  # the first step is written at once
+
+    def write() -> None:
+        # In this order a kill at any point leaves something to resume from: the state is last, and
+        # what was written before it is written again, the same, by the resumed step.
+        run.append_records([step.record for step in pending])
+        kept = [step for step in pending if step.keep]
+        if kept:
+            run.save_weights(kept[-1].state["model"], kept[-1].at)
+        run.save_state(pending[-1].state | {"at": pending[-1].at, "records": done})
+        show(pending[-1].record)
+        pending.clear()
+
+    try:
+        for step in steps:
+            pending.append(step)
+            done += 1
+            on_step()
+            if time.monotonic() - written >= every:
+                write()
+                written = time.monotonic()
+    finally:
+        if pending:
+            run.truncate_records(done - len(pending))  # a stop may have come in the midst of write
+            write()

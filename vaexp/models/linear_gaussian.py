@@ -1,0 +1,67 @@
+"""The family of linear-Gaussian models: z is a vector, and x given z is N(W z + mu, Psi)."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+
+class LinearGaussian(nn.Module, ABC):
+    """z ~ N(0, I), x|z ~ N(W z + mu, Psi) with Psi diagonal; posterior and ln p(x) are exact.
+
+    ``mean`` is mu (D,) and ``factors`` is W (D, L), both float64. A concrete model holds its Psi
+    and answers what is abstract here. The posterior's precision is I + W^T Psi^-1 W, (L, L).
+    """
+
+    conditional = False
+    has_sigma = True
+
+    def __init__(self, mean: Tensor, factors: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("factors", factors)
+        self.mean: Tensor
+        self.factors: Tensor
+        self.latent_dim = factors.shape[1]
+
+    @property
+    @abstractmethod
+    def noise(self) -> Tensor:
+        """The diagonal of Psi, in units of x squared: (D,), or () where all pixels share it."""
+
+    @abstractmethod
+    def with_noise(self, noise: Tensor) -> "LinearGaussian":
+        """The model with the same W and mu and another ``noise`` of the same shape."""
+
+    @property
+    @abstractmethod
+    def posterior_root(self) -> Tensor:
+        """Lower triangular R with R R^T the covariance of p(z|x), the same for all x, (L, L)."""
+
+    @abstractmethod
+    def posterior_mean(self, x: Tensor) -> Tensor:
+        """E[z|x] = (I + W^T Psi^-1 W)^-1 W^T Psi^-1 (x - mu) of images (..., D), (..., L)."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Ln p(x) = ln N(x; mu, W W^T + Psi) of images (N, D), exact, (N,) nats."""
+
+    @abstractmethod
+    def expected_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """-E ln p(x|z) in nats and E|x - W z - mu|^2, over p(z|x), of images (N, D): (N,) each."""
+
+    def prior(self) -> Distribution:
+        """p(z) = N(0, I), event shape (L,)."""
+        identity = torch.eye(self.latent_dim, dtype=self.mean.dtype, device=self.mean.device)
+        return MultivariateNormal(identity[0] * 0, scale_tril=identity, validate_args=False)
+
+    def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
+        """p(z|x) of images (..., D), exact: batch (...), event (L,)."""
+        mean = self.posterior_mean(x)
+        return MultivariateNormal(mean, scale_tril=self.posterior_root, validate_args=False)
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:  # noqa: ARG002
+        """p(x|z) = N(W z + mu, Psi) of latents (..., L): batch (...), event (D,)."""
+        mean = z.to(self.mean) @ self.factors.T + self.mean
+        return Independent(Normal(mean, self.noise.sqrt(), validate_args=False), 1)
