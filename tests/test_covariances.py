@@ -17,7 +17,10 @@ from torch.distributions import (
     MultivariateNormal,
 )
 
+from vaexp import figures
+from vaexp.config import GMMExperiment
 from vaexp.config.covariances import COVARIANCES, CovarianceName
+from vaexp.experiment.draw.gmm import history_figures
 from vaexp.models.absent import Absent
 from vaexp.models.covariances import (
     Diag,
@@ -530,6 +533,20 @@ def test_rows_by_component():
     pairs = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 0, 0]]).bool()
     rows = [row.tolist() for row in rows_by_component(pairs)]
     assert rows == [[0, 2], [], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [("full", 785), ("tied", None), ("diag", 2), ("spherical", 2), ("lowrank", 6)],
+)
+def test_the_figure_of_the_history_has_the_images_that_a_component_needs(monkeypatch, kind, needed):
+    settings = {"kind": "gmm", "covariance": kind} | ({"factors": 4} if kind == "lowrank" else {})
+    drawn = []
+    monkeypatch.setattr(figures, "em_staircase", lambda *_: None)
+    monkeypatch.setattr(figures, "singularities", lambda *given: drawn.append(given[-1]))
+    config = GMMExperiment(name="x", model=settings)
+    assert [name for name, _ in history_figures([], config, "")] == ["em", "singularities"]
+    assert drawn == [needed]
 
 
 # Singular covariances

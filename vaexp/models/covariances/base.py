@@ -140,7 +140,8 @@ class Gaussians(nn.Module, ABC):
         """Mean of ln N(x; mu_k, Sigma_k) over the images that component k holds, (K,) nats.
 
         These parameters must be ``before.m_step(statistics, floor)``. Then the mean follows from
-        the statistics: no image is needed again.
+        the statistics, and no image is needed again. A family whose M-step maximises a lower bound
+        on this mean, with a posterior of further latents, returns that bound.
         """
 
     # The floor of the covariances
