@@ -13,6 +13,7 @@ from torch.distributions import kl_divergence
 
 from vaexp.evaluation.measure import Measure, Moments, join
 from vaexp.models.interface import LatentVariableModel
+from vaexp.models.likelihoods import Decoded, answered
 
 IMAGES_PER_BLOCK = 500
 ROWS_PER_BLOCK = 1024  # draws x images decoded at once: what the processor caches hold is fastest
@@ -45,7 +46,8 @@ def _elbo_block(
         moments["rmse_mean"].add((x - decoded.mean).square().mean(-1))
         moments["rmse_sample"].add((x - decoded.sample()).square().mean(-1))
         if model.has_sigma:
-            moments["sigma"].add(decoded.stddev.mean(-1))
+            sigma = answered(decoded.sigma) if isinstance(decoded, Decoded) else decoded.stddev
+            moments["sigma"].add(sigma.mean(-1))
 
     def measure(name: str, unit: str, aggregate: str = "mean") -> Measure:
         mean, variance = moments[name].mean.cpu(), moments[name].variance_of_mean().cpu()

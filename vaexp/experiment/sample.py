@@ -41,15 +41,18 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
     """z (..., L) to transformed x: (..., D), or (5, ..., D) for sweep.
 
     mean: mu(z). sample: a draw of p(x|z) from torch's global generator. sweep: mu(z) + k sigma(z),
-    k = -2..2. Raises UserError for a sweep of a model without sigma.
+    k = -2..2. Raises UserError for a sweep of a model of which that is not an image.
     """
     p = trained.model.decode(z, label)
     if mode == "mean":
         return p.mean
     if mode == "sample":
         return p.sample()
-    if not trained.model.has_sigma:
-        raise UserError("this model's likelihood has no sigma to sweep; use mean or sample")
+    if trained.no_sweep is not None:
+        raise UserError(
+            f"mu(z) + k sigma(z) is not an image of this model: {trained.no_sweep}; "
+            "use mean or sample"
+        )
     return torch.stack([p.mean + k * p.stddev for k in SWEEP])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaexp.config import Config
+from vaexp.config import Config, VAEConfig
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
 from vaexp.errors import RunError
 from vaexp.models import Model, build
@@ -35,6 +35,12 @@ class TrainedModel:
     def labels(self) -> list[int]:
         """The digits it was trained on."""
         return self.config.data.labels or list(range(CLASSES))
+
+    @property
+    def no_sweep(self) -> str | None:
+        """Why mu(z) + k sigma(z) is not an image of it; None where it is."""
+        model = self.config.model
+        return model.family.no_sweep if isinstance(model, VAEConfig) else None
 
     def to_images(self, x: Tensor) -> np.ndarray:
         """(..., D) transformed x to (..., 28, 28) on the display scale, unclipped."""
