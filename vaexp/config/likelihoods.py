@@ -66,7 +66,7 @@ LIKELIHOODS: dict[str, Family] = {
         on="the interval [0, 1]",
         transforms=("scale", "dequantize"),
         sigma=True,
-        no_sweep="mu(z) + k sigma(z) leaves [0, 1], outside of which its density is 0",
+        no_sweep="values outside of [0, 1] have the density 0",
     ),
     "discretized_logistic": Family(
         "discretised logistic",
@@ -75,7 +75,7 @@ LIKELIHOODS: dict[str, Family] = {
         on="grey levels",
         transforms=("scale",),
         sigma=True,
-        no_sweep="mu(z) + k sigma(z) is none of the 256 grey levels",
+        no_sweep="values between the grey levels have no mass",
     ),
 }
 """Name in a config -> family. A new family is its file and one entry here."""
