@@ -59,5 +59,23 @@ LIKELIHOODS: dict[str, Family] = {
         transforms=("scale", "dequantize"),
         no_sweep="it has no sigma",
     ),
+    "truncated_gaussian": Family(
+        "Gaussian truncated to [0, 1]",
+        "vaexp.models.likelihoods.truncated_gaussian:TruncatedGaussianHead",
+        measure="density",
+        on="[0, 1]",
+        transforms=("scale", "dequantize"),
+        sigma=True,
+        no_sweep="values outside of [0, 1] have the density 0",
+    ),
+    "discretized_logistic": Family(
+        "discretised logistic",
+        "vaexp.models.likelihoods.discretized_logistic:DiscretizedLogisticHead",
+        measure="mass",
+        on="grey levels",
+        transforms=("scale",),
+        sigma=True,
+        no_sweep="values between the grey levels have no mass",
+    ),
 }
 """Name in a config -> family. A new family is its file and one entry here."""

@@ -15,7 +15,7 @@ from torch.distributions import kl_divergence
 from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness, join
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
-from vaexp.models.interface import LatentVariableModel
+from vaexp.models.absent import answered
 
 NAMES = ("iw_bound",)  # of the group
 IMAGES_PER_BLOCK = 500
@@ -23,9 +23,7 @@ ROWS_PER_BLOCK = 1024  # draws x images decoded at once: what the processor cach
 
 
 @torch.no_grad()
-def elbo_measures(
-    model: LatentVariableModel, x: Tensor, label: Tensor, *, draws: int = 8
-) -> dict[str, Measure]:
+def elbo_measures(model: VAE, x: Tensor, label: Tensor, *, draws: int = 8) -> dict[str, Measure]:
     """``elbo``, ``rate``, ``distortion``, ``rmse_mean``, ``rmse_sample`` and ``sigma``.
 
     x (N, D), label (N,); needs at least two draws of z per image, for the Monte Carlo error. With
@@ -37,9 +35,7 @@ def elbo_measures(
     return join([_elbo_block(model, xs, labels, draws) for xs, labels in _blocks(x, label)])
 
 
-def _elbo_block(
-    model: LatentVariableModel, x: Tensor, label: Tensor, draws: int
-) -> dict[str, Measure]:
+def _elbo_block(model: VAE, x: Tensor, label: Tensor, draws: int) -> dict[str, Measure]:
     q = model.encode(x, label)
     rate = kl_divergence(q, model.prior()).double()
     moments = {name: Moments() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")}
@@ -49,7 +45,7 @@ def _elbo_block(
         moments["rmse_mean"].add((x - decoded.mean).square().mean(-1))
         moments["rmse_sample"].add((x - decoded.sample()).square().mean(-1))
         if model.has_sigma:
-            moments["sigma"].add(decoded.stddev.mean(-1))
+            moments["sigma"].add(answered(decoded.sigma).mean(-1))
 
     def measure(name: str, unit: str, aggregate: Literal["mean", "root_mean"] = "mean") -> Measure:
         mean, variance = moments[name].mean.cpu(), moments[name].variance_of_mean().cpu()
@@ -75,7 +71,7 @@ def _elbo_block(
 
 @torch.no_grad()
 def iw_bound(
-    model: LatentVariableModel,
+    model: VAE,
     x: Tensor,
     label: Tensor,
     *,

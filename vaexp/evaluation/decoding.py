@@ -68,7 +68,7 @@ def decoding(
         entries["covariance_distance_control"] = covariance_distance(half, other)
     _put(entries, absent, "neighbour_correlation_data", neighbour_correlation(data), ALL_EQUAL)
     arrays: Arrays = {}
-    no_sweep = _no_sweep(model)
+    no_sweep = model.no_sweep
     for mode, images in modes(generated, sweep=no_sweep is None):
         found = moments(images)
         if mode == "mean":
@@ -117,11 +117,6 @@ def generate(model: Model, label: Tensor, draws: int) -> Generated:
     z = model.prior().sample(torch.Size([draws]))
     p = model.decode(z, drawn)
     return Generated(z, drawn, p.mean.float(), p.variance.float(), p.sample().float())
-
-
-def _no_sweep(model: Model) -> str | None:
-    """Why mu(z) + k sigma(z) is no image of this model; None where it is."""
-    return model.likelihood.family.no_sweep if isinstance(model, VAE) else None
 
 
 def modes(generated: Generated, *, sweep: bool) -> Iterator[tuple[str, Tensor]]:

@@ -118,7 +118,10 @@ def _sigmas(
     if scale.mode.learned:
         why = "sigma is learned, so beta is more than a choice of it"
         return entries, {"implied_sigma": why}, {"sigma_floor": math.sqrt(beta) * scale.least}
-    implied = answered(scale.implied(beta))
+    implied = head.implied_sigma(beta)
+    if isinstance(implied, Absent):
+        beside = {"sigma": math.sqrt(beta) * scale.least}
+        return entries, {"implied_sigma": implied.reason}, beside
     entries["implied_sigma"] = Estimate(implied, "units of x", images, facts={"beta": beta})
     return entries, {}, {"sigma": implied}
 
@@ -279,7 +282,7 @@ def _terms(model: VAE, x: Tensor, label: Tensor, beta: float, draws: int) -> lis
             p_beta, log_z = answered(p.tempered(beta))
             terms = [p.log_prob(xs) / beta - rate, p_beta.log_prob(xs) + log_z - own_rate]
             if model.has_sigma:
-                terms.append(p_beta.stddev.mean(-1))
+                terms.append(answered(p_beta.sigma).mean(-1))
             moments.add(torch.stack(terms))
         means.append(moments.mean.cpu())
         variances.append(moments.variance_of_mean().cpu())

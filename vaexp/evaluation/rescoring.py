@@ -48,7 +48,7 @@ def rescored(
     absent: dict[str, str] = {}
     sigmas: dict[str, Tensor] = {}
     squares = mean_squared_error(model, train)
-    implied = scale.implied(beta)
+    implied = head.implied_sigma(beta)
     if isinstance(implied, Absent):
         absent["elbo_sigma_implied"] = implied.reason
     else:

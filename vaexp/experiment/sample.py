@@ -49,10 +49,10 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
         return p.mean
     if mode == "sample":
         return p.sample()
-    if isinstance(trained.model, VAE) and trained.model.likelihood.family.no_sweep is not None:
+    if trained.model.no_sweep is not None:
         raise UserError(
-            "mu(z) + k sigma(z) is no image of this model's likelihood: "
-            f"{trained.model.likelihood.family.no_sweep}; use mean or sample"
+            f"mu(z) + k sigma(z) is no image of this model: {trained.model.no_sweep}; use mean or "
+            "sample"
         )
     return torch.stack([p.mean + k * p.stddev for k in SWEEP])
 

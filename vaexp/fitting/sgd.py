@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep
-from vaexp.models.elbo import elbo_terms
+from vaexp.models.absent import answered
+from vaexp.models.elbo import ElboTerms, elbo_terms
 from vaexp.models.vae import VAE
 from vaexp.seeding import seeded
 
@@ -112,7 +113,7 @@ def fit(
                     torch.nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
                 optimizer.step()
                 step += 1
-                sigma = terms.decoded.stddev.mean() if model.has_sigma else None
+                sigma = _mean_sigma(terms) if model.has_sigma else None
                 totals.add(len(batch), distortion, rate, loss, sigma)
                 on_batch(len(batch))
         epoch += 1
@@ -187,11 +188,16 @@ def _measure(model: VAE, x: Tensor, label: Tensor, epoch: int, step: int) -> dic
         terms = elbo_terms(model, xs, labels)
         distortion, rate = terms.distortion.mean(), terms.rate.mean()
         _check_finite(distortion, rate, "validation", epoch, step)
-        sigma = terms.decoded.stddev.mean() if model.has_sigma else None
+        sigma = _mean_sigma(terms) if model.has_sigma else None
         totals.add(len(xs), distortion, rate, distortion + rate, sigma)
     means = totals.means()
     del means["objective"]
     return means
+
+
+def _mean_sigma(terms: ElboTerms) -> Tensor:
+    """sigma(z), averaged over images and pixels: of a family that has one."""
+    return answered(terms.decoded.sigma).mean()
 
 
 def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step: int) -> None:

@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
-from vaexp.models.interface import LatentVariableModel
+from vaexp.models.likelihoods import Decoded
+from vaexp.models.vae import VAE
 
 
 class ElboTerms(NamedTuple):
@@ -15,11 +16,11 @@ class ElboTerms(NamedTuple):
     """-ln p(x|z) at one draw z ~ q(z|x), (N,)"""
     rate: Tensor
     """KL(q(z|x) to p(z)), in closed form, (N,)"""
-    decoded: Distribution
+    decoded: Decoded
     """p(x|z) at that draw"""
 
 
-def elbo_terms(model: LatentVariableModel, x: Tensor, label: Tensor | None) -> ElboTerms:
+def elbo_terms(model: VAE, x: Tensor, label: Tensor | None) -> ElboTerms:
     """Distortion and rate of each image of x (N, D), with one reparametrised draw of z.
 
     L(x) = E_q ln p(x|z) - KL(q(z|x) to p(z)): equation 7 of the report this project follows, and

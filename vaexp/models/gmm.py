@@ -20,6 +20,7 @@ class GMM(nn.Module):
     latent_dim = 1
     conditional = False
     has_sigma = True
+    no_sweep: str | None = None
 
     def __init__(self, weight: Tensor, gaussians: Gaussians):
         super().__init__()

@@ -22,7 +22,9 @@ class LatentVariableModel(Protocol):
     conditional: bool
     """Whether encode and decode need the label."""
     has_sigma: bool
-    """Whether p(x|z) has a standard deviation to sweep over and to draw."""
+    """Whether p(x|z) has a standard deviation to draw."""
+    no_sweep: str | None
+    """Why mu(z) + k sigma(z) is no image of the model; None where it is."""
 
     def prior(self) -> Distribution:
         """p(z), event shape (L,)."""

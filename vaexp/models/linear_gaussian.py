@@ -16,6 +16,7 @@ class LinearGaussian(nn.Module, ABC):
 
     conditional = False
     has_sigma = True
+    no_sweep: str | None = None
 
     def __init__(self, mean: Tensor, factors: Tensor):
         super().__init__()

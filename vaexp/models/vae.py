@@ -41,6 +41,7 @@ class VAE(nn.Module):
         self.decoder = mlp(latent_dim + classes, hidden[::-1], activation)
         self.likelihood = head([latent_dim + classes, *hidden[::-1]][-1])
         self.has_sigma = self.likelihood.family.sigma
+        self.no_sweep = self.likelihood.family.no_sweep
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I), event shape (L,)."""

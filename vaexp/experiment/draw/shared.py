@@ -38,7 +38,7 @@ def decode_modes(trained: TrainedModel) -> Figure:
     return figures.decode_modes(
         trained.to_images(decode(trained, z, label, "mean")),
         trained.to_images(decode(trained, z, label, "sample")),
-        trained.to_images(decode(trained, z, label, "sweep")) if trained.model.has_sigma else None,
+        None if trained.model.no_sweep else trained.to_images(decode(trained, z, label, "sweep")),
         caption(trained),
     )
 

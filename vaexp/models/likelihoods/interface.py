@@ -116,18 +116,6 @@ class Scale:
     least: float
     """The floor of a learned sigma, or the number that is fixed."""
 
-    def implied(self, beta: float) -> float | Absent:
-        """The sigma that training at ``beta`` is a choice of: sqrt(beta) times one that is fixed.
-
-        E_q ln N(x; mu, sigma^2) - beta KL is beta times the ELBO at variance beta sigma^2, up to a
-        constant.
-        """
-        if self.mode.learned:
-            return Absent("sigma is learned; see induced_sigma for what beta does")
-        if beta == 0:
-            return Absent("beta is 0, which implies no sigma")
-        return math.sqrt(beta) * self.least
-
 
 class Likelihood(nn.Module, ABC):
     """A family of p(x|z) as the last layer of a decoder."""
@@ -152,6 +140,23 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def constant_log_z(self) -> bool:
         """Whether the normaliser of p(x|z)^(1/beta) is the same for every z."""
+
+    def implied_sigma(self, beta: float) -> float | Absent:
+        """The sigma that training at ``beta`` is a choice of: sqrt(beta) times one that is fixed.
+
+        E_q ln N(x; mu, sigma^2) - beta KL is beta times the ELBO at variance beta sigma^2, up to a
+        constant: ln Z of p(x|z)^(1/beta), which must be the same for every z.
+        """
+        scale = self.scale
+        if isinstance(scale, Absent):
+            return scale
+        if scale.mode.learned:
+            return Absent("sigma is learned; see induced_sigma for what beta does")
+        if beta == 0:
+            return Absent("beta is 0, which implies no sigma")
+        if beta != 1 and not self.constant_log_z:
+            return Absent("beta is more than a choice of sigma: it tilts p(z), too; see log_c")
+        return math.sqrt(beta) * scale.least
 
     @abstractmethod
     def best_sigma(self, squares: Tensor, floor: float) -> Tensor | Absent:
