@@ -518,7 +518,7 @@ def test_every_shipped_config_is_valid_and_says_what_it_shows() -> None:
         (
             "model: {kind: gmm, latent_dim: 2}",
             "1:20: model.latent_dim: does not apply when model.kind is gmm, only when it is "
-            "vae or ppca; the keys that apply here: kind, components, covariance, ",
+            "vae or ppca or fa; the keys that apply here: kind, components, covariance, ",
         ),
         (
             "model: {kind: ppca, components: 2}",

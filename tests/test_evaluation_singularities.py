@@ -38,7 +38,7 @@ from vaexp.models import GMM, PPCA, VAE, build
 from vaexp.models.absent import answered
 from vaexp.models.covariances import Diag, Full, Gaussians, LowRank, Spherical, Tied
 from vaexp.models.covariances.statistics import Statistics
-from vaexp.models.likelihoods.gaussian import DiagonalGaussian
+from vaexp.models.likelihoods.diagonal import DiagonalGaussian
 from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.moments import Images
 

@@ -23,7 +23,8 @@ from vaexp.evaluation.induced import (
 from vaexp.models import VAE, build
 from vaexp.models.likelihoods.bernoulli import IndependentBernoulli
 from vaexp.models.likelihoods.continuous_bernoulli import IndependentContinuousBernoulli
-from vaexp.models.likelihoods.gaussian import DiagonalGaussian, GaussianHead
+from vaexp.models.likelihoods.diagonal import DiagonalGaussian
+from vaexp.models.likelihoods.gaussian import GaussianHead
 
 D = 5
 MODES = [{"sigma_mode": mode} for mode in ("fixed", "global", "shared", "pixel")]

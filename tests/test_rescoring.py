@@ -17,7 +17,8 @@ from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.measure import Evidence
 from vaexp.evaluation.rescoring import mean_squared_error, rescored
 from vaexp.models import VAE, build
-from vaexp.models.likelihoods.gaussian import DiagonalGaussian, GaussianHead
+from vaexp.models.likelihoods.diagonal import DiagonalGaussian
+from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 

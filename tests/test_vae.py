@@ -13,7 +13,8 @@ from vaexp.models import VAE, build
 from vaexp.models.elbo import elbo_terms
 from vaexp.models.likelihoods.bernoulli import IndependentBernoulli
 from vaexp.models.likelihoods.continuous_bernoulli import IndependentContinuousBernoulli
-from vaexp.models.likelihoods.gaussian import DiagonalGaussian, GaussianHead
+from vaexp.models.likelihoods.diagonal import DiagonalGaussian
+from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 from vaexp.seeding import derive, seeded

@@ -1,29 +1,64 @@
 """The Gaussian likelihood: p(x|z) = N(mu(z), diag sigma^2), or with factors beside the sigma."""
 
 import math
-from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
-from torch import Tensor
-from torch.distributions import Normal, constraints
+from torch import Tensor, nn
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods.interface import Affine, Decoded, Quadratic, Tempered
+from vaexp.models.likelihoods.diagonal import DiagonalGaussian
+from vaexp.models.likelihoods.interface import Affine, Decoded
 from vaexp.models.likelihoods.location_scale import LocationScale
+from vaexp.models.likelihoods.lowrank import LowRankGaussian
 
-LOG_2_PI = math.log(2 * math.pi)
+if TYPE_CHECKING:
+    from vaexp.config import VAEConfig
 
 
 class GaussianHead(LocationScale):
-    """p(x|z) = N(mu(z), diag sigma^2), mu a linear map of the features."""
+    """p(x|z) = N(mu(z), diag sigma^2), or N(mu(z), diag sigma^2(z) + V(z) V(z)^T) with factors.
+
+    mu and V (D, q) are linear maps of the features. ``factors``: q, of a sigma mode that has them.
+    """
 
     family = LIKELIHOODS["gaussian"]
 
+    def __init__(
+        self,
+        features: int,
+        data_dim: int,
+        *,
+        sigma_mode: str,
+        sigma: float,
+        floor: float,
+        factors: int = 0,
+    ):
+        super().__init__(features, data_dim, sigma_mode=sigma_mode, sigma=sigma, floor=floor)
+        self.factors: nn.Linear | None = None
+        if self.mode.factors:
+            self.factors = factors_map(features, data_dim, factors, sigma)
+
+    @classmethod
+    def from_config(cls, config: "VAEConfig", features: int, data_dim: int) -> Self:
+        """The head that a config describes, on H ``features``, for D = ``data_dim`` pixels."""
+        return cls(
+            features,
+            data_dim,
+            sigma_mode=config.sigma_mode,
+            sigma=config.sigma,
+            floor=config.sigma_floor,
+            factors=config.factors,
+        )
+
     def forward(self, features: Tensor) -> Decoded:
         """p(x|z) of features (..., H): batch (...), event (D,)."""
-        return DiagonalGaussian(self.mean(features), self.sigma_of(features))
+        mean, sigma = self.mean(features), self.sigma_of(features)
+        if self.factors is None:
+            return DiagonalGaussian(mean, sigma)
+        factors = self.factors(features).unflatten(-1, (-1, mean.shape[-1]))
+        return LowRankGaussian(mean, sigma, factors.mT)
 
     @property
     def constant_log_z(self) -> bool:
@@ -52,86 +87,16 @@ class GaussianHead(LocationScale):
             return Affine(self.mean.weight.double(), self.mean.bias.double(), variance)
 
 
-class DiagonalGaussian(Decoded):
-    """N(mu, diag sigma^2): mu (..., D), sigma of a shape that broadcasts to it."""
+def factors_map(features: int, data_dim: int, factors: int, sigma: float) -> nn.Linear:
+    """The map from H ``features`` to V^T (q, D), flat, as training starts with it.
 
-    support = constraints.real_vector
-
-    def __init__(self, mean: Tensor, sigma: Tensor):
-        self.pixels = Normal(mean, sigma, validate_args=False)
-        super().__init__(self.pixels.batch_shape)
-
-    @property
-    def mean(self) -> Tensor:
-        """mu, (..., D)."""
-        return self.pixels.mean
-
-    @property
-    def variance(self) -> Tensor:
-        """sigma^2, (..., D)."""
-        return self.pixels.variance
-
-    @property
-    def stddev(self) -> Tensor:
-        """sigma, (..., D)."""
-        return self.pixels.stddev
-
-    @property
-    def sigma(self) -> Tensor:
-        """sigma, (..., D)."""
-        return self.pixels.stddev
-
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draws, sample_shape + (..., D)."""
-        return self.pixels.sample(torch.Size(sample_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln N(value; mu, diag sigma^2), (...)."""
-        return self.pixels.log_prob(value).sum(-1)
-
-    def double(self) -> Self:
-        """The same distribution in float64."""
-        return type(self)(self.mean.double(), self.sigma.double())
-
-    def pixel_log_prob(self, x: Tensor) -> Tensor:
-        """Ln N(x_j; mu_j, sigma_j^2), (..., D)."""
-        return self.pixels.log_prob(x)
-
-    def tempered(self, beta: float) -> Tempered:
-        """N(mu, beta sigma^2) and ln Z = (1 - 1/beta)/2 ln |2 pi Sigma| + D/2 ln beta."""
-        log_det = (LOG_2_PI + 2 * self.pixels.scale.log()).sum(-1)
-        log_z = 0.5 * (1 - 1 / beta) * log_det + self.mean.shape[-1] / 2 * math.log(beta)
-        wider = DiagonalGaussian(self.pixels.loc, math.sqrt(beta) * self.pixels.scale)
-        return Tempered(wider, log_z)
-
-    def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Ln N(x; mu, diag sigma_s^2), (N, S) float64."""
-        return log_normal_of_squares((x.double() - self.mean.double()).square(), sigma)
-
-    def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Tensor:
-        """Ln N(x; mu, (sigma + (factor - 1) floor)^2), (N, F) float64."""
-        columns = []
-        for factor in factors:
-            sigma = self.sigma if factor == 1 else self.sigma + (factor - 1) * floor
-            squares = ((x - self.mean) / sigma).square().sum(1, dtype=torch.float64)
-            columns.append(-0.5 * squares - sigma.log().sum(1, dtype=torch.float64))
-        return torch.stack(columns, 1) - 0.5 * x.shape[1] * LOG_2_PI
-
-    def quadratic(self) -> Quadratic:
-        """a = mu / sigma^2, b = -1 / (2 sigma^2)."""
-        precision = self.pixels.scale.square().reciprocal()
-        linear = self.pixels.loc * precision
-        log_det = self.pixels.scale.log().sum(-1)
-        constant = 0.5 * torch.linalg.vecdot(linear, self.pixels.loc) + log_det
-        constant = -constant - 0.5 * LOG_2_PI * linear.shape[-1]
-        return Quadratic(constant, linear, -0.5 * precision)
-
-
-def log_normal_of_squares(squares: Tensor, sigma: Tensor) -> Tensor:
-    """Ln N(x; mu, diag sigma^2), (N, S), of (x - mu)^2 (N, D) at each of sigma (S, D).
-
-    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2; float64.
+    The weights are zero, so that V is at first the same for every z, as sigma is. The biases are
+    not: p(x|z) does not change with the sign of V, so its gradient vanishes at V = 0, which is a
+    saddle point. They are N(0, sigma^2 / D), so that each column of V has a length of about sigma:
+    a factor has as much variance as the noise in its direction, and hides none of the images. They
+    are random so that no two columns are equal, because equal columns would stay equal.
     """
-    variance = sigma.double().square()
-    constant = -0.5 * (2 * math.pi * variance).log().sum(1)
-    return constant - squares.double() @ (0.5 / variance).T
+    linear = nn.Linear(features, factors * data_dim)
+    nn.init.zeros_(linear.weight)
+    nn.init.normal_(linear.bias, std=sigma / math.sqrt(data_dim))
+    return linear

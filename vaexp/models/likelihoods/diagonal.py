@@ -1,0 +1,98 @@
+"""N(mu, diag sigma^2): every pixel has noise of its own."""
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal, constraints
+
+from vaexp.models.likelihoods.interface import Decoded, Quadratic, Tempered
+
+LOG_2_PI = math.log(2 * math.pi)
+
+
+class DiagonalGaussian(Decoded):
+    """N(mu, diag sigma^2): mu (..., D), sigma of a shape that broadcasts to it."""
+
+    support = constraints.real_vector
+
+    def __init__(self, mean: Tensor, sigma: Tensor):
+        self.pixels = Normal(mean, sigma, validate_args=False)
+        super().__init__(self.pixels.batch_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """mu, (..., D)."""
+        return self.pixels.mean
+
+    @property
+    def variance(self) -> Tensor:
+        """sigma^2, (..., D)."""
+        return self.pixels.variance
+
+    @property
+    def stddev(self) -> Tensor:
+        """sigma, (..., D)."""
+        return self.pixels.stddev
+
+    @property
+    def sigma(self) -> Tensor:
+        """sigma, (..., D)."""
+        return self.pixels.stddev
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        """Draws, sample_shape + (..., D)."""
+        return self.pixels.sample(torch.Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Ln N(value; mu, diag sigma^2), (...)."""
+        return self.pixels.log_prob(value).sum(-1)
+
+    def double(self) -> Self:
+        """The same distribution in float64."""
+        return type(self)(self.mean.double(), self.sigma.double())
+
+    def pixel_log_prob(self, x: Tensor) -> Tensor:
+        """Ln N(x_j; mu_j, sigma_j^2), (..., D)."""
+        return self.pixels.log_prob(x)
+
+    def tempered(self, beta: float) -> Tempered:
+        """N(mu, beta sigma^2) and ln Z = (1 - 1/beta)/2 ln |2 pi Sigma| + D/2 ln beta."""
+        log_det = (LOG_2_PI + 2 * self.pixels.scale.log()).sum(-1)
+        log_z = 0.5 * (1 - 1 / beta) * log_det + self.mean.shape[-1] / 2 * math.log(beta)
+        wider = DiagonalGaussian(self.pixels.loc, math.sqrt(beta) * self.pixels.scale)
+        return Tempered(wider, log_z)
+
+    def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Ln N(x; mu, diag sigma_s^2), (N, S) float64."""
+        return log_normal_of_squares((x.double() - self.mean.double()).square(), sigma)
+
+    def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Tensor:
+        """Ln N(x; mu, (sigma + (factor - 1) floor)^2), (N, F) float64."""
+        columns = []
+        for factor in factors:
+            sigma = self.sigma if factor == 1 else self.sigma + (factor - 1) * floor
+            squares = ((x - self.mean) / sigma).square().sum(1, dtype=torch.float64)
+            columns.append(-0.5 * squares - sigma.log().sum(1, dtype=torch.float64))
+        return torch.stack(columns, 1) - 0.5 * x.shape[1] * LOG_2_PI
+
+    def quadratic(self) -> Quadratic:
+        """a = mu / sigma^2, b = -1 / (2 sigma^2)."""
+        precision = self.pixels.scale.square().reciprocal()
+        linear = self.pixels.loc * precision
+        log_det = self.pixels.scale.log().sum(-1)
+        constant = 0.5 * torch.linalg.vecdot(linear, self.pixels.loc) + log_det
+        constant = -constant - 0.5 * LOG_2_PI * linear.shape[-1]
+        return Quadratic(constant, linear, -0.5 * precision)
+
+
+def log_normal_of_squares(squares: Tensor, sigma: Tensor) -> Tensor:
+    """Ln N(x; mu, diag sigma^2), (N, S), of (x - mu)^2 (N, D) at each of sigma (S, D).
+
+    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2; float64.
+    """
+    variance = sigma.double().square()
+    constant = -0.5 * (2 * math.pi * variance).log().sum(1)
+    return constant - squares.double() @ (0.5 / variance).T
