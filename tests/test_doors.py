@@ -10,6 +10,7 @@ import torch
 from toys import LAPLACE
 
 from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.config.sigma import SIGMA_MODES, SigmaMode
 
 CONFIG = """\
 model: {kind: vae, hidden: [16], latent_dim: 1, conditional: false, likelihood: laplace, beta: 0.5}
@@ -62,3 +63,25 @@ def test_a_likelihood_of_a_users_own(invoke: Callable[..., Any]) -> None:
     done = invoke("compare", *runs)
     assert done.exit_code == 0, done.stderr
     assert "Laplace" in done.stdout
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_sigma_mode_of_an_existing_shape(
+    monkeypatch: pytest.MonkeyPatch, invoke: Callable[..., Any]
+) -> None:
+    """One learned sigma for each pixel position, whatever z is: one entry in the table."""
+    mode = SigmaMode("one σ per position (≥ {floor:g})", learned=True, of_z=False, per_pixel=True)
+    monkeypatch.setitem(SIGMA_MODES, "position", mode)
+    text = CONFIG.replace("likelihood: laplace", "sigma_mode: position, sigma: 0.5")
+    Path("position.yaml").write_text(text)
+    done = invoke("train", "position.yaml")
+    assert done.exit_code == 0, done.stderr
+    run = Path(done.stdout.strip())
+    done = invoke("evaluate", run, "--images", 150, "--only", "rescoring,induced,singularities")
+    assert done.exit_code == 0, done.stderr
+    test = json.loads((run / "metrics.json").read_text())["test"]
+    assert test["elbo"]["sigma_floor"] == test["floor_slope"]["sigma_floor"] == 0.001
+    assert test["log_c"]["method"] == "constant"  # no z moves sigma
+    absent = json.loads((run / "evaluation.json").read_text())["singularities"]["absent"]
+    assert "the same for every z" in absent["nearest_train_distance"]
+    assert "one σ per position (≥ 0.001)" in invoke("runs", "runs").stdout.replace("\n", "")
