@@ -775,11 +775,17 @@ def test_a_linear_model_has_no_activation(tmp_path):
             "model: {kind: ppca, method: closed_form}\ntrain: {max_iter: 3}",
             "2:19: train.max_iter: does not apply when model.method is closed_form",
         ),
-        ("model: {kind: gan}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca', got \"gan\""),
-        ("model: {kind: 3}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca', got 3"),
-        ("model: {kind: [gmm]}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca'"),
-        ("model: {kind: }", "1:9: model.kind: should be 'vae' or 'gmm' or 'ppca', got null"),
-        ("model: {}", "1:1: model.kind: this key is required: vae, gmm, ppca"),
+        (
+            "model: {kind: gan}",
+            "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got \"gan\"",
+        ),
+        ("model: {kind: 3}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got 3"),
+        ("model: {kind: [gmm]}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa'"),
+        (
+            "model: {kind: }",
+            "1:9: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got null",
+        ),
+        ("model: {}", "1:1: model.kind: this key is required: vae, gmm, ppca, fa"),
         (
             "model: {kind: gmm, init: labels, components: 9}",
             "1:46: model.components: init: labels starts one component per digit, so with 10 "

@@ -35,7 +35,7 @@ from vaexp import models
 from vaexp.cli import app
 from vaexp.data import Transform, load
 from vaexp.evaluation.exact import exact_measures
-from vaexp.experiment import train as experiment
+from vaexp.experiment import fit
 from vaexp.fitting import FitStep
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
@@ -579,7 +579,7 @@ def test_ctrl_c_while_a_step_is_written_leaves_each_record_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "save_state", interrupted)
-        patch.setattr(experiment, "EM_WRITES_EVERY", 0.0)
+        patch.setattr(fit, "EM_WRITES_EVERY", 0.0)
         code, stopped = train(tmp_path, *RUNS["ppca"], name="ppca")
     assert code == 130
     found = timeless(stopped.path)
@@ -642,7 +642,7 @@ def test_at_most_a_second_is_lost_and_nothing_by_an_exception(
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        experiment._write_steps(run, steps(), lambda _: None, 1.0)
+        fit.write_steps(run, steps(), lambda _: None, 1.0)
     assert sorted(set(seen)) == list(range(0, 60, 8))
     assert [record["iteration"] for record in run.records()] == list(range(60))
     state = run.state()
