@@ -75,10 +75,17 @@ PPCA_DEFAULTS = {
     "model.method": "em",
     "model.decode_mode": "mean",
 }
+FA_DEFAULTS = {
+    "model.kind": "fa",
+    "model.latent_dim": 2,
+    "model.noise_floor": 0.001,
+    "model.decode_mode": "mean",
+}
 DEFAULTS = {
     "vae": VAE_DEFAULTS,
     "gmm": COMMON | GMM_DEFAULTS | EM,
     "ppca": COMMON | PPCA_DEFAULTS | EM,
+    "fa": COMMON | FA_DEFAULTS | EM | {"train.max_iter": 5000, "train.tolerance": 1e-7},
 }
 
 Write = Callable[[str], Path]
@@ -108,7 +115,7 @@ def value(path: Path, key: str, *overrides: str) -> Any:
 # Values
 
 
-@pytest.mark.parametrize("kind", ["vae", "gmm", "ppca"])
+@pytest.mark.parametrize("kind", ["vae", "gmm", "ppca", "fa"])
 def test_every_default(write: Write, kind: str) -> None:
     config = load_config(str(write(f"model: {{kind: {kind}}}")))
     assert flatten(config.model_dump()) == DEFAULTS[kind]
@@ -596,7 +603,7 @@ def test_every_shipped_config_is_valid_and_says_what_it_shows() -> None:
 
 
 SCHEMA = json.loads(json.dumps(TypeAdapter(Config).json_schema()))
-KINDS = ["vae", "gmm", "ppca"]
+KINDS = ["vae", "gmm", "ppca", "fa"]
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -747,7 +754,7 @@ def test_a_linear_model_has_no_activation(tmp_path):
         (
             "model: {kind: gmm, latent_dim: 2}",
             "1:20: model.latent_dim: does not apply when model.kind is gmm, only when it is "
-            "vae or ppca; the keys that apply here: kind, components, covariance, ",
+            "vae or ppca or fa; the keys that apply here: kind, components, covariance, ",
         ),
         (
             "model: {kind: ppca, components: 2}",
