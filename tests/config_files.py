@@ -62,10 +62,17 @@ PPCA_DEFAULTS = {
     "model.method": "em",
     "model.decode_mode": "mean",
 }
+FA_DEFAULTS = {
+    "model.kind": "fa",
+    "model.latent_dim": 2,
+    "model.noise_floor": 0.001,
+    "model.decode_mode": "mean",
+}
 DEFAULTS = {
     "vae": VAE_DEFAULTS,
     "gmm": COMMON | GMM_DEFAULTS | EM,
     "ppca": COMMON | PPCA_DEFAULTS | EM,
+    "fa": COMMON | FA_DEFAULTS | EM | {"train.max_iter": 5000, "train.tolerance": 1e-7},
 }
 
 Write = Callable[[str], Path]

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from config_files import Write
+from exact_runs import RUNS, Trained
+from exact_runs import train as train_exact
 from typer.testing import CliRunner
 
 from vaexp.cli import app
@@ -150,6 +152,21 @@ def bernoulli(session_cli: Cli) -> Path:
     model = [f"model.{setting}" for setting in settings]
     rest = ["name=bernoulli", "train.epochs=2", "data.transform=binarize"]
     return _train(session_cli, *rest, *model)
+
+
+@pytest.fixture(scope="session")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """A finished run of RUNS, by name."""
+    folder = tmp_path_factory.mktemp("exact")
+    made: dict[str, Trained] = {}
+
+    def get(name: str) -> Trained:
+        if name not in made:
+            code, made[name] = train_exact(folder, *RUNS[name], name=name)
+            assert code == 0, made[name].stderr
+        return made[name]
+
+    return get
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from vaexp.config import (
 # Values
 
 
-@pytest.mark.parametrize("kind", ["vae", "gmm", "ppca"])
+@pytest.mark.parametrize("kind", ["vae", "gmm", "ppca", "fa"])
 def test_every_default(write: Write, kind: str) -> None:
     config = load_config(str(write(f"model: {{kind: {kind}}}")))
     assert flatten(config.model_dump()) == DEFAULTS[kind]
@@ -546,10 +546,16 @@ def test_every_shipped_config_is_valid_and_says_what_it_shows() -> None:
             "model: {kind: ppca, method: closed_form}\ntrain: {max_iter: 3}",
             "2:19: train.max_iter: does not apply when model.method is closed_form",
         ),
-        ("model: {kind: gan}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got \"gan\""),
+        (
+            "model: {kind: gan}",
+            "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got \"gan\"",
+        ),
         ("model: {kind: 3}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got 3"),
         ("model: {kind: [gmm]}", "1:15: model.kind: should be 'vae' or 'gmm' or 'ppca'"),
-        ("model: {kind: }", "1:9: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got null"),
+        (
+            "model: {kind: }",
+            "1:9: model.kind: should be 'vae' or 'gmm' or 'ppca' or 'fa', got null",
+        ),
         ("model: {}", "1:1: model.kind: this key is required: vae, gmm, ppca"),
         (
             "model: {kind: gmm, init: labels, components: 9}",

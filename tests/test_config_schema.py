@@ -8,7 +8,7 @@ from config_files import DEFAULTS, SCHEMA, accepts, resolved
 from vaexp.config import shipped_configs
 from vaexp.config.document import read_file
 
-KINDS = ["vae", "gmm", "ppca"]
+KINDS = ["vae", "gmm", "ppca", "fa"]
 
 
 def test_the_schema_documents_every_key() -> None:

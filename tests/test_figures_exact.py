@@ -79,6 +79,8 @@ FLOORS = 10.0 ** np.arange(0, -9, -1)
 FLOOR_TRAIN = np.linspace(200, 1720, 9)
 FLOOR_VALIDATION = np.array([190, 360, 500, 540, 450, 100, -2000, -20_000, -104_233.0])
 
+NOISE = np.geomspace(0.1, 0.4, 784), np.linspace(0, 0.9, 784)
+
 EVERY = {
     "staircase": lambda: figures.em_staircase(history(), SETTINGS),
     "staircase, restarts": lambda: figures.em_staircase(history(restarts=4), SETTINGS),
@@ -111,6 +113,10 @@ EVERY = {
     "confusion, two digits": lambda: figures.confusion(counts(9)[:, :2], [4, 9], SETTINGS),
     "axes, 1": lambda: figures.principal_axes(*axes_of(1), SETTINGS),
     "axes, 50": lambda: figures.principal_axes(*axes_of(50), SETTINGS),
+    "factors, 2": lambda: figures.factors(*axes_of(2), SETTINGS),
+    "noise": lambda: figures.noise(*NOISE, 0.01, SETTINGS),
+    "noise, all alike": lambda: figures.noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS),
+    "scaled spectrum": lambda: figures.scaled_spectrum(100 * EIGENVALUES, 10, SETTINGS),
     "spectrum": lambda: figures.spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
     "spectrum, small": lambda: figures.spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
     "spectrum, all": lambda: figures.spectrum(EIGENVALUES, 784, 0.0, SETTINGS),
@@ -479,6 +485,33 @@ def test_at_most_24_axes_are_shown():
     assert [text for text in found if text.startswith("axis ")] == [
         f"axis {i}" for i in range(1, 6)
     ]
+
+
+def test_factors_are_moved_by_a_standard_deviation_of_z():
+    found = texts(EVERY["factors, 2"]())
+    assert [text for text in found if text.startswith("factor ")] == ["factor 1", "factor 2"]
+    assert {"1: |w| 3.00", "2: |w| 0.300", "z = −2", "z = 2"} <= set(found)
+    mean, columns = np.zeros((28, 28)), np.zeros((1, 28, 28))
+    columns[0, 3, 4] = 7.0
+    first = pixels(figures.factors(mean, columns, np.array([0.3]), SETTINGS))
+    assert np.array_equal(
+        first, pixels(figures.factors(mean, -2 * -columns, np.array([0.3]), SETTINGS))
+    )
+
+
+def test_the_noise_says_how_many_pixels_lie_at_its_floor():
+    sigma = np.full(784, 0.3)
+    sigma[:196] = 0.1
+    figure = figures.noise(sigma, np.zeros(784), 0.01, SETTINGS)
+    assert "196 of 784 pixels (25.0%) lie at the floor, σ = 0.1" in note(figure)
+    assert "The largest σ is 0.3." in note(figure)
+
+
+def test_the_scaled_spectrum_has_noise_of_one():
+    figure = figures.scaled_spectrum(np.array([40.0, 3.0, 0.5]), 1, SETTINGS)
+    assert "in their place: noise = 1" in texts(figure)
+    assert "L = 1, and has 1 in place of the other 2." in note(figure)
+    np.testing.assert_array_equal(figure.axes[0].lines[2].get_data(), [[2, 3], [1, 1]])
 
 
 def test_the_spectrum_says_what_the_model_keeps():

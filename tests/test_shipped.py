@@ -31,6 +31,7 @@ FEW = {
     "vae": ["train.epochs=1", "data.limit=200", "evaluate.importance_samples=3"],
     "gmm": ["train.max_iter=2", "data.limit=200", "model.components=4"],
     "ppca": ["train.max_iter=2", "data.limit=200"],
+    "fa": ["train.max_iter=2", "data.limit=200"],
 }
 OVERRIDES = {
     "gmm-labels": ["data.limit=200"],
@@ -42,6 +43,7 @@ FIGURES_OF = {
     "vae": {"latent_plane", "posterior", "training_curves"},
     "gmm": {"components", "component_samples", "confusion", "em", "singularities"},
     "ppca": {"latent_plane", "posterior", "principal_axes", "spectrum", "em"},
+    "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum", "em"},
 }
 
 

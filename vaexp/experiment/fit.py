@@ -84,7 +84,7 @@ def _fit_by_gradients(
             state=state,
             on_batch=reporter.advance,
         )
-        _write_steps(run, fitted, lambda record: _show_epoch(record, epochs, reporter))
+        write_steps(run, fitted, lambda record: _show_epoch(record, epochs, reporter))
     if run.records()[-1]["step"] < steps:
         reporter.say(
             f"stopped early: no better validation ELBO for {config.train.patience} epochs; "
@@ -121,7 +121,7 @@ def _fit_by_em(
     with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
         fitted = em.fit(steps, options, state=state, restore=restore)
         try:
-            _write_steps(
+            write_steps(
                 run,
                 fitted,
                 lambda record: _show_iteration(record, options.restarts, beside, reporter),
@@ -210,7 +210,7 @@ def _show_iteration(record: dict[str, Any], restarts: int, beside: str, reporter
     reporter.step(title, "  ".join(numbers), f"{record['seconds']:.3g} s")
 
 
-def _write_steps(
+def write_steps(
     run: RunFolder,
     steps: Iterator[FitStep],
     show: Callable[[dict[str, Any]], None],

@@ -265,7 +265,7 @@ def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure
     scale = LogNorm(low, high) if high > low else Normalize(0, high)
     maps = [
         Map("σ of the noise", "units of x, log scale", sigma, scale),
-        Map("share of the variance that z explains", "communality", explained, Normalize(0, 1)),
+        Map("share that z explains", "of the variance of x", explained, Normalize(0, 1)),
     ]
     figure, top = page(*size_of_maps(maps), "The noise of each pixel", subtitle, note)
     draw_maps(figure, MARGIN, top, maps)
