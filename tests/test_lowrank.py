@@ -235,13 +235,14 @@ def test_other_floors_move_sigma_and_leave_the_factors():
     assert torch.equal(found[:, 1], p.log_prob(x))
 
 
-def test_another_floor_is_the_head_with_that_floor():
-    head = lowrank_head()
-    features, x = drawn(N, H), drawn(N, D, seed=4)
-    found = head(features).log_prob_at_floors(x, FLOOR, (0.5, 8.0))
-    for column, factor in zip(found.unbind(1), (0.5, 8.0), strict=True):
-        head.floor = factor * FLOOR
-        torch.testing.assert_close(column, head(features).log_prob(x))
+def test_half_the_floor_adds_at_most_ln_2_for_each_pixel():
+    """Also at the floor itself, and where the image is the mean: there it nearly adds that."""
+    p = lowrank(N)
+    p = LowRankGaussian(p.mean, torch.full_like(p.sigma, FLOOR), FLOOR / 100 * p.factors)
+    for x, least in ((p.mean, 0.98), (p.sample(), -math.inf)):
+        whole, half = p.log_prob_at_floors(x, FLOOR, (1.0, 0.5)).unbind(1)
+        assert (half - whole <= D * math.log(2)).all()
+        assert (half - whole >= least * D * math.log(2)).all()
 
 
 def test_other_sigmas_leave_the_factors_out():
