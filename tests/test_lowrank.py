@@ -12,11 +12,19 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from vaexp.config import load_config
+from vaexp.evaluation.bounds import elbo_measures, iw_bound
+from vaexp.evaluation.induced import induced
+from vaexp.evaluation.quadrature import integrate as integrate_over_z
+from vaexp.evaluation.rescoring import rescored
+from vaexp.evaluation.sigma_collapse import sigma_collapse
+from vaexp.models import VAE
 from vaexp.models.absent import Absent
 from vaexp.models.likelihoods import head_of
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian
 from vaexp.models.likelihoods.gaussian import GaussianHead
+from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.likelihoods.lowrank import LowRankGaussian
+from vaexp.models.vae import POSTERIOR_FLOOR
 
 N, D, H, FLOOR = 5, 7, 3, 1e-3
 
@@ -228,13 +236,14 @@ def test_other_floors_move_sigma_and_leave_the_factors():
     assert torch.equal(found[:, 1], p.log_prob(x))
 
 
-def test_another_floor_is_the_head_with_that_floor():
-    head = lowrank_head()
-    features, x = drawn(N, H), drawn(N, D, seed=4)
-    found = head(features).log_prob_at_floors(x, FLOOR, (0.5, 8.0))
-    for column, factor in zip(found.unbind(1), (0.5, 8.0), strict=True):
-        head.floor = factor * FLOOR
-        torch.testing.assert_close(column, head(features).log_prob(x))
+def test_half_the_floor_adds_at_most_ln_2_for_each_pixel():
+    """Also at the floor itself, and where the image is the mean: there it nearly adds that."""
+    p = lowrank(N)
+    p = LowRankGaussian(p.mean, torch.full_like(p.sigma, FLOOR), FLOOR / 100 * p.factors)
+    for x, least in ((p.mean, 0.98), (p.sample(), -math.inf)):
+        whole, half = p.log_prob_at_floors(x, FLOOR, (1.0, 0.5)).unbind(1)
+        assert (half - whole <= D * math.log(2)).all()
+        assert (half - whole >= least * D * math.log(2)).all()
 
 
 def test_other_sigmas_leave_the_factors_out():
@@ -310,3 +319,84 @@ def test_a_config_builds_the_head_with_its_factors():
     model = load_config("vae-pixel", ["model.sigma_mode=lowrank", "model.factors=5"]).model
     head = head_of(model, 784)(4)
     assert head(torch.randn(2, 4)).factors.shape == (2, 784, 5)
+
+
+# Evaluation asks it, and does not rebuild a density from mean and stddev
+
+
+def vae(latents: int, hidden: list[int]) -> tuple[VAE, Tensor, Tensor]:
+    """A model of D pixels with factors that matter, images that it draws, and their labels."""
+    torch.manual_seed(11)
+    model = VAE(
+        D,
+        latents,
+        hidden,
+        "tanh",
+        lambda h: GaussianHead(h, D, sigma_mode="lowrank", sigma=0.3, floor=FLOOR, factors=2),
+    )
+    assert isinstance(model.likelihood, GaussianHead)
+    assert model.likelihood.factors is not None
+    nn.init.normal_(model.likelihood.factors.bias)
+    if hidden:
+        nn.init.normal_(model.likelihood.factors.weight)
+    with torch.no_grad():
+        x = model.decode(model.prior().sample(torch.Size([40]))).sample()
+    return model, x, torch.arange(40) % 10
+
+
+def test_all_groups_have_the_elbo_of_the_real_density():
+    """The diagonal Gaussian of the same mean and stddev is nats below it."""
+    model, x, label = vae(2, [8])
+    torch.manual_seed(12)
+    elbo = elbo_measures(model, x, label, draws=300)["elbo"].values.double()
+    own = rescored(model, x, label, [(x, label)], beta=1, floor=FLOOR, draws=300)
+    again = own.entries["elbo_as_trained"].values
+    of_beta = induced(model, x, label, beta=2.0, draws=300)
+    curve = sigma_collapse(model, x, label, [(x, label)], floor=FLOOR, draws=300)
+
+    with torch.no_grad():
+        q = model.encode(x)
+        of_q = torch.distributions.kl_divergence(q, model.prior()).double()
+        p = model.decode(q.sample(torch.Size([300])))
+        exact = dense(p.double()).log_prob(x.double())
+        diagonal = DiagonalGaussian(p.mean, p.stddev).log_prob(x)
+        expected = exact.mean(0) - of_q
+    se = exact.var(0).mul(2 / 300).sqrt()
+    assert ((elbo - expected) / se).abs().max() < 4.5
+    assert ((again - expected) / se).abs().max() < 4.5
+    at_beta = of_beta.entries["objective_over_beta"].values
+    assert ((at_beta - (exact.mean(0) / 2 - of_q)) / se).abs().max() < 4.5
+    assert of_beta.entries["induced_identity_error"].value < 1e-10
+    mean_se = se.square().sum().sqrt() / len(x)
+    as_trained = curve.arrays["floor_curve_test"][2] - of_q.mean().item()
+    assert abs(as_trained - expected.mean()) < 4.5 * mean_se
+    assert abs((diagonal.mean(0) - of_q - expected).mean()) > 20 * mean_se
+    assert "log_prob_at_floor" in curve.absent
+    assert "log_prob_map" not in curve.arrays
+    slope = curve.entries["floor_slope"]
+    assert (slope.values <= D * math.log(2)).all()
+
+
+def test_a_linear_decoder_has_the_marginal_of_three_covariances():
+    """V and sigma are the same for every z, so x ~ N(b, W W^T + diag sigma^2 + V V^T)."""
+    model, x, label = vae(2, [])
+    model.double()
+    x = x.double()
+    with torch.no_grad():
+        p = model.decode(torch.zeros(1, 2, dtype=torch.float64))
+        w = model.likelihood.mean.weight
+        marginal = MultivariateNormal(p.mean[0], w @ w.T + covariance(p)[0])
+        expected = marginal.log_prob(x)
+    found = integrate_over_z(model, x, label)
+    assert found.resolved.all()
+    torch.testing.assert_close(found.log_prob, expected, rtol=0, atol=1e-5)
+
+    nn.init.zeros_(model.posterior.weight)  # so that q(z|x) is p(z), which covers every posterior
+    nn.init.constant_(model.posterior.bias[:2], 0.0)
+    nn.init.constant_(model.posterior.bias[2:], raw_for(1, POSTERIOR_FLOOR))
+    torch.manual_seed(13)
+    bound = iw_bound(model, x, label, k=10_000)
+    assert bound.monte_carlo_variance is not None
+    se = bound.monte_carlo_variance.sqrt()
+    assert ((bound.values - expected) / se).abs().max() < 4.5
+    assert se.max() < 0.2

@@ -1,6 +1,5 @@
 """The Gaussian likelihood: p(x|z) = N(mu(z), diag sigma^2), or with factors beside the sigma."""
 
-import math
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 class GaussianHead(LocationScale):
     """p(x|z) = N(mu(z), diag sigma^2), or N(mu(z), diag sigma^2(z) + V(z) V(z)^T) with factors.
 
-    mu and V (D, q) are linear maps of the features. ``factors``: q, of a sigma mode that has them.
+    mu is a linear map of the features, and so is A = diag(1/sigma) V, (D, q): the factors in units
+    of sigma. Where V itself is that map, it must hit 0 to within the floor at every pixel that is
+    always black, which the steps of an optimiser are too coarse for; training is then slower, and
+    ends below what it reaches without factors. ``factors``: q, of a sigma mode that has them.
     """
 
     family = LIKELIHOODS["gaussian"]
@@ -38,7 +40,7 @@ class GaussianHead(LocationScale):
         super().__init__(features, data_dim, sigma_mode=sigma_mode, sigma=sigma, floor=floor)
         self.factors: nn.Linear | None = None
         if self.mode.factors:
-            self.factors = factors_map(features, data_dim, factors, sigma)
+            self.factors = factors_map(features, data_dim, factors)
 
     @classmethod
     def from_config(cls, config: "VAEConfig", features: int, data_dim: int) -> Self:
@@ -57,8 +59,8 @@ class GaussianHead(LocationScale):
         mean, sigma = self.mean(features), self.sigma_of(features)
         if self.factors is None:
             return DiagonalGaussian(mean, sigma)
-        factors = self.factors(features).unflatten(-1, (-1, mean.shape[-1]))
-        return LowRankGaussian(mean, sigma, factors.mT)
+        relative = self.factors(features).unflatten(-1, (-1, mean.shape[-1]))
+        return LowRankGaussian(mean, sigma, (relative * sigma[..., None, :]).mT)
 
     @property
     def constant_log_z(self) -> bool:
@@ -87,16 +89,16 @@ class GaussianHead(LocationScale):
             return Affine(self.mean.weight.double(), self.mean.bias.double(), variance)
 
 
-def factors_map(features: int, data_dim: int, factors: int, sigma: float) -> nn.Linear:
-    """The map from H ``features`` to V^T (q, D), flat, as training starts with it.
+def factors_map(features: int, data_dim: int, factors: int) -> nn.Linear:
+    """The map from H ``features`` to A^T (q, D), flat, as training starts with it.
 
-    The weights are zero, so that V is at first the same for every z, as sigma is. The biases are
-    not: p(x|z) does not change with the sign of V, so its gradient vanishes at V = 0, which is a
-    saddle point. They are N(0, sigma^2 / D), so that each column of V has a length of about sigma:
-    a factor has as much variance as the noise in its direction, and hides none of the images. They
-    are random so that no two columns are equal, because equal columns would stay equal.
+    The weights are zero, so that the factors are at first the same for every z, as sigma is. The
+    biases are not: p(x|z) does not change with the sign of V, so its gradient vanishes at V = 0,
+    which is a saddle point. They are N(0, 1/D), so that each column of V has a length of about
+    sigma: a factor starts with as much variance as the noise in its direction. They are random so
+    that no two columns are equal, because equal columns would stay equal.
     """
     linear = nn.Linear(features, factors * data_dim)
     nn.init.zeros_(linear.weight)
-    nn.init.normal_(linear.bias, std=sigma / math.sqrt(data_dim))
+    nn.init.normal_(linear.bias, std=data_dim**-0.5)
     return linear

@@ -123,7 +123,10 @@ class LowRankGaussian(Decoded):
         return self.diagonal.log_prob_at_sigmas(x, sigma)
 
     def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Tensor:
-        """Ln N(x; mu, diag (sigma + (factor - 1) floor)^2 + V V^T), (N, F) float64."""
+        """Ln N(x; mu, diag (sigma + (factor - 1) floor)^2 + V V^T), (N, F) float64.
+
+        sigma alone moves. V stays, so that half the floor still adds at most D ln 2.
+        """
         columns = []
         for factor in factors:
             sigma = self.sigma if factor == 1 else self.sigma + (factor - 1) * floor
