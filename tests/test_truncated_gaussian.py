@@ -3,9 +3,9 @@
 scipy.stats.truncnorm is an oracle up to some 50 sigma outside of [0, 1]; beyond, mpmath is.
 """
 
-import itertools
 import math
 from functools import cache
+from itertools import pairwise
 
 import mpmath
 import pytest
@@ -172,7 +172,7 @@ def test_it_integrates_to_one(sigma):
         depth = [min(k * sigma / (1 + max(-m, m - 1, 0) / sigma), 1) for k in (1, 5, 30)]
         ends = sorted({0.0, 1.0, *near, *(depth if m < 0.5 else [1 - one for one in depth])})
         total = 0.0
-        for low, high in itertools.pairwise(ends):
+        for low, high in pairwise(ends):
             total += integrate.quad(
                 lambda x, p=p: p.log_prob(torch.tensor([x], dtype=DOUBLE)).exp().item(),
                 low,

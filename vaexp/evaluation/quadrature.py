@@ -29,7 +29,7 @@ from vaexp.evaluation.measure import Evidence, Measure
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods import Decoded, Quadratic
+from vaexp.models.likelihoods import Decoded
 
 NAMES = ("log_prob_quadrature",)
 TOLERANCE = 1e-2  # nats by which lattices of spacing 2h may disagree
@@ -136,19 +136,19 @@ class _Joint:
         """p(x|z) of z (K, L)."""
         return self.model.decode(z, None if self.label is None else self.label.expand(len(z)))
 
-    def nodes(self, z: Tensor) -> Iterator[tuple[slice, Tensor, Quadratic | Absent]]:
-        """A block of z (K, L) at a time: which of them, ln p(z), and ln p(x|z) as a polynomial."""
+    def nodes(self, z: Tensor) -> Iterator[tuple[slice, Tensor, Decoded]]:
+        """A block of z (K, L) at a time: which of them, ln p(z), and p(x|z)."""
         for first in range(0, len(z), NODES_PER_BLOCK):
             part = slice(first, first + NODES_PER_BLOCK)
-            yield part, self.prior.log_prob(z[part]), self.decode(z[part]).quadratic()
+            yield part, self.prior.log_prob(z[part]), self.decode(z[part])
 
     def of_all(self, z: Tensor) -> Tensor:
         """Of every image at every z (K, L): (N, K)."""
         values = self.x.new_empty(len(self.x), len(z))
         squares = self.x.square()
-        for part, log_prior, polynomial in self.nodes(z):
+        for part, log_prior, p in self.nodes(z):
+            polynomial = p.quadratic()
             if isinstance(polynomial, Absent):
-                p = self.decode(z[part])
                 rows = [p.log_prob(image) for image in self.x]
                 values[:, part] = torch.stack(rows) + log_prior
             else:
@@ -160,7 +160,8 @@ class _Joint:
         """Of the image (P,) at z[node], node (P,) ascending, z (K, L): (P,)."""
         values = self.x.new_empty(len(image))
         ends = torch.searchsorted(node, torch.arange(len(z) + 1, device=node.device))
-        for part, log_prior, polynomial in self.nodes(z):
+        for part, log_prior, p in self.nodes(z):
+            polynomial = p.quadratic()
             low, high = int(ends[part.start]), int(ends[min(part.stop, len(z))])
             for first in range(low, high, PAIRS_PER_BLOCK):
                 pairs = slice(first, min(first + PAIRS_PER_BLOCK, high))

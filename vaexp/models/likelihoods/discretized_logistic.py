@@ -15,6 +15,7 @@ below one level, 1/255 = 0.0039.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -124,13 +125,13 @@ class DiscretizedLogistic(Decoded):
         three numbers that are positive and not above 1, so nothing cancels. The first level has no
         lower edge and the last no upper one, which leaves one of the factors.
         """
-        location, scale = self._in_levels(self.location.dtype)
+        location, scale, log_step = self._log_prob_terms
         level = (LAST * x).round()
         # the upper edge of a level and the lower edge of the next come out as the same number
         below_upper = logsigmoid((level + 0.5 - location) / scale)
         above_lower = logsigmoid((location - (level - 0.5)) / scale)
         first, last = level <= 0, level >= LAST
-        inner = (-torch.expm1(-1 / scale)).log().masked_fill(first | last, 0)
+        inner = log_step.masked_fill(first | last, 0)
         return below_upper.masked_fill(last, 0) + above_lower.masked_fill(first, 0) + inner
 
     def tempered(self, beta: float) -> Tempered | Absent:
@@ -153,6 +154,12 @@ class DiscretizedLogistic(Decoded):
     def quadratic(self) -> Absent:
         """It is not."""
         return Absent("ln p(x|z) is not a polynomial in the pixels")
+
+    @cached_property
+    def _log_prob_terms(self) -> tuple[Tensor, Tensor, Tensor]:
+        """M, S and ln(1 - e^(b - a)), where a - b = 1/S of every level, (..., D)."""
+        location, scale = self._in_levels(self.location.dtype)
+        return location, scale, (-torch.expm1(-1 / scale)).log()
 
     def _in_levels(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """M and S, (..., D)."""
