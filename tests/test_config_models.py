@@ -8,7 +8,7 @@ from vaexp.config import load_config
 
 DENSITY = {"measure": "density", "of": "x"}
 GIVEN_LABEL = {"measure": "density", "of": "x given label"}
-MASS = {"measure": "mass", "of": "x given label"}
+MASS = GIVEN_LABEL | {"measure": "mass", "on": "binary pixels"}
 VAE = "VAE, L = 2, Gaussian, "
 END = "β = 1, given the label"
 

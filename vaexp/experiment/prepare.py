@@ -7,10 +7,10 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.config import Config, FAExperiment, GMMExperiment, PPCAExperiment, VAEExperiment
+from vaexp.config import Config, GMMExperiment
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import UserError
-from vaexp.models import Model, build
+from vaexp.models import GMM, VAE, LinearGaussian, Model, build
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
 TRAINING_BLOCK = 5_000  # training images transformed at once for measuring
@@ -33,15 +33,16 @@ class Experiment:
         """
         device = _resolve_device(config.device)
         data = load(config.data)
-        match config:
-            case GMMExperiment():
-                _check_components(config, data.train)
-            case VAEExperiment() | PPCAExperiment() | FAExperiment():
-                pass  # any images do
-            case _:
-                assert_never(config)
         with seeded(config.seed, "weights"):
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        match model:
+            case GMM():
+                assert isinstance(config, GMMExperiment)
+                _check_components(config, data.train)
+            case VAE() | LinearGaussian():
+                pass  # any images do
+            case _:
+                assert_never(model)
         return cls(config, data, model.to(device), device)
 
     def training_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,13 +11,7 @@ from typing import Any, assert_never
 
 from torch import Tensor
 
-from vaexp.config import (
-    FAExperiment,
-    GMMExperiment,
-    PPCAExperiment,
-    VAEExperiment,
-    digest,
-)
+from vaexp.config import VAEExperiment, digest
 from vaexp.data import Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
@@ -31,7 +25,7 @@ from vaexp.experiment.measure import (
     with_bits_per_dim,
 )
 from vaexp.experiment.prepare import Experiment
-from vaexp.models import VAE
+from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
@@ -136,17 +130,17 @@ def _importance_weighted(
     experiment: Experiment, x: Tensor, label: Tensor, reporter: Reporter
 ) -> dict[str, Measure]:
     """The importance-weighted bound of test images x (N, D), for a model that has only bounds."""
-    config, model = experiment.config, experiment.model
-    match config:
-        case GMMExperiment() | PPCAExperiment() | FAExperiment():
+    match experiment.model:
+        case GMM() | LinearGaussian():
             return {}
-        case VAEExperiment():
-            k = config.evaluate.importance_samples
+        case VAE() as model:
+            config = experiment.config
+            assert isinstance(config, VAEExperiment)
         case _:
-            assert_never(config)
+            assert_never(experiment.model)
+    k = config.evaluate.importance_samples
     if k == 0:
         return {}
-    assert isinstance(model, VAE)
     title = f"importance-weighted bound, K = {k}"
     with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
         return importance_weighted(model, x, label, k, reporter.advance)

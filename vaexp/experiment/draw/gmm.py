@@ -1,17 +1,20 @@
 """The figures of a Gaussian mixture's run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vaexp import figures
-from vaexp.data import CLASSES, IMAGE_SHAPE
+from vaexp.config import GMMExperiment
+from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS
 from vaexp.experiment.draw import shared
-from vaexp.experiment.draw.history import history_figures
 from vaexp.experiment.sample import COLUMNS, caption
 from vaexp.models import GMM
+from vaexp.models.absent import Absent
+from vaexp.models.covariances import Size, family
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 
@@ -37,7 +40,9 @@ def gmm_figures(
     digits = sorted(trained.labels)
     counts = responsibilities.T @ one_hot(label, CLASSES)[:, digits].double()
     yield "confusion", figures.confusion(counts.numpy(), digits, subtitle)
-    yield from history_figures(run.records(), trained.config, subtitle)
+    config = trained.config
+    assert isinstance(config, GMMExperiment)
+    yield from mixture_history(run.records(), config, subtitle)
 
 
 def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
@@ -50,3 +55,18 @@ def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
     if len(model.weight) > MOST_ROWS:
         title = f"Draws x ~ N(μ_k, Σ_k) of the {MOST_ROWS} heaviest components"
     return figures.samples(images, names, title, caption(trained))
+
+
+def mixture_history(
+    records: Sequence[dict[str, Any]], config: GMMExperiment, subtitle: str
+) -> Iterator[tuple[str, Figure]]:
+    """How EM went, from the lines of metrics.jsonl, and how near components came to collapse."""
+    yield "em", figures.em_staircase(records, subtitle)
+    model = config.model
+    size = Size(model.components, PIXELS, model.factors)
+    needed = family(model.covariance).images_that_vary(size)
+    singular_below = None if isinstance(needed, Absent) else needed
+    yield (
+        "singularities",
+        figures.singularities(records, model.covariance_floor, subtitle, singular_below),
+    )

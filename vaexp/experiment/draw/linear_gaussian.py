@@ -11,7 +11,6 @@ from vaexp import figures
 from vaexp.config import PPCAExperiment
 from vaexp.data import IMAGE_SHAPE
 from vaexp.experiment.draw import shared
-from vaexp.experiment.draw.history import history_figures
 from vaexp.experiment.sample import caption, plane_figure
 from vaexp.models import FA, PPCA, LinearGaussian
 from vaexp.runs.folder import RunFolder
@@ -42,7 +41,7 @@ def ppca_figures(
     variance = model.variance.item()
     yield "spectrum", figures.spectrum(eigenvalues, model.latent_dim, variance, subtitle)
     if config.model.method == "em":
-        yield from history_figures(run.records(), config, subtitle)
+        yield "em", figures.em_staircase(run.records(), subtitle)
 
 
 def fa_figures(
@@ -68,7 +67,7 @@ def fa_figures(
     scaled = covariance() / sigma[:, None] / sigma
     eigenvalues = torch.linalg.eigvalsh(scaled).flip(0).numpy()
     yield "spectrum", figures.scaled_spectrum(eigenvalues, model.latent_dim, subtitle)
-    yield from history_figures(run.records(), trained.config, subtitle)
+    yield "em", figures.em_staircase(run.records(), subtitle)
 
 
 def _of_the_family(

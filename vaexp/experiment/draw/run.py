@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp import figures
-from vaexp.experiment.draw.gmm import gmm_figures
-from vaexp.experiment.draw.history import history_figures
+from vaexp.config import FAExperiment, GMMExperiment, PPCAExperiment, VAEExperiment
+from vaexp.experiment.draw.gmm import gmm_figures, mixture_history
 from vaexp.experiment.draw.linear_gaussian import fa_figures, ppca_figures
 from vaexp.experiment.draw.vae import vae_figures
 from vaexp.models import FA, GMM, PPCA, VAE
@@ -42,8 +42,17 @@ def illustrate(run: RunFolder, x: Tensor, label: Tensor, covariance: Callable[[]
 
 def illustrate_history(run: RunFolder) -> None:
     """Draw how EM went, of a run that may have failed since."""
-    config = run.config()
-    _save(run, history_figures(run.records(), config, config.describe()))
+    config, records = run.config(), run.records()
+    match config:
+        case GMMExperiment():
+            drawn = mixture_history(records, config, config.describe())
+        case PPCAExperiment() | FAExperiment():
+            drawn = iter([("em", figures.em_staircase(records, config.describe()))])
+        case VAEExperiment():
+            raise TypeError("a VAE is not fitted by EM")
+        case _:
+            assert_never(config)
+    _save(run, drawn)
 
 
 def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:
