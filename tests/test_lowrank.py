@@ -292,11 +292,25 @@ def test_the_head_starts_the_same_for_every_z_with_factors_as_long_as_sigma():
     head = GaussianHead(H, d, sigma_mode="lowrank", sigma=sigma, floor=FLOOR, factors=q)
     p = head(100 * torch.randn(N, H))
     assert p.factors.shape == (N, d, q)
-    assert torch.equal(p.factors, p.factors[:1].expand(N, -1, -1))
+    # to the last digit of softplus, which depends on where in memory an entry lies
+    torch.testing.assert_close(p.factors, p.factors[:1].expand(N, -1, -1), rtol=1e-6, atol=0)
     torch.testing.assert_close(p.sigma, torch.full((N, d), sigma))
     lengths = p.factors[0].norm(dim=0)
     assert (lengths / sigma - 1).abs().max() < 4.5 / math.sqrt(2 * d)
     assert (p.factors[0].T @ p.factors[0] / sigma**2 - torch.eye(q)).abs().max() < 0.25
+
+
+def test_factors_are_in_units_of_sigma():
+    """A pixel whose sigma falls to the floor takes its factors along."""
+    head, features = lowrank_head(), drawn(N, H)
+    before = head(features)
+    nn.init.constant_(head.raw_sigma.bias, -50.0)
+    nn.init.zeros_(head.raw_sigma.weight)
+    after = head(features)
+    torch.testing.assert_close(after.sigma, torch.full_like(after.sigma, FLOOR))
+    torch.testing.assert_close(
+        after.factors / after.sigma[..., None], before.factors / before.sigma[..., None]
+    )
 
 
 def test_factors_learn_from_the_first_step_and_would_not_from_zero():
