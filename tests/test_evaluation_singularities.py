@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from vaexp.config import VAEConfig
-from vaexp.evaluation import collapse
+from vaexp.evaluation import blocks, collapse
 from vaexp.evaluation import covariance_collapse as of_mixtures
 from vaexp.evaluation import sigma_collapse as of_sigma
 from vaexp.evaluation.bounds import elbo_measures
@@ -28,6 +28,7 @@ from vaexp.evaluation.covariance_collapse import (
     pixel_log_prob,
 )
 from vaexp.evaluation.measure import Evidence
+from vaexp.evaluation.noise_collapse import noise_collapse
 from vaexp.evaluation.sigma_collapse import (
     bin_counts,
     sigma_collapse,
@@ -104,7 +105,7 @@ def facts(evidence: Evidence, name: str) -> dict[str, object]:
 @pytest.mark.parametrize("block", [500, 4])
 def test_a_known_sigma_of_each_pixel(monkeypatch, block):
     """No z changes p(x|z), so every mean over q is the value itself."""
-    monkeypatch.setattr(of_sigma, "IMAGES_PER_BLOCK", block)
+    monkeypatch.setattr(blocks, "IMAGES_PER_BLOCK", block)
     model, mean, sigma = known()
     x, train = images(10), images(23, seed=3)
     found = sigma_collapse(model, x, no_label(x), once(train), floor=FLOOR)
@@ -415,7 +416,7 @@ def test_slope_of_a_diagonal_mixture_is_the_derivative_by_hand():
         (ends[0] - ends[1]) / (2 * step), (r * each).sum(1), rtol=1e-6, atol=1e-6
     )
     # and the measure is the step from the floor to half of it
-    found = covariance_collapse(model, x, no_label(x), once(x), floor=0.1)
+    found = covariance_collapse(model, x, once(x), floor=0.1)
     halved = model.with_floor(0.1, 0.05).log_prob(x) - model.log_prob(x)
     slope = found.entries["floor_slope"]
     torch.testing.assert_close(slope.values, halved)
@@ -431,7 +432,7 @@ def test_a_mixture_of_each_kind(kind):
     floor = 0.1
     _, model = fitted(kind, floor)
     train, x = clusters()[0], images(25, seed=13)
-    found = covariance_collapse(model, x, no_label(x), once(train), floor=floor)
+    found = covariance_collapse(model, x, once(train), floor=floor)
     assert set(found.entries) | set(found.absent) == {
         "smallest_sigma", "sigma_median", "pixels_at_floor", "log_prob_at_floor",
         "eigenvalues_at_floor", "singleton_components", "train_test_gap", "floor_slope",
@@ -492,7 +493,7 @@ def test_a_component_of_too_few_images_is_singular_but_for_the_floor(kind, few, 
     assigned = assigned.clone()
     assigned[: few + more] = 3
     model = initial_gmm(x, assigned, 4, kind, factors=2, floor=floor)
-    found = covariance_collapse(model, x, no_label(x), once(x), floor=floor)
+    found = covariance_collapse(model, x, once(x), floor=floor)
     assert values(found)["singleton_components"] == 1 - more
     assert (values(found)["smallest_sigma"] < 1.01e-3) == (more == 0)
 
@@ -503,7 +504,7 @@ def test_counts_near_the_limit_are_not_lost_to_float32(n):
     weight = torch.tensor([n / 50_000, 1 - n / 50_000])
     gaussians = Diag(torch.zeros(2, 1), torch.ones(2, 1))
     x = torch.zeros(50_000, 1)
-    found = covariance_collapse(GMM(weight, gaussians), x[:5], no_label(x[:5]), once(x), floor=0.1)
+    found = covariance_collapse(GMM(weight, gaussians), x[:5], once(x), floor=0.1)
     assert values(found)["singleton_components"] == 0
 
 
@@ -515,7 +516,7 @@ def test_a_component_on_one_image(kind):
     assigned = assigned.clone()
     assigned[17] = 3
     model = initial_gmm(x, assigned, 4, kind, factors=2, floor=floor)
-    found = covariance_collapse(model, x[17:18], no_label(x[17:18]), once(x), floor=floor)
+    found = covariance_collapse(model, x[17:18], once(x), floor=floor)
     singletons = facts(found, "singleton_components")
     assert singletons["value"] == 1
     assert singletons["fewer_than"] == (D + 1 if kind == "full" else 2)
@@ -566,7 +567,7 @@ def test_a_floor_that_cannot_be_halved():
     x = images(30)
     covariance = torch.diag_embed(torch.tensor([[0.04] + [1.0] * (D - 1)], dtype=torch.float64))
     model = GMM(torch.ones(1).double(), Full(x[:1], covariance))
-    found = covariance_collapse(model, x, no_label(x), once(x), floor=0.1)
+    found = covariance_collapse(model, x, once(x), floor=0.1)
     assert "floor_slope" not in found.entries
     assert "component 0 is not positive definite in float64" in found.absent["floor_slope"]
     np.testing.assert_allclose(found.arrays["floor_curve_floors"], [0.4, 0.2, 0.1])
@@ -577,7 +578,7 @@ def test_a_floor_that_cannot_be_halved():
 def test_a_mixture_without_a_floor():
     _, model = fitted("diag", 0.0)
     x = images(20)
-    found = covariance_collapse(model, x, no_label(x), once(x), floor=0)
+    found = covariance_collapse(model, x, once(x), floor=0)
     names = {"pixels_at_floor", "log_prob_at_floor", "floor_slope"}
     assert {found.absent[name] for name in names} == {"the floor of the covariances is 0"}
     assert set(found.absent) == names | {"eigenvalues_at_floor"}
@@ -589,7 +590,7 @@ def test_the_curve_has_the_first_training_images(monkeypatch):
     monkeypatch.setattr(of_mixtures, "FEW", 10)
     _, model = fitted("spherical", 0.1)
     train, x = clusters()[0], images(5)
-    found = covariance_collapse(model, x, no_label(x), once(train), floor=0.1)
+    found = covariance_collapse(model, x, once(train), floor=0.1)
     first = train[:10]
     expected = model.log_prob(first).mean().item()
     assert found.arrays["floor_curve_train"][2] == pytest.approx(expected)
@@ -603,8 +604,8 @@ def test_a_mixture_in_float32():
     x = images(20).float()
     gaussians = Full(model.gaussians.mean.float(), model.gaussians.covariance.float())
     single = GMM(model.weight.float(), gaussians)
-    found = covariance_collapse(single, x, no_label(x), once(x), floor=0.1)
-    expected = covariance_collapse(model, x, no_label(x), once(x), floor=0.1)
+    found = covariance_collapse(single, x, once(x), floor=0.1)
+    expected = covariance_collapse(model, x, once(x), floor=0.1)
     for name, value in values(expected).items():
         assert values(found)[name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
     assert all(array.dtype == np.float64 for array in found.arrays.values())
@@ -617,7 +618,7 @@ def test_probabilistic_pca_has_one_sigma():
     factors = images(2, seed=14).T
     model = PPCA(images(1)[0], factors, torch.tensor(0.09, dtype=torch.float64))
     x, train = images(20), images(30, seed=15)
-    found = covariance_collapse(model, x.float(), no_label(x), once(train.float()), floor=0.0)
+    found = noise_collapse(model, x.float(), once(train.float()), floor=0.0)
     assert set(found.entries) == {"smallest_sigma", "train_test_gap"}
     assert values(found)["smallest_sigma"] == pytest.approx(0.3)
     covariance = factors @ factors.T + 0.09 * torch.eye(D)
@@ -633,7 +634,7 @@ def test_spherical_variances_count_for_every_pixel():
     gaussians = Spherical(mean, torch.tensor([0.15, 5.0], dtype=torch.float64))
     model = GMM(torch.tensor([0.5, 0.5], dtype=torch.float64), gaussians)
     x = mean + 0.01
-    found = covariance_collapse(model, x, no_label(x), once(x), floor=0.1)
+    found = covariance_collapse(model, x, once(x), floor=0.1)
     r = model.log_joint(x).softmax(1)
     torch.testing.assert_close(found.entries["pixels_at_floor"].values, r[:, 0])
     each = Normal(mean[0], math.sqrt(0.15)).log_prob(x).sum(1)
@@ -646,6 +647,6 @@ def test_diagonal_variances_at_the_floor_are_counted_by_planting():
     variances[0, 2] = 0.41
     model = GMM(torch.ones(1).double(), Diag(images(1), variances))
     x = images(8)
-    found = covariance_collapse(model, x, no_label(x), once(x), floor=0.1)
+    found = covariance_collapse(model, x, once(x), floor=0.1)
     assert values(found)["pixels_at_floor"] == pytest.approx(2 / D)
     np.testing.assert_array_equal(found.arrays["floor_map"], [1, 1, 0, 0, 0, 0])

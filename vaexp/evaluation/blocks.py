@@ -1,16 +1,18 @@
-"""Going through images in blocks, so that memory holds the intermediate results of one block."""
+"""Iterating over images in blocks: memory then holds the intermediate results of one block."""
 
 from collections.abc import Iterator
 
 from torch import Tensor
 
-IMAGES_PER_BLOCK = 500  # encoded or decoded at once
+IMAGES_PER_BLOCK = 500  # the images that are encoded or decoded at once
 
 
-def blocks(*tensors: Tensor, rows: int = IMAGES_PER_BLOCK) -> Iterator[tuple[Tensor, ...]]:
-    """Tensors of N rows each, as tuples of their next ``rows`` rows; the last ones may be shorter.
+def blocks(*tensors: Tensor, rows: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+    """Split tensors of N rows each into blocks of ``rows`` rows, by default IMAGES_PER_BLOCK.
 
-    Tensors of no rows give one tuple of empty tensors. Raises ValueError, once the shorter tensor
-    is used up, where one has more blocks than another.
+    Every item is a tuple with the same rows of every tensor. The last block may be shorter. Tensors
+    without rows give one tuple of empty tensors. Raises ValueError at the end of the shorter tensor
+    if the tensors have different numbers of blocks.
     """
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    size = IMAGES_PER_BLOCK if rows is None else rows
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)

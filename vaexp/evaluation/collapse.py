@@ -1,11 +1,13 @@
-"""What the collapse of a VAE's sigma and of a mixture's covariances have in common.
+"""What the groups' answers on collapsing sigmas, covariances and noise have in common.
 
-The likelihood of a Gaussian grows without bound where its variance falls to 0 on an image: of
-mixtures Bishop 2006, section 9.2.1; of VAEs Mattei and Frellsen 2018, Leveraging the exact
-likelihood of deep latent variable models. What stops it is a floor. Both models get the same
-questions: how much of them lies at the floor, what it adds to the likelihood, what a lower floor
-would add, and whether test images share in it. Letters in shapes: N test images, D pixels, K
-components, F floors. Nats per image, summed over pixels.
+The likelihood of a Gaussian grows without bound if its mean lies on an image and its variance goes
+to 0. Bishop 2006, section 9.2.1, shows it for mixtures; Mattei and Frellsen 2018, Leveraging the
+exact likelihood of deep latent variable models, for VAEs. Only a floor stops this growth. Every
+model is asked the same questions. How much of it lies at the floor? How much does that part add to
+the likelihood? How much would a lower floor add? Do test images gain as much as training images?
+
+Letters in shapes: N test images, M training images, D pixels, K components, F floors. Log
+quantities are in nats per image, summed over pixels.
 """
 
 import math
@@ -14,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.measure import Estimate
+from vaexp.evaluation.measure import Estimate, Kind, Measure
+from vaexp.evaluation.statistics import standard_error
 
-ROWS = 1_000  # images compared with others at once
-NEAR = 2.0  # sigma is near its floor where it is less than so many times the floor
-FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)  # floors of the curve, in units of the one trained with
+ROWS = 1_000  # images that are compared with others at once
+NEAR = 2.0  # a sigma below this many times its floor counts as near the floor
+FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)  # the floors of the curve, as multiples of the trained one
 AS_TRAINED, HALVED = FACTORS.index(1.0), FACTORS.index(0.5)
 LEVELS = torch.linspace(0, 1, 101, dtype=torch.float64)
 
@@ -26,9 +29,9 @@ AT_FLOOR = ("pixels_at_floor", "log_prob_at_floor", "floor_slope")
 
 
 def train_test_gap(train: Tensor, test: Tensor, facts: dict[str, Any]) -> Estimate:
-    """The mean over training images (M,) minus that over test images (N,), nats.
+    """The mean over training images (M,) minus the mean over test images (N,), in nats.
 
-    se^2 is the sum of the squared standard errors of two independent means.
+    Both means are independent, so the squares of their standard errors add up.
     """
     value = (train.mean() - test.mean()).item()
     errors = (standard_error(train), standard_error(test))
@@ -38,6 +41,26 @@ def train_test_gap(train: Tensor, test: Tensor, facts: dict[str, Any]) -> Estima
     return Estimate(value, "nats", len(test), se, facts=facts | beside, likelihood="derived")
 
 
+def floor_slope(
+    test: Tensor,
+    train: Tensor,
+    facts: dict[str, Any],
+    *,
+    at_most: float,
+    kind: Kind,
+    variance: Tensor | None = None,
+) -> Measure:
+    """What half the floor adds to the log-likelihood of every test image (N,), in nats.
+
+    ``train`` (M,) is the same for training images; its mean becomes a fact. ``at_most`` is what
+    half the floor can add to any image, and ``variance`` (N,) the Monte Carlo variance.
+    """
+    beside = {"train": train.mean().item(), "train_se": standard_error(train), "at_most": at_most}
+    return Measure(
+        test.cpu(), "nats", variance, facts=facts | beside, kind=kind, likelihood="derived"
+    )
+
+
 def nearest_square(points: Tensor, images: Tensor) -> Tensor:
     """The squared distance of points (P, D) to the nearest of images (n, D), (P,) float64."""
     nearest = points.new_full((len(points),), math.inf, dtype=torch.float64)
@@ -45,14 +68,18 @@ def nearest_square(points: Tensor, images: Tensor) -> Tensor:
     lengths = points.square().sum(1)
     for block in images.split(ROWS):
         others = block.double()
-        # |a|^2 - 2 a b + |b|^2, in float64, where it loses little
+        # |a|^2 - 2 a b + |b|^2 loses few digits to cancellation in float64
         squares = torch.addmm(others.square().sum(1), points, others.T, alpha=-2).amin(1)
         nearest = torch.minimum(nearest, (squares + lengths).clamp(min=0))
     return nearest
 
 
 def weighted_quantiles(values: Tensor, weight: Tensor, levels: Tensor) -> Tensor:
-    """The smallest of values (M,) up to which lies the share ``levels`` (Q,) of the weight (M,)."""
+    """The quantiles (Q,) of values (M,) with weights (M,), float64.
+
+    The quantile at one of the ``levels`` (Q,) is the smallest value for which all values up to it
+    hold at least that share of the weight.
+    """
     values, weight = values[weight > 0].double(), weight[weight > 0].double()
     values, order = values.sort()
     below = weight[order].cumsum(0)
@@ -61,25 +88,23 @@ def weighted_quantiles(values: Tensor, weight: Tensor, levels: Tensor) -> Tensor
 
 
 def sigma_median(
-    quantiles: Tensor, n: int, facts: dict[str, Any]
+    quantiles: Tensor, n: int, facts: dict[str, Any], *, kind: Kind
 ) -> tuple[Estimate, dict[str, Any]]:
-    """``sigma_median``, of quantiles (101,) at LEVELS, and the arrays that hold them all."""
+    """``sigma_median`` from the quantiles (101,) of sigma at LEVELS, and the arrays of them all."""
     low, median, high = quantiles[[1, 50, 99]].tolist()
     ends = {"q01": low, "q99": high, "min": quantiles[0].item(), "max": quantiles[-1].item()}
-    estimate = Estimate(median, "units of x", n, facts=facts | ends)
+    estimate = Estimate(median, "units of x", n, facts=facts | ends, kind=kind)
     return estimate, numpy_arrays(sigma_levels=LEVELS, sigma_quantiles=quantiles)
 
 
-def share_of(part: float, total: float) -> dict[str, float]:
-    """Beside a part of E ln p(x|z): all of it, and the share, which means nothing below 0."""
+def total_and_share(part: float, total: float) -> dict[str, float]:
+    """The facts of a part of E ln p(x|z): the total and, if it is positive, the part's share.
+
+    A part of a negative number is not a share of it.
+    """
     return {"total": total} | ({"share_of_total": part / total} if total > 0 else {})
 
 
-def standard_error(values: Tensor) -> float | None:
-    """Of the mean of values (M,); one value has none."""
-    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else None
-
-
 def numpy_arrays(**arrays: Tensor) -> dict[str, Any]:
-    """Tensors by name as arrays."""
+    """Tensors of any device as numpy arrays, by the same names."""
     return {name: array.detach().cpu().numpy() for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""A measured quantity: what it is, one value per image or one number, and its summary."""
+"""Measured quantities: their values, what they are, and their entries in metrics.json."""
 
 import math
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
 over its random draws; an estimate may err to either side."""
 
 Likelihood = Literal["log_prob", "derived"]
-"""What a log-likelihood is. The facts of the model's likelihood (density or mass, of x or of x
-given the label, sigma or the floor) stand beside both.
+"""What a log-likelihood is. Its entry also holds the facts of the model's likelihood: whether it
+is a density or a mass, of x or of x given the label, and its sigma or its floor.
 
-log_prob: ln p(x) of the images that are measured, or a bound on it. It also stands in bits per
-dimension where the images have them. derived: a part of it, a difference of two, or that of other
-images or of another distribution."""
+``log_prob`` is ln p(x) of the measured images, or a bound on it. It is also reported in bits per
+dimension where the images have them. ``derived`` is a part of ln p(x), a difference of two such
+numbers, or the ln p(x) of other images or of another distribution."""
 
 
 class Tightness(IntEnum):
-    """How near to ln p(x) a bound is. Runs are ranked by the tightest that all of them have."""
+    """How close to ln p(x) a bound is. Runs are ranked by the tightest that all of them have."""
 
     ELBO = 1
     IMPORTANCE_WEIGHTED = 2
@@ -36,35 +36,37 @@ class Tightness(IntEnum):
 
 @dataclass(frozen=True)
 class Measure:
-    """Per-image values of one metric on one split."""
+    """One quantity that every image of a split has a value of."""
 
     values: Tensor
     """(N,) float64, in data order."""
     unit: str
-    """nats, or "units of x", the transformed images, for sigma and root-mean-square errors."""
+    """For example nats. Sigma and root-mean-square errors are in "units of x": x is the transformed
+    image."""
     monte_carlo_variance: Tensor | None = None
-    """(N,): variance of each value over the draws of z (and x) it was estimated with."""
+    """(N,): the variance of each value over the random draws that estimate it."""
     aggregate: Literal["mean", "root_mean"] = "mean"
-    """root_mean: the square root of the mean."""
+    """What the entry's value is: the mean over images, or the square root of that mean."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What else must stand beside the number: draws, k, ..."""
+    """What else the entry says, such as the number of draws."""
     kind: Kind | None = None
-    """None where the number is what its name says, without a word more."""
+    """None for a quantity that is no estimate and no bound of another one."""
     likelihood: Likelihood | None = None
-    """None for what is not a log-likelihood."""
+    """None for a quantity that is no log-likelihood."""
     tightness: Tightness | None = None
-    """None for what no runs are ranked by."""
+    """None for a quantity that runs are not ranked by."""
     scope: Scope = "same_x"
-    """Which runs' numbers it may be subtracted from."""
+    """How alike two runs must be so that their numbers may be subtracted."""
     headline: bool = False
-    """Whether ``vaexp train`` ends with it."""
+    """Whether ``vaexp train`` shows the number in its last line on the test split."""
 
     def summary(self) -> dict[str, Any]:
-        """The entry of metrics.json.
+        """The entry in metrics.json.
 
-        ``se`` is the standard error of the mean over images (it contains the Monte Carlo noise);
-        ``mc_se`` is the part that other random draws on the same images would change. A root mean
-        takes both through the delta method: d sqrt(m) = dm / (2 sqrt(m)).
+        ``se`` is the standard error of the mean over images, which includes the Monte Carlo error.
+        ``mc_se`` is the Monte Carlo error alone: how much the mean would vary over other random
+        draws on the same images. The errors of a root mean follow from those of the mean by the
+        delta method, d sqrt(m) = dm / (2 sqrt(m)).
         """
         n = len(self.values)
         value = self.values.mean().item()
@@ -86,54 +88,54 @@ class Measure:
         entry |= {"n": n, "unit": self.unit, "aggregate": self.aggregate}
         if self.tightness is not None:
             entry["tightness"] = int(self.tightness)
-        return entry | _what(self.kind, self.scope) | self.facts
+        return entry | _kind_and_scope(self.kind, self.scope) | self.facts
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number of many images as a whole, such as a distance between two sets of them."""
+    """One number for a whole set of images, such as the distance between two sets."""
 
     value: float
     unit: str
     n: int
-    """The images it is of."""
+    """The number of images in the set."""
     se: float | None = None
-    """Its standard error over images, or over draws where ``facts`` say so."""
+    """The standard error over images; over draws where ``facts`` have ``over``: draws."""
     interval: tuple[float, float] | None = None
-    """95 %, by the bootstrap over images."""
+    """The 95 % interval from the bootstrap over images."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What else must stand beside the number."""
+    """What else the entry says."""
     kind: Kind | None = None
+    """This and the next two mean what they mean for a ``Measure``."""
     likelihood: Likelihood | None = None
     scope: Scope = "same_x"
-    """As for a Measure."""
 
     def summary(self) -> dict[str, Any]:
-        """The entry of metrics.json; ``aggregate`` is whole, as no image has a value of its own."""
+        """The entry in metrics.json. Its ``aggregate`` is "whole": no image has its own value."""
         entry: dict[str, Any] = {"value": self.value, "se": self.se}
         if self.interval is not None:
             entry["interval"] = list(self.interval)
         entry |= {"n": self.n, "unit": self.unit, "aggregate": "whole"}
-        return entry | _what(self.kind, self.scope) | self.facts
+        return entry | _kind_and_scope(self.kind, self.scope) | self.facts
 
 
-def _what(kind: Kind | None, scope: Scope) -> dict[str, Any]:
+def _kind_and_scope(kind: Kind | None, scope: Scope) -> dict[str, Any]:
     return ({} if kind is None else {"kind": kind}) | {"scope": scope}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one group of measures found."""
+    """Everything that one group of measures has measured."""
 
     entries: dict[str, Measure | Estimate] = field(default_factory=dict)
-    """By the name each has in metrics.json."""
+    """The keys are the names in metrics.json."""
     arrays: dict[str, "np.ndarray[Any, Any]"] = field(default_factory=dict)
-    """What the figures draw."""
+    """The arrays that the group's figure is drawn from."""
     absent: dict[str, str] = field(default_factory=dict)
-    """Measures that this model cannot have, and why: "p(x|z) has no sigma"."""
+    """The names of the measures that this model cannot have, each with the reason."""
 
     def with_scope(self, scope: Scope, *, but: Sequence[str] = (), **facts: Any) -> "Evidence":
-        """With this scope, and ``facts`` beside it, on all entries ``but`` some."""
+        """A copy whose entries have this scope and these further facts, except those in ``but``."""
         entries = {
             name: entry if name in but else replace(entry, scope=scope, facts=entry.facts | facts)
             for name, entry in self.entries.items()
@@ -141,10 +143,12 @@ class Evidence:
         return replace(self, entries=entries)
 
 
-def average(values: Tensor, unit: str, facts: dict[str, Any] | None = None) -> Estimate:
+def average(
+    values: Tensor, unit: str, facts: dict[str, Any] | None = None, *, kind: Kind | None = None
+) -> Estimate:
     """The mean of values (n,), one for each image, with its standard error over images."""
     mean = values.double().mean().item()
-    return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {})
+    return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {}, kind=kind)
 
 
 def bootstrapped(
@@ -153,18 +157,34 @@ def bootstrapped(
     unit: str,
     n: int,
     facts: dict[str, Any] | None = None,
+    *,
+    kind: Kind | None = None,
 ) -> Estimate:
-    """A statistic of n images, with the error that its bootstrap replicates show.
+    """A statistic of n images, with the standard error and interval of its bootstrap replicates.
 
-    Facts ``bias``, as in ``statistics.Bootstrap``, and ``bootstrap``, the number of replicates.
+    The facts include ``bias``, which ``statistics.Bootstrap`` defines, and ``bootstrap``, the
+    number of replicates.
     """
-    found = bootstrap(value, replicates)
-    stated = {"bias": found.bias, "bootstrap": len(replicates), **(facts or {})}
-    return Estimate(value, unit, n, found.se, found.interval, stated)
+    error = bootstrap(value, replicates)
+    stated = {"bias": error.bias, "bootstrap": len(replicates), **(facts or {})}
+    return Estimate(value, unit, n, error.se, error.interval, stated, kind=kind)
+
+
+def merge(parts: Sequence[Evidence]) -> Evidence:
+    """Join the evidence of several parts of one group of measures, in this order."""
+    merged = Evidence()
+    for part in parts:
+        merged.entries.update(part.entries)
+        merged.arrays.update(part.arrays)
+        merged.absent.update(part.absent)
+    return merged
 
 
 def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:
-    """The same measures of several blocks of images, as measures of all the images in turn."""
+    """Join the measures of successive blocks of images into measures of all the images.
+
+    Every part has the same measures, by name.
+    """
     joined = {}
     for name, first in parts[0].items():
         blocks = [part[name] for part in parts]
@@ -180,12 +200,12 @@ def join(parts: Sequence[dict[str, Measure]]) -> dict[str, Measure]:
 
 
 def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ln of the mean of S weights given as logarithms (S, ...), its variance, and ESS: each (...).
+    """The logarithm of the mean weight, its variance and the effective sample size, each (...).
 
-    ESS = (sum w)^2 / sum w^2 is the effective sample size, and the variance is by the delta method,
-    1 / ESS - 1 / S (Owen 2013, Monte Carlo theory, methods and examples, section 9.3). Where ESS is
-    small the variance is too small: then no draw came near the largest weights, and the logarithm
-    is too low.
+    ``log_w`` (S, ...) holds the logarithms of S weights. ESS = (sum w)^2 / sum w^2 is the effective
+    sample size. The variance is 1 / ESS - 1 / S by the delta method (Owen 2013, Monte Carlo theory,
+    methods and examples, section 9.3). A small ESS means that hardly any draw came near the largest
+    weights. Then the logarithm is too low, and the variance is too small as well.
     """
     total = log_w.logsumexp(0)
     size = (2 * total - (2 * log_w).logsumexp(0)).exp()
@@ -194,7 +214,7 @@ def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Moments:
-    """Running mean and variance over draws of a quantity that each image has, in float64."""
+    """The running mean and variance, over draws, of one number per image. All are float64."""
 
     def __init__(self) -> None:
         self.draws = 0
@@ -202,7 +222,7 @@ class Moments:
         self._squares: Tensor = torch.zeros(())
 
     def add(self, values: Tensor) -> None:
-        """Take in one draw (N,), by Welford's update, which does not cancel."""
+        """Add one draw (N,) by Welford's update, which loses no digits to cancellation."""
         values = values.double()
         self.draws += 1
         difference = values - self.mean
@@ -210,5 +230,5 @@ class Moments:
         self._squares = self._squares + difference * (values - self.mean)
 
     def variance_of_mean(self) -> Tensor:
-        """(N,): the variance of ``mean`` as an estimate over draws."""
+        """The variance of ``mean`` over other sets of as many draws, (N,); at least two draws."""
         return self._squares / (self.draws - 1) / self.draws

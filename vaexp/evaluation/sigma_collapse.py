@@ -1,13 +1,18 @@
-"""How near a VAE's sigma(z) comes to its floor; ``collapse`` says why that matters."""
+"""How close a VAE's sigma(z) comes to its floor. ``collapse`` explains why that matters.
+
+Letters in shapes: N test images, M training images, D pixels, F floors, P codes that are looked up
+among the training images.
+"""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.collapse import (
     AS_TRAINED,
@@ -16,22 +21,24 @@ from vaexp.evaluation.collapse import (
     HALVED,
     LEVELS,
     NEAR,
+    floor_slope,
     nearest_square,
     numpy_arrays,
-    share_of,
     sigma_median,
-    standard_error,
+    total_and_share,
     train_test_gap,
     weighted_quantiles,
 )
-from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
+from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, average, merge
+from vaexp.evaluation.statistics import standard_error
 from vaexp.models import VAE
 from vaexp.models.absent import Absent, answered
 from vaexp.models.likelihoods import Decoded
 
-IMAGES_PER_BLOCK = 500  # decoded at once
+DRAWS = 4  # of z for every test image
+DRAWS_OF_BOUND = 2  # of z for every training image where only the ELBO is measured: the least
 LOWEST = 100  # codes with the smallest sigma whose mu(z) is looked up among the training images
-BINS, WIDTH = 20_000, 0.002  # of ln sigma, from the floor on
+BINS, WIDTH = 20_000, 0.002  # the bins of ln sigma, which begin at the floor
 
 
 @torch.no_grad()
@@ -42,162 +49,124 @@ def sigma_collapse(
     train: Iterable[tuple[Tensor, Tensor]],
     *,
     floor: float,
-    draws: int = 4,
 ) -> Evidence:
-    """How near sigma(z) comes to its floor, what that adds to the ELBO, and to whose.
+    """How close sigma(z) comes to its floor, what that adds to the ELBO, and for which images.
 
-    x (N, D), label (N,); train: blocks of training images (n, D) and labels (n,), gone through
-    once, with one draw of z each; ``floor``: that of the model's sigma; ``draws`` of z for each
-    test image, at least two. Entries: ``sigma_median``, ``pixels_at_floor``, ``log_prob_at_floor``,
-    ``floor_slope``, ``train_test_gap``, ``nearest_train_distance``. Arrays: ``sigma_quantiles`` at
-    ``sigma_levels``; ``sigma_map``, ``floor_map``, ``log_prob_map`` (D,), means of sigma(z), of
-    sigma(z) < 2 ``floor`` and of ln p(x_j|z); ``floor_curve_test`` and ``floor_curve_train``, mean
-    E_q ln p(x|z) of the same weights at ``floor_curve_floors`` (F,).
+    x (N, D) are the test images, label (N,) their digits. ``train`` gives blocks of training images
+    (n, D) and labels (n,). It is gone through once, with one draw of z for each image. ``floor`` is
+    the floor of the model's sigma.
 
-    A fixed sigma has no floor. A likelihood without sigma, or one that is bounded whatever its
-    sigma is, has the gap alone. Where pixels are not independent given z, none of them has a part
-    of ln p(x|z) to itself. Raises ValueError where ``floor`` is not the model's.
+    Entries: ``sigma_median``, ``pixels_at_floor``, ``log_prob_at_floor``, ``floor_slope``,
+    ``train_test_gap`` and ``nearest_train_distance``. Arrays: ``sigma_quantiles`` at
+    ``sigma_levels``; the maps ``sigma_map``, ``floor_map`` and ``log_prob_map`` (D,), which are
+    means over images of sigma(z), of whether sigma(z) is near the floor, and of ln p(x_j|z);
+    ``floor_curve_test`` and ``floor_curve_train`` (F,), the mean of E_q ln p(x|z) of the same
+    weights at each of ``floor_curve_floors`` (F,).
+
+    A fixed sigma has no floor. A likelihood without a sigma has the gap alone, and so has one that
+    is bounded whatever its sigma is. Where pixels are not independent given z, no pixel has its own
+    part of ln p(x|z). Raises ValueError if ``floor`` is not the floor of the model.
     """
     scale = model.likelihood.scale
     if isinstance(scale, Absent):
-        return _gap_alone(model, x, label, train, draws, scale.reason)
+        return _gap_alone(model, x, label, train, scale.reason)
     probe = model.decode(model.encode(x[:1], label[:1]).mean, label[:1])
     curve = probe.log_prob_at_floors(x[:1], scale.least, FACTORS)
     if isinstance(curve, Absent):
-        return _gap_alone(model, x, label, train, draws, curve.reason)
-    learned, varies, least = scale.mode.learned, scale.mode.of_z, scale.least
-    if learned and least != floor:
+        return _gap_alone(model, x, label, train, curve.reason)
+    least = scale.least
+    if scale.mode.learned and least != floor:
         raise ValueError(f"sigma has the floor {least:g}, not {floor:g}")
-    found = _decode_test(model, x, label, least, draws)
+    test = _decode_test(model, x, label, least)
+    codes = _lowest_codes(model, x, label, test) if scale.mode.of_z else _no_codes(x)
+    training = _decode_train(model, train, least, codes.points)
 
-    points = x.new_empty(0, x.shape[1], dtype=torch.float64)
-    chosen = control = x.new_empty(0, dtype=torch.int64)
-    if varies:
-        lowest = min(LOWEST, max(1, len(x) // 10))
-        chosen = found.mean_sigma.argsort(stable=True)[:lowest]
-        control = torch.randperm(len(x), device=x.device)[:lowest]
-        rows = torch.cat([chosen, control])
-        points = model.decode(model.encode(x[rows], label[rows]).mean, label[rows]).mean
-        points = torch.cat([points.double(), x[chosen].double()])
-    squares, elbos, curves = x.new_full((len(points),), math.inf, dtype=torch.float64), [], []
-    for images, labels in train:
-        squares = torch.minimum(squares, nearest_square(points, images))
-        for xs, label_s in _blocks(images, labels):
-            q = model.encode(xs, label_s)
-            p = model.decode(q.sample(), label_s)
-            curves.append(answered(p.log_prob_at_floors(xs, least, FACTORS)))
-            elbos.append(curves[-1][:, AS_TRAINED] - kl_divergence(q, model.prior()).double())
-    curve_train = torch.cat(curves)
-
-    sigma, arrays = _sigma_of_counts(found, least, {"draws": draws, "kind": "estimate"})
-    arrays |= numpy_arrays(sigma_map=found.sigma_map)
     pixels = probe.pixel_log_prob(x[:1])
-    if not isinstance(pixels, Absent):
-        arrays |= numpy_arrays(log_prob_map=found.log_prob_map)
-    elbo = found.curve[:, AS_TRAINED] - found.rate
-    entries: dict[str, Measure | Estimate] = {
-        "sigma_median": sigma,
-        "train_test_gap": train_test_gap(
-            torch.cat(elbos), elbo, {"difference_of": "elbo", "draws": draws, "train_draws": 1}
-        ),
-    }
-    absent: dict[str, str] = {}
-    if learned:
-        beside = {"sigma_floor": floor, "draws": draws, "kind": "estimate"}
-        entries |= _at_floor(found, beside, curve_train)
-        if isinstance(pixels, Absent):
-            del entries["log_prob_at_floor"]
-            absent["log_prob_at_floor"] = pixels.reason
-        arrays |= numpy_arrays(
-            floor_map=found.floor_map,
-            floor_curve_floors=floor * torch.tensor(FACTORS, dtype=torch.float64),
-            floor_curve_test=found.curve.mean(0),
-            floor_curve_train=curve_train.mean(0),
-        )
+    parts = [_sigmas(test, least, pixels), _gap(test, training)]
+    if scale.mode.learned:
+        parts.append(_at_floor(test, training, floor, pixels))
     else:
-        absent |= dict.fromkeys(AT_FLOOR, f"sigma is fixed at {least:g}, so it has no floor")
-    if varies:
-        distances = (squares / x.shape[1]).sqrt().split([len(chosen), len(control), len(chosen)])
-        entries["nearest_train_distance"] = _mean(
-            distances[0],
-            "units of x",
-            {
-                "control": distances[1].mean().item(),
-                "control_se": standard_error(distances[1]),
-                "image_distance": distances[2].mean().item(),
-                "sigma_lowest": found.mean_sigma[chosen].mean().item(),
-                "sigma_control": found.mean_sigma[control].mean().item(),
-            },
-        )
+        fixed = f"sigma is fixed at {least:g}, so it has no floor"
+        parts.append(Evidence(absent=dict.fromkeys(AT_FLOOR, fixed)))
+    if scale.mode.of_z:
+        parts.append(_nearest(test, codes, training))
     else:
-        absent["nearest_train_distance"] = "sigma is the same for every z: no code has the smallest"
-    return Evidence(entries, arrays, absent)
+        same = "sigma is the same for every z: no code has the smallest"
+        parts.append(Evidence(absent={"nearest_train_distance": same}))
+    return merge(parts)
 
 
 def _gap_alone(
-    model: VAE,
-    x: Tensor,
-    label: Tensor,
-    train: Iterable[tuple[Tensor, Tensor]],
-    draws: int,
-    reason: str,
+    model: VAE, x: Tensor, label: Tensor, train: Iterable[tuple[Tensor, Tensor]], reason: str
 ) -> Evidence:
-    blocks = [elbo_measures(model, *block, draws=2)["elbo"].values for block in train]
-    elbo = elbo_measures(model, x, label, draws=draws)["elbo"].values
-    facts = {"difference_of": "elbo", "draws": draws, "train_draws": 2}
+    """``train_test_gap`` of the ELBO; all other measures are absent for this reason."""
+    of_train = torch.cat(
+        [elbo_measures(model, *block, draws=DRAWS_OF_BOUND)["elbo"].values for block in train]
+    )
+    of_test = elbo_measures(model, x, label, draws=DRAWS)["elbo"].values
+    facts = {"difference_of": "elbo", "draws": DRAWS, "train_draws": DRAWS_OF_BOUND}
     names = ("sigma_median", *AT_FLOOR, "nearest_train_distance")
-    gap = train_test_gap(torch.cat(blocks), elbo, facts)
+    gap = train_test_gap(of_train, of_test, facts)
     return Evidence({"train_test_gap": gap}, absent=dict.fromkeys(names, reason))
 
 
-class _Decoded(NamedTuple):
-    """What draws of p(x|z) show of the test images; all float64."""
+class _Test(NamedTuple):
+    """What draws of z and p(x|z) show of the test images. All values are float64."""
 
     curve: Tensor
     """E_q ln p(x|z) at each floor, (N, F)."""
     variance: Tensor
-    """(N, 3): over draws, of the means of the next three."""
+    """The variances over draws of the next three values, (N, 3)."""
     slope: Tensor
-    """What halving the floor adds to E_q ln p(x|z), (N,)."""
+    """What half the floor adds to E_q ln p(x|z), (N,)."""
     near: Tensor
-    """Share of pixels near the floor, (N,)."""
+    """The share of pixels near the floor, (N,)."""
     log_prob_near: Tensor
-    """What they add to E_q ln p(x|z), (N,)."""
+    """The part of E_q ln p(x|z) that these pixels hold, (N,)."""
     mean_sigma: Tensor
-    """Over pixels, (N,)."""
+    """The mean of sigma over draws and pixels, (N,)."""
     rate: Tensor
     """KL(q(z|x) to p(z)), (N,)."""
     sigma_map: Tensor
+    """The mean of sigma over images and draws, (D,)."""
     floor_map: Tensor
+    """The share of images and draws for which the pixel is near the floor, (D,)."""
     log_prob_map: Tensor
-    """Means over images and draws, (D,)."""
+    """The mean of ln p(x_j|z) over images and draws, (D,)."""
     counts: Tensor
-    """Images, draws and pixels by ln sigma, (BINS,)."""
+    """How many sigmas of all images, draws and pixels lie in each bin of ln sigma, (BINS,)."""
     ends: Tensor
     """The smallest and the largest sigma, (2,)."""
 
+    @property
+    def elbo(self) -> Tensor:
+        """The ELBO as trained, (N,)."""
+        return self.curve[:, AS_TRAINED] - self.rate
 
-def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float, draws: int) -> _Decoded:
+
+def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float) -> _Test:
+    """Decode DRAWS draws z ~ q(z|x) of the test images x (N, D) with labels (N,)."""
     values, variances, rates, ends = [], [], [], []
     maps = x.new_zeros(3, x.shape[1], dtype=torch.float64)
     counts = x.new_zeros(BINS, dtype=torch.float64)
-    for xs, labels in _blocks(x, label):
+    for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
         moments = Moments()
-        for _ in range(draws):
+        for _ in range(DRAWS):
             p = model.decode(q.sample(), labels)
             sigma = answered(p.sigma)
             near = sigma < NEAR * floor
-            each = _pixel_log_prob(p, xs)
+            of_pixels = _pixel_log_prob(p, xs)
             curve = answered(p.log_prob_at_floors(xs, floor, FACTORS))
             columns = (
                 curve[:, HALVED] - curve[:, AS_TRAINED],
                 near.mean(1, dtype=torch.float64),
-                torch.where(near, each, 0).sum(1, dtype=torch.float64),
+                torch.where(near, of_pixels, 0).sum(1, dtype=torch.float64),
                 sigma.mean(1, dtype=torch.float64),
             )
             moments.add(torch.cat([curve, torch.stack(columns, 1)], 1))
-            maps += torch.stack([part.sum(0, dtype=torch.float64) for part in (sigma, near, each)])
+            pictures = (sigma, near, of_pixels)
+            maps += torch.stack([picture.sum(0, dtype=torch.float64) for picture in pictures])
             counts += bin_counts(sigma, floor)
             ends.append(torch.stack(sigma.double().aminmax()))
         values.append(moments.mean)
@@ -205,8 +174,8 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float, draws: int)
         rates.append(kl_divergence(q, model.prior()).double())
     value, sides = torch.cat(values), torch.stack(ends)
     slope, near_share, log_prob_near, mean_sigma = value[:, len(FACTORS) :].unbind(1)
-    sigma_map, floor_map, log_prob_map = maps / (draws * len(x))
-    return _Decoded(
+    sigma_map, floor_map, log_prob_map = maps / (DRAWS * len(x))
+    return _Test(
         curve=value[:, : len(FACTORS)],
         variance=torch.cat(variances),
         slope=slope,
@@ -222,61 +191,149 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float, draws: int)
     )
 
 
-def _at_floor(found: _Decoded, facts: dict[str, Any], curve_train: Tensor) -> dict[str, Measure]:
-    d = len(found.floor_map)
-    slope, near, log_prob = found.variance.cpu().unbind(1)
-    total = found.curve[:, AS_TRAINED].mean().item()
-    of_train = curve_train[:, HALVED] - curve_train[:, AS_TRAINED]
-    of_slope = {
-        "floor_of": "sigma",
-        "train": of_train.mean().item(),
-        "train_se": standard_error(of_train),
-        "train_draws": 1,
-        "at_most": d * math.log(2),
-    }
-    of_near = facts | {"near_floor": NEAR}
-    of_log_prob = of_near | share_of(found.log_prob_near.mean().item(), total)
-    return {
-        "pixels_at_floor": Measure(found.near.cpu(), "share", near, facts=of_near),
-        "log_prob_at_floor": Measure(
-            found.log_prob_near.cpu(),
-            "nats",
-            log_prob,
-            facts=of_log_prob,
-            likelihood="derived",
-        ),
-        "floor_slope": Measure(
-            found.slope.cpu(), "nats", slope, facts=facts | of_slope, likelihood="derived"
-        ),
-    }
-
-
 def _pixel_log_prob(p: Decoded, x: Tensor) -> Tensor:
-    """Ln p(x_j|z) of each pixel, (n, D); NaN where pixels have none, so that none is reported."""
+    """Ln p(x_j|z) of each pixel, (n, D).
+
+    It is NaN where pixels have no such part; then none of the numbers that use it is reported.
+    """
     pixels = p.pixel_log_prob(x)
     return torch.full_like(x, math.nan) if isinstance(pixels, Absent) else pixels
 
 
 def bin_counts(sigma: Tensor, floor: float) -> Tensor:
-    """How many of sigma lie in each of BINS steps of WIDTH in ln sigma from ln floor, float64."""
+    """How many of the sigmas lie in each bin of ln sigma, (BINS,) float64.
+
+    The first bin begins at ln floor and every bin is WIDTH wide. The last bin also counts what lies
+    beyond it.
+    """
     place = ((sigma.log() - math.log(floor)) / WIDTH).clamp(0, BINS - 1).long()
     return place.flatten().bincount(minlength=BINS).double()
 
 
-def _sigma_of_counts(
-    found: _Decoded, floor: float, facts: dict[str, Any]
-) -> tuple[Estimate, dict[str, Any]]:
-    """``sigma_median`` and its arrays, from the counts."""
-    steps = torch.arange(BINS, dtype=torch.float64, device=found.counts.device)
+class _Codes(NamedTuple):
+    """The test images with the smallest sigma, beside as many random ones."""
+
+    lowest: Tensor
+    """The indices of the images with the smallest mean sigma, (P,)."""
+    control: Tensor
+    """The indices of random images, (P,)."""
+    points: Tensor
+    """mu(z) of the lowest, mu(z) of the control, and the lowest images themselves, (3 P, D)."""
+
+
+def _lowest_codes(model: VAE, x: Tensor, label: Tensor, test: _Test) -> _Codes:
+    count = min(LOWEST, max(1, len(x) // 10))
+    lowest = test.mean_sigma.argsort(stable=True)[:count]
+    control = torch.randperm(len(x), device=x.device)[:count]
+    rows = torch.cat([lowest, control])
+    means = model.decode(model.encode(x[rows], label[rows]).mean, label[rows]).mean
+    return _Codes(lowest, control, torch.cat([means.double(), x[lowest].double()]))
+
+
+def _no_codes(x: Tensor) -> _Codes:
+    none = x.new_empty(0, dtype=torch.int64)
+    return _Codes(none, none, x.new_empty(0, x.shape[1], dtype=torch.float64))
+
+
+class _Train(NamedTuple):
+    """What one draw of z for each training image shows. All values are float64."""
+
+    curve: Tensor
+    """ln p(x|z) at each floor, (M, F)."""
+    elbo: Tensor
+    """ln p(x|z) as trained, minus the rate, (M,)."""
+    squares: Tensor
+    """The squared distance of each point to the nearest training image, (P,)."""
+
+
+def _decode_train(
+    model: VAE, train: Iterable[tuple[Tensor, Tensor]], floor: float, points: Tensor
+) -> _Train:
+    """Go through the training images once; ``points`` (P, D) are looked up among them."""
+    squares = points.new_full((len(points),), math.inf)
+    elbos, curves = [], []
+    for images, image_labels in train:
+        squares = torch.minimum(squares, nearest_square(points, images))
+        for xs, labels in blocks(images, image_labels):
+            q = model.encode(xs, labels)
+            p = model.decode(q.sample(), labels)
+            curves.append(answered(p.log_prob_at_floors(xs, floor, FACTORS)))
+            elbos.append(curves[-1][:, AS_TRAINED] - kl_divergence(q, model.prior()).double())
+    return _Train(torch.cat(curves), torch.cat(elbos), squares)
+
+
+def _sigmas(test: _Test, floor: float, pixels: Tensor | Absent) -> Evidence:
+    """``sigma_median``, and the arrays of sigma and of ln p(x_j|z)."""
+    steps = torch.arange(BINS, dtype=torch.float64, device=test.counts.device)
     centres = (math.log(floor) + WIDTH * (steps + 0.5)).exp()
-    quantiles = weighted_quantiles(centres, found.counts, LEVELS).clamp(*found.ends.tolist())
-    quantiles[[0, -1]] = found.ends
-    return sigma_median(quantiles, len(found.rate), facts | {"resolution": WIDTH / 2})
+    quantiles = weighted_quantiles(centres, test.counts, LEVELS).clamp(*test.ends.tolist())
+    quantiles[[0, -1]] = test.ends
+    facts = {"draws": DRAWS, "resolution": WIDTH / 2}
+    median, arrays = sigma_median(quantiles, len(test.rate), facts, kind="estimate")
+    arrays |= numpy_arrays(sigma_map=test.sigma_map)
+    if not isinstance(pixels, Absent):
+        arrays |= numpy_arrays(log_prob_map=test.log_prob_map)
+    return Evidence({"sigma_median": median}, arrays)
 
 
-def _mean(values: Tensor, unit: str, facts: dict[str, Any]) -> Estimate:
-    return Estimate(values.mean().item(), unit, len(values), standard_error(values), facts=facts)
+def _gap(test: _Test, training: _Train) -> Evidence:
+    facts = {"difference_of": "elbo", "draws": DRAWS, "train_draws": 1}
+    return Evidence({"train_test_gap": train_test_gap(training.elbo, test.elbo, facts)})
 
 
-def _blocks(x: Tensor, label: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(x.split(IMAGES_PER_BLOCK), label.split(IMAGES_PER_BLOCK), strict=True)
+def _at_floor(test: _Test, training: _Train, floor: float, pixels: Tensor | Absent) -> Evidence:
+    """The measures AT_FLOOR, and the curve of E_q ln p(x|z) over floors."""
+    of_slope, of_near, of_log_prob = test.variance.cpu().unbind(1)
+    common: dict[str, Any] = {"sigma_floor": floor, "draws": DRAWS}
+    gain = training.curve[:, HALVED] - training.curve[:, AS_TRAINED]
+    slope = floor_slope(
+        test.slope,
+        gain,
+        common | {"floor_of": "sigma", "train_draws": 1},
+        at_most=len(test.floor_map) * math.log(2),
+        kind="estimate",
+        variance=of_slope,
+    )
+    beside = common | {"near_floor": NEAR}
+    near = Measure(test.near.cpu(), "share", of_near, facts=beside, kind="estimate")
+    entries: dict[str, Measure | Estimate] = {"pixels_at_floor": near}
+    absent = {}
+    if isinstance(pixels, Absent):
+        absent["log_prob_at_floor"] = pixels.reason
+    else:
+        total = test.curve[:, AS_TRAINED].mean().item()
+        entries["log_prob_at_floor"] = Measure(
+            test.log_prob_near.cpu(),
+            "nats",
+            of_log_prob,
+            facts=beside | total_and_share(test.log_prob_near.mean().item(), total),
+            kind="estimate",
+            likelihood="derived",
+        )
+    entries["floor_slope"] = slope
+    arrays = numpy_arrays(
+        floor_map=test.floor_map,
+        floor_curve_floors=floor * torch.tensor(FACTORS, dtype=torch.float64),
+        floor_curve_test=test.curve.mean(0),
+        floor_curve_train=training.curve.mean(0),
+    )
+    return Evidence(entries, arrays, absent)
+
+
+def _nearest(test: _Test, codes: _Codes, training: _Train) -> Evidence:
+    """``nearest_train_distance``: how close mu(z) lies to a training image where sigma is small.
+
+    Distances are root mean squares per pixel.
+    """
+    distances = (training.squares / len(test.floor_map)).sqrt()
+    lowest, control, images = distances.split(
+        [len(codes.lowest), len(codes.control), len(codes.lowest)]
+    )
+    facts = {
+        "control": control.mean().item(),
+        "control_se": standard_error(control),
+        "image_distance": images.mean().item(),
+        "sigma_lowest": test.mean_sigma[codes.lowest].mean().item(),
+        "sigma_control": test.mean_sigma[codes.control].mean().item(),
+    }
+    return Evidence({"nearest_train_distance": average(lowest, "units of x", facts)})

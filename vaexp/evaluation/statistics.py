@@ -1,4 +1,4 @@
-"""Standard errors, medians, entropies and the bootstrap: the same ones for all measures."""
+"""The standard errors, medians, entropies and the bootstrap that all measures share."""
 
 import math
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-RESAMPLES = 100  # bootstrap samples
+RESAMPLES = 100  # the number of bootstrap samples
 
 
 def standard_error(values: Tensor) -> float | None:
-    """The standard error of the mean of independent values (n,): their deviation by sqrt(n).
+    """The standard error of the mean of independent values (n,): standard deviation / sqrt(n).
 
-    None for fewer than two values, which do not show how much they vary.
+    Returns None for fewer than two values, as one value does not show how much values vary.
     """
     if len(values) < 2:
         return None
@@ -21,49 +21,54 @@ def standard_error(values: Tensor) -> float | None:
 
 
 def joint_standard_error(*samples: Tensor) -> float:
-    """The standard error of a sum or difference of the means of independent samples (n_i,).
+    """The standard error of the sum or difference of the means of independent samples (n_i,).
 
-    The square root of the sum of the means' variances. Every sample has at least two values.
+    It is the square root of the sum of the variances of the means. Every sample has at least two
+    values.
     """
     return math.sqrt(sum(values.double().var().item() / len(values) for values in samples))
 
 
 def median(values: Tensor) -> float:
-    """The median of values (n,): the mean of the middle two where n is even."""
+    """The median of values (n,). For an even n it is the mean of the two middle values."""
     return values.double().quantile(0.5).item()
 
 
 def entropy(p: Tensor) -> Tensor:
-    """-sum p ln p over the last dimension of shares (..., K), nats, with 0 ln 0 = 0: (...)."""
+    """The entropy -sum p ln p of shares (..., K) over the last dimension, (...), in nats.
+
+    0 ln 0 counts as 0.
+    """
     return torch.special.entr(p).sum(-1)
 
 
 def resample(n: int) -> Tensor:
-    """How often each of n images is in a bootstrap sample of n, (n,) float64.
+    """How often a bootstrap sample of n images contains each of the n images, (n,) float64.
 
-    Drawn from torch's global generator.
+    The sample is drawn from torch's global generator.
     """
     return torch.randint(n, (n,)).bincount(minlength=n).double()
 
 
 class Bootstrap(NamedTuple):
-    """What bootstrap samples say about the error of a statistic (Efron 1979)."""
+    """The error of a statistic as estimated by the bootstrap (Efron 1979)."""
 
     se: float
     """The standard deviation of the statistic over the samples."""
     interval: tuple[float, float]
-    """From the 2.5 to the 97.5 % quantile of the statistic over the samples, less the bias."""
+    """The 2.5 % and 97.5 % quantiles of the statistic over the samples, both minus the bias."""
     bias: float
-    """The mean of the statistic over the samples, less its value."""
+    """The mean of the statistic over the samples, minus its value for the images themselves."""
 
 
 def bootstrap(value: float, replicates: Sequence[float]) -> Bootstrap:
-    """The error of a statistic with this value, from its values of at least two bootstrap samples.
+    """The error of a statistic with the given value.
 
-    Resampling biases distances and information upwards: a distance between two samples is larger
-    than that between the distributions that they come from, and a distance between two resamples
-    is larger again by about as much. The interval is therefore moved down by the bias. It says
-    where the value may be for this number of images.
+    ``replicates`` are the values of the statistic for at least two bootstrap samples. Resampling
+    biases distances and information upwards: the distance between two samples is larger than the
+    distance between the distributions they come from, and the distance between two resamples is
+    larger again by about the same amount. The interval is therefore moved down by the bias. It
+    shows where the value would lie for other sets of the same number of images.
     """
     values = torch.tensor(replicates, dtype=torch.float64)
     bias = values.mean().item() - value
