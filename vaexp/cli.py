@@ -135,38 +135,32 @@ def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFol
     return experiment.train(prepared, runs_dir, reporter, run)
 
 
+DecodeOption = Annotated[
+    Decode | None,
+    typer.Option(
+        help="mean draws mu(z), sample draws x from p(x|z), and sweep draws mu(z) + k sigma(z) for "
+        "k = -2..2. The default is the config's decode_mode."
+    ),
+]
+
+
 @app.command()
 def sample(
     run: RunArgument,
-    decode: Annotated[
-        Decode | None,
-        typer.Option(
-            help="mean draws mu(z), sample draws x from p(x|z), and sweep draws mu(z) + k sigma(z) "
-            "for k = -2..2. The default is the config's decode_mode."
-        ),
-    ] = None,
+    decode: DecodeOption = None,
     n: Annotated[
         int | None,
         typer.Option("-n", min=1, max=10_000, help="The number of draws. The default is 10."),
     ] = None,
     label: Annotated[
         int | None,
-        typer.Option(
-            help="The digit to draw, for a model that is given the label. The default is each in "
-            "turn."
-        ),
+        typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
     ] = None,
     component: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="The component of a Gaussian mixture to draw from, counted from 0."
-        ),
+        int | None, typer.Option(min=0, help="The component of a mixture, counted from 0.")
     ] = None,
     grid: Annotated[
-        bool,
-        typer.Option(
-            "--grid", help="Decode a grid over two latents, at quantiles of p(z), instead of draws."
-        ),
+        bool, typer.Option("--grid", help="Decode a grid over two latents, at quantiles of p(z).")
     ] = False,
     axes: Annotated[
         tuple[int, int] | None,
@@ -202,22 +196,14 @@ def sample(
         axes=axes,
         seed=seed,
     )
-    if as_json:
-        typer.echo(json.dumps({"image": str(drawn.image), "arrays": str(drawn.arrays)}))
-    else:
-        typer.echo(str(drawn.image))
+    answer = {"image": str(drawn.image), "arrays": str(drawn.arrays)}
+    typer.echo(json.dumps(answer) if as_json else answer["image"])
 
 
 @app.command()
 def evaluate(
     run: RunArgument,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME,...",
-            help=only_help(),
-        ),
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
     importance_samples: Annotated[
         int | None,
         typer.Option(
@@ -227,13 +213,7 @@ def evaluate(
             help="K, the number of samples of iw. The default is the config's.",
         ),
     ] = None,
-    images: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help=images_help(),
-        ),
-    ] = None,
+    images: Annotated[int | None, typer.Option(min=2, help=images_help())] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure more of a finished run, on its test images. Prints the numbers.
