@@ -124,7 +124,7 @@ def test_the_bundled_data_fit_in_ten_megabytes() -> None:
 
 
 def test_the_schema_documents_every_key(capsys: pytest.CaptureFixture[str]) -> None:
-    from vaexp.cli import schema
+    from vaexp.cli_configs import schema
 
     schema()
     document = json.loads(capsys.readouterr().out)

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch import Tensor
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep
 from vaexp.models.absent import answered
-from vaexp.models.elbo import ElboTerms, elbo_terms
+from vaexp.models.elbo import elbo_terms
+from vaexp.models.likelihoods import Decoded
 from vaexp.models.vae import VAE
 from vaexp.seeding import seeded
 
@@ -21,14 +22,14 @@ VALIDATION_BLOCK = 500
 
 @dataclass(frozen=True, kw_only=True)
 class SGDOptions:
-    """How to ascend; the meaning of each is documented at the config key of the same name."""
+    """How to ascend. The config key of the same name documents the meaning of each."""
 
     epochs: int | None
     steps: int | None
     batch_size: int
-    optimizer: str
+    optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: float
-    schedule: str
+    schedule: Literal["constant", "cosine"]
     gradient_clip: float | None
     patience: int | None
     beta: float
@@ -37,19 +38,22 @@ class SGDOptions:
     momentum: float = 0.0
 
     def beta_at(self, epoch: float) -> float:
-        """The KL factor after ``epoch`` epochs, which may be a fraction."""
+        """The factor of the KL term after ``epoch`` epochs, a number that may have a fraction."""
         if epoch >= self.beta_warmup:
             return self.beta
         return self.beta * epoch / self.beta_warmup
 
     def learning_rate_at(self, done: float) -> float:
-        """The learning rate when the share ``done`` of training is over."""
-        if self.schedule == "cosine":
-            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        return self.learning_rate
+        """The learning rate when the share ``done`` of training, 0 to 1, is over."""
+        match self.schedule:
+            case "constant":
+                return self.learning_rate
+            case "cosine":
+                return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        assert_never(self.schedule)
 
     def total_steps(self, images: int) -> int:
-        """Optimizer steps in all, early stopping aside."""
+        """The number of optimizer steps on so many ``images``, without early stopping."""
         return self.steps or (self.epochs or 0) * math.ceil(images / self.batch_size)
 
 
@@ -66,101 +70,118 @@ def fit(
 ) -> Iterator[FitStep]:
     """Maximise E_q ln p(x|z) - beta KL(q(z|x) to p(z)), and yield after every epoch.
 
-    images: row numbers (B,) -> those training images (B, D), transformed, with fresh noise from
-    torch's generator where the transform is random. label: (N,). validation: images and labels on
-    which the ELBO is measured after every epoch. state: a FitStep's, to go on from there. on_batch:
-    told the number of images after every step.
+    ``images`` maps row numbers (B,) to those training images (B, D), with fresh noise from torch's
+    generator where the transform is random. ``label`` is (N,). ``validation`` holds images and
+    labels on which the ELBO is measured after every epoch. ``state`` is that of an earlier FitStep,
+    to go on from there. ``on_batch`` is told the number of images after every step.
 
-    A record's training numbers are means over the epoch while the weights move, its validation
-    numbers belong to the weights at its end; ``elbo`` is always at beta = 1. Raises RunError when a
-    term, or a weight, is no longer finite.
+    A record's training numbers are means over the epoch while the weights move. Its validation
+    numbers belong to the weights at the end of the epoch. ``elbo`` is always at beta = 1. Raises
+    RunError when a term or a weight is no longer finite.
     """
     optimizer = _optimizer(model, options)
-    n = len(label)
-    steps_per_epoch = math.ceil(n / options.batch_size)
-    total_steps = options.total_steps(n)
-    epoch = step = stale = 0
-    best = -math.inf
-    if state is not None:
-        try:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            epoch, step = state["epoch"], state["step"]
-            stale, best = state["stale"], state["best"]
-        except (RuntimeError, ValueError, KeyError, TypeError):
-            raise RunError(
-                "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
-                "comes from another run"
-            ) from None
-
-    while step < total_steps and not (options.patience and stale >= options.patience):
-        start = time.perf_counter()
-        totals = _Totals(model.has_sigma)
-        with seeded(seed, "epoch", epoch):
-            batches = torch.randperm(n, device=label.device).split(options.batch_size)
-            for batch in batches[: total_steps - step]:
-                beta = options.beta_at(step / steps_per_epoch)
-                rate_now = options.learning_rate_at(step / total_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate_now
+    at = _Position() if state is None else _restore(state, model, optimizer)
+    steps_per_epoch = math.ceil(len(label) / options.batch_size)
+    total_steps = options.total_steps(len(label))
+    while at.step < total_steps and not (options.patience and at.stale >= options.patience):
+        start, totals = time.perf_counter(), _Totals(model.has_sigma)
+        with seeded(seed, "epoch", at.epoch):
+            batches = torch.randperm(len(label), device=label.device).split(options.batch_size)
+            for batch in batches[: total_steps - at.step]:
+                beta = options.beta_at(at.step / steps_per_epoch)
+                learning_rate = options.learning_rate_at(at.step / total_steps)
                 terms = elbo_terms(model, images(batch), label[batch])
                 distortion, rate = terms.distortion.mean(), terms.rate.mean()
-                _check_finite(distortion, rate, "training", epoch + 1, step + 1)
+                _check_finite(distortion, rate, "training", at.epoch + 1, at.step + 1)
                 loss = distortion + beta * rate
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                if options.gradient_clip is not None:
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), options.gradient_clip)
-                optimizer.step()
-                step += 1
-                sigma = _mean_sigma(terms) if model.has_sigma else None
-                totals.add(len(batch), distortion, rate, loss, sigma)
+                _descend(loss, model, optimizer, learning_rate, options.gradient_clip)
+                at.step += 1
+                totals.add(len(batch), distortion, rate, loss, terms.decoded)
                 on_batch(len(batch))
-        epoch += 1
-        _check_weights(model, epoch, step)
+        at.epoch += 1
+        _check_weights(model, at.epoch, at.step)
         seconds = time.perf_counter() - start
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            "step": step,
-            "beta": beta,
-            "learning_rate": rate_now,
-            "train": totals.means(),
-        }
+        record: dict[str, Any] = {"epoch": at.epoch, "step": at.step, "beta": beta}
+        record |= {"learning_rate": learning_rate, "train": totals.means()}
         keep = True
         if validation is not None:
-            with seeded(seed, "validation", epoch):
-                record["validation"] = _measure(model, *validation, epoch, step)
+            with seeded(seed, "validation", at.epoch):
+                record["validation"] = _measure(model, *validation, at.epoch, at.step)
             if options.patience:
-                keep = record["validation"]["elbo"] > best
-                best = max(best, record["validation"]["elbo"])
-                stale = 0 if keep else stale + 1
+                keep = at.improves(record["validation"]["elbo"])
         record |= {"seconds": seconds, "images_per_second": totals.count / seconds}
-        yield FitStep(
-            epoch,
-            record,
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "epoch": epoch,
-                "step": step,
-                "stale": stale,
-                "best": best,
-            },
-            keep,
-        )
+        weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        yield FitStep(at.epoch, record, weights | asdict(at), keep)
+
+
+@dataclass
+class _Position:
+    """How far the training has come."""
+
+    epoch: int = 0
+    step: int = 0
+    stale: int = 0
+    """Epochs since the validation ELBO was last better than ever before."""
+    best: float = -math.inf
+    """The best validation ELBO so far, in nats; only early stopping keeps it."""
+
+    def improves(self, elbo: float) -> bool:
+        """Take note of an epoch's validation ELBO; returns whether it is better than any before."""
+        better = elbo > self.best
+        self.best = max(self.best, elbo)
+        self.stale = 0 if better else self.stale + 1
+        return better
+
+
+def _restore(state: dict[str, Any], model: VAE, optimizer: torch.optim.Optimizer) -> _Position:
+    """Give model and optimizer the values in ``state``; returns where training stood then.
+
+    Raises RunError where ``state`` does not fit the model.
+    """
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return _Position(**{each.name: state[each.name] for each in fields(_Position)})
+    except (RuntimeError, ValueError, KeyError, TypeError):
+        raise RunError(
+            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
+            "comes from another run"
+        ) from None
+
+
+def _descend(
+    loss: Tensor,
+    model: VAE,
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float,
+    gradient_clip: float | None,
+) -> None:
+    """One step of the optimizer down the gradient of the loss, whose norm may be clipped."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if gradient_clip is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
+    optimizer.step()
 
 
 def _optimizer(model: VAE, options: SGDOptions) -> torch.optim.Optimizer:
+    """The optimizer that the config names, on all weights of the model."""
     parameters, rate = model.parameters(), options.learning_rate
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=options.momentum)
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=options.weight_decay, fused=True)
-    return torch.optim.Adam(parameters, lr=rate, fused=True)
+    match options.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=options.momentum)
+        case "adamw":
+            decay = options.weight_decay
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, fused=True)
+    assert_never(options.optimizer)
 
 
 class _Totals:
-    """Sums over an epoch's images, in float64."""
+    """Sums over the images of an epoch, in float64."""
 
     def __init__(self, has_sigma: bool):
         self.names = ["distortion", "rate", "objective"] + ["sigma"] * has_sigma
@@ -168,13 +189,20 @@ class _Totals:
         self.count = 0
 
     def add(
-        self, count: int, distortion: Tensor, rate: Tensor, loss: Tensor, sigma: Tensor | None
+        self, count: int, distortion: Tensor, rate: Tensor, loss: Tensor, decoded: Decoded
     ) -> None:
-        values = [distortion, rate, -loss] + ([] if sigma is None else [sigma])
+        """Add the means of a batch of ``count`` images. sigma is the mean of sigma(z) over pixels.
+
+        ``distortion``, ``rate`` and ``loss`` are (), and ``decoded`` is p(x|z) of the batch.
+        """
+        values = [distortion, rate, -loss]
+        if "sigma" in self.names:
+            values.append(answered(decoded.sigma).mean())
         self.sums = self.sums + count * torch.stack(values).detach().double()
         self.count += count
 
     def means(self) -> dict[str, float]:
+        """The mean over all images of each number, and of the ELBO."""
         assert isinstance(self.sums, Tensor)
         means = dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))
         return {"elbo": -means["distortion"] - means["rate"], **means}
@@ -188,19 +216,14 @@ def _measure(model: VAE, x: Tensor, label: Tensor, epoch: int, step: int) -> dic
         terms = elbo_terms(model, xs, labels)
         distortion, rate = terms.distortion.mean(), terms.rate.mean()
         _check_finite(distortion, rate, "validation", epoch, step)
-        sigma = _mean_sigma(terms) if model.has_sigma else None
-        totals.add(len(xs), distortion, rate, distortion + rate, sigma)
+        totals.add(len(xs), distortion, rate, distortion + rate, terms.decoded)
     means = totals.means()
     del means["objective"]
     return means
 
 
-def _mean_sigma(terms: ElboTerms) -> Tensor:
-    """sigma(z), averaged over images and pixels: of a family that has one."""
-    return answered(terms.decoded.sigma).mean()
-
-
 def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step: int) -> None:
+    """Raise RunError where a term of the ELBO, (), is not a finite number."""
     for name, value in (("distortion", distortion), ("rate", rate)):
         if not math.isfinite(value.item()):
             raise RunError(
@@ -210,6 +233,7 @@ def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step
 
 
 def _check_weights(model: VAE, epoch: int, step: int) -> None:
+    """Raise RunError where a weight is not a finite number."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise RunError(

@@ -1,0 +1,122 @@
+"""Commands on configs, which need no run and no torch: validate, schema and configs ..."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaexp.cli_common import JsonFlag
+from vaexp.config import Config, load_config, shipped_configs, summary
+from vaexp.errors import UserError
+
+configs_app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show or copy the configs that ship with vaexp.\n\n"
+    "Example: [bold]vaexp configs list[/bold]",
+)
+
+
+def validate(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CONFIG... [KEY=VALUE]...",
+            help="The configs to check, and settings to change in each of them.",
+        ),
+    ],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check configs without running them. Prints what is wrong, and where.
+
+    Example: [bold]vaexp validate experiments/*.yaml[/bold]
+    """
+    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    problems: dict[str, str | None] = {}
+    for config in arguments:
+        if config in overrides:
+            continue
+        try:
+            load_config(config, overrides)
+            problems[config] = None
+        except UserError as error:
+            problems[config] = str(error)
+    if as_json:
+        typer.echo(json.dumps(problems))
+    for name, problem in problems.items():
+        if problem is not None:
+            typer.echo(problem, err=True)
+        elif not as_json:
+            typer.echo(f"{name}: ok")
+    if any(problems.values()):
+        raise typer.Exit(2)
+
+
+def schema() -> None:
+    """Print the JSON Schema of configs, with which editors complete and check them.
+
+    Example: [bold]vaexp schema > vaexp.schema.json[/bold]
+    """
+    from pydantic import TypeAdapter
+
+    typer.echo(json.dumps(TypeAdapter(Config).json_schema(), indent=2))
+
+
+@configs_app.command("list")
+def configs_list(as_json: JsonFlag = False) -> None:
+    """List the shipped configs with what each of them shows.
+
+    Example: [bold]vaexp configs list[/bold]
+    """
+    summaries = {name: summary(path) for name, path in shipped_configs().items()}
+    if as_json:
+        typer.echo(json.dumps(summaries))
+        return
+    width = max(map(len, summaries))
+    for name, text in summaries.items():
+        typer.echo(f"{name:<{width}}  {text}")
+
+
+@configs_app.command("show")
+def configs_show(
+    name: Annotated[str, typer.Argument(help="The name of a shipped config.")],
+) -> None:
+    """Print a shipped config with its comments.
+
+    Example: [bold]vaexp configs show quickstart[/bold]
+    """
+    typer.echo(_shipped(name).read_text(encoding="utf-8"), nl=False)
+
+
+@configs_app.command("copy")
+def configs_copy(
+    name: Annotated[str, typer.Argument(help="The name of a shipped config.")],
+    to: Annotated[Path, typer.Argument(help="The new file, or the folder it is put in.")] = Path(),
+) -> None:
+    """Copy a shipped config, so that it can be changed. Prints the path of the new file.
+
+    A file that exists is never overwritten.
+
+    Example: [bold]vaexp configs copy quickstart mine.yaml[/bold]
+    """
+    source = _shipped(name)
+    target = to / source.name if os.path.isdir(to) else to
+    if os.path.lexists(target):
+        raise UserError(f"{target}: exists already; choose another name")
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent}: no such folder")
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written: {error.strerror}") from None
+    typer.echo(str(target))
+
+
+def _shipped(name: str) -> Path:
+    """The file of a shipped config. Raises UserError if none has this name."""
+    shipped = shipped_configs()
+    if name not in shipped:
+        raise UserError(f"{name}: no such shipped config; there are {', '.join(shipped)}")
+    return shipped[name]
