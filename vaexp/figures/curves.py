@@ -114,7 +114,7 @@ def _handles(betas: Sequence[float], *, validated: bool) -> list[Line2D]:
 
 
 def _limits(curves: Sequence[Array], key: str) -> tuple[float, float]:
-    """The range of values to show, with room around it: on a log scale for sigma."""
+    """The range of values to show with room around it, which for sigma is on a log scale."""
     sigma = key == "sigma"
     low, high = bulk([np.log(curve[curve > 0]) for curve in curves] if sigma else curves)
     # A curve that does not move still needs a view of some height around it.
@@ -125,7 +125,7 @@ def _limits(curves: Sequence[Array], key: str) -> tuple[float, float]:
 
 
 def _away(name: str, curves: Sequence[Curve], limits: tuple[float, float]) -> str:
-    """Say which values the panel does not show; "" where it shows all."""
+    """A sentence on the values that the panel does not show, or "" where it shows all."""
     training = curves[0].values
     broken = np.sum(~np.isfinite(training))
     said = [f"{broken} of {len(training)} training values are not finite"] if broken else []

@@ -46,38 +46,33 @@ def singularities(
     subtitle: str,
     singular_below: int | None = None,
 ) -> Figure:
-    """Smallest eigenvalue and effective number of images of each component, by iteration.
+    """The smallest eigenvalue and the effective number of images of each component, by iteration.
 
     A component that shrinks onto a point or a plane sends the likelihood to infinity. `floor`, in
-    units of x squared, is what no eigenvalue of a covariance may fall below; 0 is no floor.
-    `singular_below` (D + 1 where covariances are full) is the number of images with fewer than
-    which a covariance has an eigenvalue of 0 but for the floor.
+    units of x squared, is what no eigenvalue of a covariance may fall below; 0 is no floor. With
+    fewer images than `singular_below` (D + 1 where covariances are full) a covariance has an
+    eigenvalue of 0 but for the floor.
 
     `history` holds records as in `em_staircase` that also have "smallest_eigenvalue" and
-    "effective_count" (the sum of responsibilities), lists of K numbers > 0; the kept restart is
+    "effective_count" (the sum of responsibilities), lists of K numbers > 0. The kept restart is
     drawn. The components that end lowest in a panel are named, in the same colour in both.
     """
     restarts, kept = by_restart(history)
     records = restarts[kept]
-    iterations = times_of(records, "iteration")
     smallest = np.array([record["smallest_eigenvalue"] for record in records], dtype=float)
     count = np.array([record["effective_count"] for record in records], dtype=float)
     shared = count.shape[1] > 1 and bool((smallest == smallest[:, :1]).all())
     names = _names(smallest[-1], count[-1], floor, shared=shared)
 
-    note = f"Components k = 0 to {count.shape[1] - 1}"
-    note = note if count.shape[1] > 1 else "One component, k = 0"
-    note += "; those that end lowest in a panel are named" if count.shape[1] > len(names) else ""
+    note = _components_shown(count.shape[1], len(names))
     if len(restarts) > 1:
         note += f". Restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) is highest"
     note += _ends(smallest[-1], count[-1], floor, singular_below)
     if (count < LEAST_COUNT).any():
         note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."
-
-    title = "How near the components come to a singularity"
     legend = 34 if floor > 0 or singular_below is not None else 0
     body = (2 * (BEFORE + _WIDTH + _BESIDE), legend + _TITLE + _HEIGHT + 68)
-    figure, top = page(*body, title, subtitle, note)
+    figure, top = page(*body, "How near the components come to a singularity", subtitle, note)
     panels = (
         _Panel(
             "smallest eigenvalue" + (", the same for all k" if shared else " of the covariance"),
@@ -98,7 +93,7 @@ def singularities(
     )
     for column, panel in enumerate(panels):
         left = MARGIN + BEFORE + column * (BEFORE + _WIDTH + _BESIDE)
-        _draw(figure, panel, iterations, left, top + legend + _TITLE)
+        _draw(figure, panel, times_of(records, "iteration"), left, top + legend + _TITLE)
         if panel.level is not None:
             handle = Line2D([], [], color=DARK, linestyle="--", linewidth=1.1, label=panel.level_is)
             legend_at(figure, [handle], left, top)
@@ -137,6 +132,12 @@ def _names(
         k: (f"k = {k}", colour)
         for k, colour in zip(dict.fromkeys(lowest), _NAME_COLOURS, strict=False)
     }
+
+
+def _components_shown(total: int, named: int) -> str:
+    """Which components there are, and which of them are named, as the start of a sentence."""
+    shown = f"Components k = 0 to {total - 1}" if total > 1 else "One component, k = 0"
+    return shown + ("; those that end lowest in a panel are named" if total > named else "")
 
 
 def _ends(smallest: Array, count: Array, floor: float, singular_below: int | None) -> str:
