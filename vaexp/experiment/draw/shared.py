@@ -6,7 +6,8 @@ from torch import Tensor
 
 from vaexp import figures
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
-from vaexp.models.likelihoods import Decoded, answered
+from vaexp.models.absent import answered
+from vaexp.models.likelihoods import Decoded
 from vaexp.runs.trained import TrainedModel
 
 
