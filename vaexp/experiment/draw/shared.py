@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vaexp import figures
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
-from vaexp.models.likelihoods import Decoded
+from vaexp.models.likelihoods import Decoded, answered
 from vaexp.runs.trained import TrainedModel
 
 
@@ -51,12 +51,14 @@ def reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
     chosen = torch.tensor((firsts + others)[:COLUMNS])
     x, label = x[chosen], label[chosen]
     p = trained.model.decode(trained.model.encode(x, label).sample(), label)
-    own = p.sigma if isinstance(p, Decoded) else p.stddev
-    shape = (-1, *trained.to_images(x).shape[1:])
+    sigma = None
+    if trained.model.has_sigma:
+        own = answered(p.sigma) if isinstance(p, Decoded) else p.stddev
+        sigma = own.reshape(-1, *trained.to_images(x).shape[1:]).numpy()
     return figures.reconstructions(
         trained.to_images(x),
         trained.to_images(p.mean),
         trained.to_images(p.sample()),
-        own.reshape(shape).numpy() if isinstance(own, torch.Tensor) else None,
+        sigma,
         caption(trained),
     )
