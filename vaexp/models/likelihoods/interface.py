@@ -155,7 +155,7 @@ class Likelihood(nn.Module, ABC):
         if beta == 0:
             return Absent("beta is 0, which implies no sigma")
         if beta != 1 and not self.constant_log_z:
-            return Absent("beta is more than a choice of sigma: it tilts p(z), too; see log_c")
+            return Absent("beta is more than a choice of sigma: Z(z) of p(x|z)^(1/beta) varies")
         return math.sqrt(beta) * scale.least
 
     @abstractmethod

@@ -16,7 +16,9 @@ part of the interval where the integrand is not negligible; no digit cancels, wh
 The density has no bound. As for the Gaussian, it grows without limit as sigma falls where the
 pixel can be predicted, and sigma's floor stops that. Where a pixel is always 0 (or 1) it grows also
 at any fixed sigma, as m moves away from the interval: p(0) is about |m| / sigma^2. No floor stops
-that; as for the continuous Bernoulli, only the finite training does.
+that, on grey values as they are: a test image with one bright pixel there then loses |m| / sigma^2
+times the pixel's value. data.transform: dequantize stops it, since noise of the width of a grey
+level bounds what a density can gain. The continuous Bernoulli is alike.
 """
 
 import math
