@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from vaexp.config import VAEConfig
-from vaexp.evaluation import bounds
+from vaexp.evaluation import blocks, bounds
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.measure import Estimate, Measure, Moments, Tightness
 from vaexp.models import VAE, build
@@ -277,11 +277,11 @@ def test_memory_is_bounded(n):
     iw_bound(spy, x, no_label(x), k=50, on_images=seen.append)
     assert max(z[..., 0].numel() for z in spy.z) <= bounds.ROWS_PER_BLOCK
     assert sum(z[..., 0].numel() for z in spy.z) == 50 * n
-    assert seen == [len(block) for block in x.split(bounds.IMAGES_PER_BLOCK)]
+    assert seen == [len(block) for block in x.split(blocks.IMAGES_PER_BLOCK)]
 
 
 def test_blocks_keep_the_order_of_the_data(monkeypatch):
-    monkeypatch.setattr(bounds, "IMAGES_PER_BLOCK", 4)
+    monkeypatch.setattr(blocks, "IMAGES_PER_BLOCK", 4)
     model, x = linear_gaussian(), images(10)
     bound = iw_bound(model, x, no_label(x), k=3)
     assert torch.allclose(bound.values, exact_log_prob(model, x), rtol=0, atol=1e-10)

@@ -75,9 +75,6 @@ def axes_of(count):
 
 
 EIGENVALUES = np.append(5 / np.arange(1, 701) ** 1.5, np.zeros(84))
-FLOORS = 10.0 ** np.arange(0, -9, -1)
-FLOOR_TRAIN = np.linspace(200, 1720, 9)
-FLOOR_VALIDATION = np.array([190, 360, 500, 540, 450, 100, -2000, -20_000, -104_233.0])
 
 NOISE = np.geomspace(0.1, 0.4, 784), np.linspace(0, 0.9, 784)
 
@@ -96,11 +93,6 @@ EVERY = {
     "singularities, 1": lambda: figures.singularities(history(20, 1), 1e-3, SETTINGS, 785),
     "singularities, 200": lambda: figures.singularities(history(20, 200), 0.0, SETTINGS),
     "singularities, first": lambda: figures.singularities(history(0, 50), 1e-3, SETTINGS, 785),
-    "floor": lambda: figures.floor_curve(FLOORS, FLOOR_TRAIN, FLOOR_VALIDATION, SETTINGS),
-    "floor, near": lambda: figures.floor_curve(
-        np.array([0.01, 0.02]), np.array([800.0, 750]), np.array([790.0, 745]), SETTINGS
-    ),
-    "floor, one": lambda: figures.floor_curve(*np.array([[0.01], [800], [790]]), SETTINGS),
     "components, 1": lambda: figures.components(*mixture(1), SETTINGS),
     "components, 10": lambda: figures.components(*mixture(10), SETTINGS),
     "components, 200": lambda: figures.components(*mixture(200), SETTINGS),
@@ -143,7 +135,7 @@ def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text
 
 @pytest.mark.parametrize(
     "name",
-    ["staircase", "singularities", "floor", "components, 10", "confusion, 20", "axes, 1",
+    ["staircase", "singularities", "components, 10", "confusion, 20", "axes, 1",
      "spectrum"],
 )  # fmt: skip
 def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
@@ -309,42 +301,6 @@ def test_a_component_that_died_does_not_stretch_the_axis():
     figure = figures.singularities(records, 0.0, SETTINGS)
     assert titled(figure, "effective").get_ylim()[0] > 0.01
     assert "Counts below 0.1 are drawn as 0.1." in texts(figure)
-
-
-def test_the_best_floor_is_that_of_the_highest_validation_likelihood():
-    shuffled = np.random.default_rng(0).permutation(9)
-    arrays = (FLOORS[shuffled], FLOOR_TRAIN[shuffled], FLOOR_VALIDATION[shuffled])
-    figure = figures.floor_curve(*arrays, SETTINGS)
-    assert "best on validation: floor 0.001" in texts(figure)
-    wanted = (
-        "0.001 is the best of 9 floors on validation images: 540 nats per image, 770 on training."
-    )
-    assert wanted in note(figure)
-    (axes,) = figure.axes
-    left, right = axes.get_xlim()
-    assert left > 1 > 1e-8 > right
-    low, high = axes.get_ylim()
-    assert -2000 < low < 100
-    assert high > 1720
-    assert "3 values, lowest −104,233 at floor 1e−08." in note(figure)
-
-
-def test_a_best_floor_at_the_end_is_said():
-    assert "It is the smallest of them: a smaller one may be better still." in texts(
-        EVERY["floor, near"]()
-    )
-    train, validation = np.array([800.0, 750]), np.array([700.0, 745])
-    figure = figures.floor_curve(np.array([0.01, 0.02]), train, validation, SETTINGS)
-    assert "It is the largest of them: a larger one may be better still." in texts(figure)
-    assert not any("It is the" in text for text in texts(EVERY["floor"]()))
-
-
-def test_floors_that_failed_are_left_out():
-    validation = np.array([500.0, np.nan, -np.inf])
-    figure = figures.floor_curve(np.array([1.0, 0.1, 0.01]), np.ones(3), validation, SETTINGS)
-    assert "best on validation: floor 1" in texts(figure)
-    assert "Values that are not finite: 2." in note(figure)
-    pixels(figures.floor_curve(FLOORS, FLOOR_TRAIN, np.full(9, np.nan), SETTINGS))
 
 
 def test_components_are_sorted_by_weight():

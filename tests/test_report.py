@@ -44,11 +44,10 @@ def test_wide_tables_can_be_scrolled_by_keyboard(page: Page) -> None:
 
 
 def test_the_words_of_a_figure_are_its_title_subtitle_and_note() -> None:
-    floors = np.array([0.01, 0.001])
-    figure = figures.floor_curve(floors, floors, floors, "Settings")
+    figure = figures.confusion(np.array([[0.2, 0.1], [3.0, 1.0]]), [4, 9], "Settings")
     label = str(figure.get_label())
-    assert label.startswith("Likelihood against the covariance floor. Settings. The smaller the")
-    assert label.endswith("a larger one may be better still.")
+    assert label.startswith("Digits in each component. Settings. A row's shares add up to 100%.")
+    assert label.endswith("1 of 2 have less than half an image: no shares are shown.")
     assert "\n" not in label
 
 

@@ -229,7 +229,7 @@ def test_mc_se_is_the_spread_over_seeds():
     for seed in range(200):
         torch.manual_seed(seed)
         table = torch.ones(1, D, dtype=torch.float64)
-        elbos, variances, _ = rescoring._elbos(model, x, no_label(x), table, 8)
+        elbos, variances, _ = rescoring._elbos(model, x, no_label(x), table)
         values.append(elbos.mean(1).tolist())
         stated.append((variances.sum(1).sqrt() / len(x)).tolist())
     spread = np.std(values, axis=0, ddof=1)

@@ -1,12 +1,13 @@
-"""Ln p(x) by annealed importance sampling, and how far from the truth that can be.
+"""ln p(x) by annealed importance sampling, and how far from the truth the result can be.
 
-Letters in shapes: S chains, N images, L latents, K temperatures. Nats, float64.
+Letters in shapes: S chains, N images, L latents, K temperatures. Log quantities are in nats and
+float64.
 """
 
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,24 +15,30 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import interpolate
 
-from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, log_mean
+from vaexp.evaluation.blocks import blocks
+from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, average, log_mean
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 
 NAMES = ("log_prob_ais", "ais_lower_simulated", "ais_upper_simulated", "ais_gap")
-ROWS_PER_BLOCK = 2048  # chains x images decoded at once
-SIMULATED = 100  # images drawn from the model to bracket their ln p(x), at most
-ACCEPTANCE = 0.65  # of Hamiltonian proposals, aimed at (Neal 2011, section 5.4.4)
-JITTER = 0.2  # step sizes are drawn within 20 %, so that no trajectory ends where it began
-# The pilot run, which finds the step sizes:
-PILOT_SHARE = 4  # visits one temperature in four,
-WARM_UP = 10  # after so many transitions at the first,
-FIRST_STEP = 0.5  # from this step size, in standard deviations of q(z|x),
-GAIN = 0.5  # and adds so much to its logarithm per unit of acceptance above ACCEPTANCE.
+CHAINS = 16  # S
+TEMPERATURES = 200  # K
+SHARPNESS = 4.0  # how dense the schedule is at its ends
+LEAPFROG_STEPS = 3  # of one Hamiltonian proposal
+ROWS_PER_BLOCK = 2048  # chains x images that are decoded at once
+SIMULATED = 100  # the images drawn from the model to bracket their ln p(x), at most
+ACCEPTANCE = 0.65  # the target of the step sizes (Neal 2011, section 5.4.4)
+JITTER = 0.2  # step sizes vary by 20 % at random, so that no trajectory ends where it began
+# The pilot run finds the step sizes. It makes WARM_UP transitions at the first temperature, then
+# visits one temperature in PILOT_SHARE.
+PILOT_SHARE = 4
+WARM_UP = 10
+FIRST_STEP = 0.5  # the step size it begins with, in standard deviations of q(z|x)
+GAIN = 0.5  # what it adds to the ln of a step size per unit of acceptance above ACCEPTANCE
 
 
 class Point(NamedTuple):
-    """Where chains are, with what either end of a path says there."""
+    """The positions of chains, with the densities at both ends of a path there."""
 
     z: Tensor
     """(S, N, L)."""
@@ -45,15 +52,15 @@ class Point(NamedTuple):
     """d ln p(x, z) / dz, (S, N, L)."""
 
     def log_density(self, t: float) -> Tensor:
-        """Ln f_t(z), (S, N)."""
+        """The logarithm of f_t(z), (S, N)."""
         return (1 - t) * self.log_start + t * self.log_joint
 
     def gradient(self, t: float) -> Tensor:
-        """d ln f_t(z) / dz, (S, N, L)."""
+        """The gradient d ln f_t(z) / dz, (S, N, L)."""
         return (1 - t) * self.grad_start + t * self.grad_joint
 
     def moved_to(self, other: "Point", where: Tensor) -> "Point":
-        """``other`` for the chains that ``where`` (S, N) names, and this point for the rest."""
+        """This point, with ``other`` in its place where ``where`` (S, N) is true."""
         return Point(
             torch.where(where[..., None], other.z, self.z),
             torch.where(where, other.log_start, self.log_start),
@@ -68,12 +75,12 @@ class Path:
     """The unnormalised densities f_t(z) = q(z|x)^(1-t) p(x, z)^t of N images, t from 0 to 1."""
 
     start: Distribution
-    """q(z|x), batch (N,), event (L,): any distribution that is nowhere 0 is valid."""
+    """q(z|x), batch (N,), event (L,). Any distribution that is nowhere 0 is valid."""
     log_joint: Callable[[Tensor], Tensor]
-    """ln p(x, z) of z (S, N, L): (S, N)."""
+    """ln p(x, z) as a function of z (S, N, L), (S, N)."""
 
     def at(self, z: Tensor) -> Point:
-        """Both ends of the path at z (S, N, L)."""
+        """Evaluate both ends of the path at z (S, N, L)."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             log_start, log_joint = self.start.log_prob(z), self.log_joint(z)
@@ -83,12 +90,13 @@ class Path:
 
 
 def posterior_path(model: VAE, x: Tensor, label: Tensor) -> Path:
-    """From q(z|x), the encoder's, to p(z) p(x|z), for a float64 model and images x (N, D).
+    """The path from the encoder's q(z|x) to p(z) p(x|z), for a float64 model and images x (N, D).
 
-    A path from p(z) is as valid, but a chain must find the image's few codes and shrink its steps
-    on the way. At equal cost it left 4 effective chains of 16 where q(z|x) left 15 (a VAE with two
-    latents; bounds alike), and ended 50 nats lower with one sigma per pixel. What q(z|x) misses,
-    chains from it rarely find either: that shows in the gap between the two bounds.
+    A path from p(z) is valid as well, but its chains must find the few codes of the image and
+    shorten their steps on the way. At equal cost, such a path left 4 of 16 chains effective and
+    q(z|x) left 15, for a VAE with two latents and similar bounds. With one sigma per pixel its
+    bound was 50 nats lower. Chains that start from q(z|x) rarely find codes that q(z|x) misses.
+    That shows as a gap between the two bounds.
     """
     prior = model.prior()
 
@@ -99,24 +107,24 @@ def posterior_path(model: VAE, x: Tensor, label: Tensor) -> Path:
         return Path(model.encode(x, label), log_joint)
 
 
-def sigmoid_schedule(temperatures: int, sharpness: float = 4.0) -> Tensor:
-    """t_0 = 0 < t_1 < ... < t_K = 1, dense at both ends: (K + 1,).
+def sigmoid_schedule(temperatures: int) -> Tensor:
+    """The schedule t_0 = 0 < t_1 < ... < t_K = 1, (K + 1,), which is dense at both ends.
 
-    t_k = (s_k - s_0) / (s_K - s_0) with s_k = sigmoid(sharpness (2 k / K - 1)) (Wu, Burda,
+    t_k = (s_k - s_0) / (s_K - s_0) with s_k = sigmoid(SHARPNESS (2 k / K - 1)) (Wu, Burda,
     Salakhutdinov and Grosse 2017, On the quantitative analysis of decoder-based generative models).
     """
-    s = torch.linspace(-sharpness, sharpness, temperatures + 1, dtype=torch.float64).sigmoid()
+    s = torch.linspace(-SHARPNESS, SHARPNESS, temperatures + 1, dtype=torch.float64).sigmoid()
     return (s - s[0]) / (s[-1] - s[0])
 
 
 def leapfrog(
     path: Path, t: float, point: Point, momentum: Tensor, step: Tensor, steps: int
 ) -> tuple[Point, Tensor]:
-    """Where ``steps`` >= 1 leapfrog steps of size ``step`` (S, N) lead, and the momentum there.
+    """The point and momentum after ``steps`` >= 1 leapfrog steps of size ``step`` (S, N).
 
-    The energy is -ln f_t(z) + |momentum|^2 / 2, with z in standard deviations of q(z|x). Reversible
-    and keeps volume; the energy errs by O(step^2) (Neal 2011, MCMC using Hamiltonian dynamics,
-    section 5.2.3).
+    momentum (S, N, L). The energy is -ln f_t(z) + |momentum|^2 / 2, with z measured in standard
+    deviations of q(z|x). The map is reversible and preserves volume, and the energy changes by
+    O(step^2) (Neal 2011, MCMC using Hamiltonian dynamics, section 5.2.3).
     """
     scale, step = path.start.stddev, step[..., None]
     momentum = momentum + step / 2 * scale * point.gradient(t)
@@ -129,10 +137,11 @@ def leapfrog(
 def transition(
     path: Path, t: float, point: Point, step: Tensor, steps: int
 ) -> tuple[Point, Tensor]:
-    """One step of Hamiltonian Monte Carlo, which leaves f_t invariant; step (N,).
+    """One transition of Hamiltonian Monte Carlo, which leaves f_t invariant.
 
-    Also returns the probability of acceptance, (S, N), min(1, exp(-increase in energy)) (Duane et
-    al. 1987); it is 0 where the proposal's energy is not finite.
+    It makes ``steps`` leapfrog steps of size ``step`` (N,). Returns the new point and the
+    probability of acceptance (S, N), min(1, exp(-increase in energy)) (Duane et al. 1987), which is
+    0 where the proposal's energy is not finite.
     """
     momentum = torch.randn_like(point.z)
     jittered = step * (1 + JITTER * (2 * torch.rand_like(point.log_joint) - 1))
@@ -145,7 +154,7 @@ def transition(
 
 
 def pilot_transitions(temperatures: int) -> int:
-    """How many transitions ``step_sizes`` makes."""
+    """The number of transitions that ``step_sizes`` makes."""
     inner = temperatures - 1
     return WARM_UP + math.ceil(inner / PILOT_SHARE) if inner else 0
 
@@ -158,12 +167,13 @@ def step_sizes(
     leapfrog_steps: int,
     on_transition: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Step sizes for t_1 ... t_(K-1) that accept about ACCEPTANCE per image, (K - 1, N).
+    """The step sizes for t_1 ... t_(K-1), (K - 1, N), that give each image about ACCEPTANCE.
 
-    A pilot run adapts them, of which nothing else is kept: the run that is weighed has step sizes
-    fixed beforehand, so each of its transitions leaves its f_t invariant and its mean weight has
-    exactly the expectation p(x). To adapt in that run itself (Wu et al. 2017) makes a transition
-    depend on the past of the chains, and the expectation is then only nearly p(x).
+    A pilot run adapts the step sizes, and nothing else of it is kept. In the run that is weighed
+    the step sizes are thus fixed beforehand. Each of its transitions leaves its f_t invariant, and
+    the expectation of the mean weight is exactly p(x). If the step sizes were adapted in that run
+    itself, as by Wu et al. 2017, a transition would depend on the past of the chains, and the
+    expectation would only be close to p(x).
     """
     inner = schedule[1:-1]
     images = path.start.batch_shape[0]
@@ -173,15 +183,15 @@ def step_sizes(
     visited = inner[torch.linspace(0, len(inner) - 1, count).round().long()].tolist()
     point = path.at(path.start.sample(torch.Size([chains])))
     step = torch.full((images,), FIRST_STEP, dtype=torch.float64, device=point.z.device)
-    found = []
+    log_steps = []
     for t in visited[:1] * WARM_UP + visited:
         point, probability = transition(path, t, point, step, leapfrog_steps)
         step = step * (GAIN * (probability.mean(0) - ACCEPTANCE)).exp()
-        found.append(step.log())
+        log_steps.append(step.log())
         on_transition()
-    log_steps = torch.stack(found[WARM_UP:], dim=1)[None]
-    between = interpolate(log_steps, size=len(inner), mode="linear", align_corners=True)
-    return between[0].T.exp()
+    of_visited = torch.stack(log_steps[WARM_UP:], dim=1)[None]
+    of_all = interpolate(of_visited, size=len(inner), mode="linear", align_corners=True)
+    return of_all[0].T.exp()
 
 
 @torch.no_grad()
@@ -193,13 +203,13 @@ def anneal(
     leapfrog_steps: int,
     on_temperature: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
-    """Annealed importance sampling: ln weights (S, N), and mean acceptance (N,), NaN without any.
+    """Annealed importance sampling: ln weights (S, N), and the mean acceptance (N,).
 
-    ln w = sum_k (t_k - t_(k-1)) [ln p(x, z_(k-1)) - ln q(z_(k-1)|x)], where z_0 = ``z`` (S, N, L)
-    and a transition that leaves f_(t_k) invariant takes z_(k-1) to z_k (Neal 2001,
-    section 2). ``schedule`` (K + 1,) runs from 0 to 1, with z ~ q(z|x): E w = p(x). Or it runs from
-    1 to 0, with z ~ p(z|x): E w = 1 / p(x). ``sizes`` (K - 1, N) are the step sizes, in the same
-    order. At K = 1 this is simple importance sampling.
+    ln w = sum_k (t_k - t_(k-1)) [ln p(x, z_(k-1)) - ln q(z_(k-1)|x)]. Here z_0 is ``z`` (S, N, L),
+    and a transition that leaves f_(t_k) invariant takes z_(k-1) to z_k (Neal 2001, section 2). If
+    ``schedule`` (K + 1,) runs from 0 to 1 and z ~ q(z|x), then E w = p(x). If it runs from 1 to 0
+    and z ~ p(z|x), then E w = 1 / p(x). ``sizes`` (K - 1, N) are the step sizes in the same order.
+    K = 1 is simple importance sampling: it has no transitions, and its acceptance is NaN.
     """
     point = path.at(z)
     log_w = torch.zeros_like(point.log_joint)
@@ -215,13 +225,13 @@ def anneal(
 
 
 def in_double(model: VAE) -> VAE:
-    """A copy in float64 without gradients of its parameters."""
+    """A copy of the model in float64 whose parameters have no gradients."""
     return deepcopy(model).double().requires_grad_(False)
 
 
 @torch.no_grad()
 def simulate(model: VAE, label: Tensor) -> tuple[Tensor, Tensor]:
-    """z ~ p(z) (N, L) and x ~ p(x|z) (N, D) for labels (N,), float64."""
+    """Draw z ~ p(z) (N, L) and x ~ p(x|z) (N, D) for labels (N,), in float64."""
     z = model.prior().sample(label.shape).double()
     return z, model.decode(z, label).sample()
 
@@ -231,95 +241,115 @@ def annealed(
     x: Tensor,
     label: Tensor,
     *,
-    chains: int = 16,
-    temperatures: int = 200,
-    leapfrog_steps: int = 3,
+    chains: int = CHAINS,
+    temperatures: int = TEMPERATURES,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Evidence:
-    """``log_prob_ais`` of images x (N, D), and how close that is on images the model draws.
+    """``log_prob_ais`` of images x (N, D), and how tight it is on images that the model draws.
 
-    label (N,). log_prob_ais is ln of the mean weight of ``chains`` runs of annealed importance
-    sampling (Neal 2001) from q(z|x) to p(z|x): a lower bound on ln p(x) in expectation.
+    label (N,). log_prob_ais is the logarithm of the mean weight of ``chains`` runs of annealed
+    importance sampling (Neal 2001) from q(z|x) to p(z|x) over ``temperatures`` steps. In
+    expectation it is a lower bound on ln p(x).
+
     Bidirectional Monte Carlo (Grosse, Ghahramani and Adams 2015) brackets the ln p(x) of min(N,
-    SIMULATED) images drawn from the model, with the first labels. ``ais_lower_simulated`` is the
-    mean of the same measure of them. ``ais_upper_simulated`` runs from p(z|x) to q(z|x) and begins
-    at the z that the image was drawn with, an exact draw of p(z|x): an upper bound in expectation.
-    ``ais_gap`` is the mean difference. These three are Estimates, as no test image has a value.
+    SIMULATED) images that are drawn from the model, with the first labels. ``ais_lower_simulated``
+    is the mean of the same lower bound for these images. ``ais_upper_simulated`` comes from chains
+    that run from p(z|x) to q(z|x). They begin at the z that the image was drawn with, which is an
+    exact draw of p(z|x), and so give an upper bound in expectation. ``ais_gap`` is the mean
+    difference of the two. These three are Estimates, as none of them is of the test images.
 
-    on_images hears of images as their share of the whole work gets done.
+    on_images is told of images in proportion to the work that is done.
     """
     model, x = in_double(model), x.double()
-    schedule = sigmoid_schedule(temperatures)
     z, drawn = simulate(model, label[:SIMULATED])
-    pilot, run = pilot_transitions(temperatures), temperatures
-    work = _Work(on_images, len(x), len(x) * (pilot + run) + len(z) * (pilot + 2 * run))
+    pilot = pilot_transitions(temperatures)
+    work = len(x) * (pilot + temperatures) + len(z) * (pilot + 2 * temperatures)
+    run = _Run(model, sigmoid_schedule(temperatures), chains, _Work(on_images, len(x), work))
+    of_images = run.lower_bound(*run.in_blocks(x, label))
+    log_w, acceptance, log_inverse = run.in_blocks(drawn, label[:SIMULATED], z)
+    lower, upper = run.lower_bound(log_w, acceptance), -log_mean(log_inverse)[0]
+    measures = (
+        of_images,
+        _simulated(lower.values, "lower_bound", lower.facts),
+        _simulated(upper, "upper_bound", run.facts),
+        _simulated(upper - lower.values, "estimate", run.facts),
+    )
+    return Evidence(dict(zip(NAMES, measures, strict=True)))
 
-    def both_ways(x: Tensor, label: Tensor, exact: Tensor | None) -> list[Tensor]:
-        """Ln weights (S, n) of a block and acceptance (n,); with exact z (n, L), also backwards."""
-        path = posterior_path(model, x, label)
 
-        def told() -> None:
-            work.done(len(x))
+@dataclass(frozen=True)
+class _Run:
+    """Annealed importance sampling of a float64 model with one schedule and number of chains."""
 
-        sizes = step_sizes(path, schedule, chains, leapfrog_steps, told)
-        first = path.start.sample(torch.Size([chains]))
-        found = [*anneal(path, first, schedule, sizes, leapfrog_steps, told)]
-        if exact is not None:
-            last = exact.expand(chains, *exact.shape)
-            back = (schedule.flip(0), sizes.flip(0))
-            found.append(anneal(path, last, *back, leapfrog_steps, told)[0])
-        return found
+    model: VAE
+    schedule: Tensor
+    """(K + 1,), from 0 to 1."""
+    chains: int
+    work: "_Work"
 
-    def in_blocks(x: Tensor, label: Tensor, exact: Tensor | None) -> list[Tensor]:
-        at_once = max(1, ROWS_PER_BLOCK // chains)
-        starts = range(0, len(x), at_once)
-        blocks = [slice(start, start + at_once) for start in starts]
-        found = [both_ways(x[b], label[b], None if exact is None else exact[b]) for b in blocks]
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The settings, which every entry states."""
+        temperatures = len(self.schedule) - 1
+        return {
+            "chains": self.chains,
+            "temperatures": temperatures,
+            "leapfrog_steps": LEAPFROG_STEPS,
+        }
+
+    def in_blocks(self, x: Tensor, label: Tensor, z: Tensor | None = None) -> list[Tensor]:
+        """Ln weights (S, N) and mean acceptance (N,) of images x (N, D) with labels (N,).
+
+        If z (N, L) is given, which must be exact draws of p(z|x), the chains are also run backwards
+        from there. Their ln weights (S, N) come last.
+        """
+        rows = max(1, ROWS_PER_BLOCK // self.chains)
+        if z is None:
+            found = [self._block(xs, y, None) for xs, y in blocks(x, label, rows=rows)]
+        else:
+            found = [self._block(xs, y, zs) for xs, y, zs in blocks(x, label, z, rows=rows)]
         return [torch.cat(parts, dim=-1).cpu() for parts in zip(*found, strict=True)]
 
-    how = {"chains": chains, "temperatures": temperatures, "leapfrog_steps": leapfrog_steps}
+    def _block(self, x: Tensor, label: Tensor, z: Tensor | None) -> list[Tensor]:
+        """The same for a block of images, whose chains run side by side."""
+        path = posterior_path(self.model, x, label)
 
-    def lower_bound(log_w: Tensor, acceptance: Tensor) -> Measure:
+        def on_step() -> None:
+            self.work.done(len(x))
+
+        sizes = step_sizes(path, self.schedule, self.chains, LEAPFROG_STEPS, on_step)
+        first = path.start.sample(torch.Size([self.chains]))
+        found = [*anneal(path, first, self.schedule, sizes, LEAPFROG_STEPS, on_step)]
+        if z is not None:
+            last = z.expand(self.chains, *z.shape)
+            backwards = self.schedule.flip(0), sizes.flip(0)
+            found.append(anneal(path, last, *backwards, LEAPFROG_STEPS, on_step)[0])
+        return found
+
+    def lower_bound(self, log_w: Tensor, acceptance: Tensor) -> Measure:
+        """The bound from ln weights (S, N); ``acceptance`` (N,) becomes a fact."""
         value, variance, size = log_mean(log_w)
-        facts = {**how, "effective_samples": size.median().item()}
-        if temperatures > 1:
+        facts = {**self.facts, "effective_samples": size.median().item()}
+        if len(self.schedule) > 2:  # else there is no transition between the two ends
             facts["acceptance"] = acceptance.mean().item()
         return Measure(
             value,
             "nats",
-            variance if chains > 1 else None,
+            variance if self.chains > 1 else None,
             facts=facts,
             kind="lower_bound",
             likelihood="log_prob",
         )
 
-    def of_simulated(values: Tensor, kind: Kind, facts: dict[str, Any]) -> Estimate:
-        n = len(values)
-        return Estimate(
-            values.mean().item(),
-            "nats",
-            n,
-            values.std().item() / math.sqrt(n) if n > 1 else None,
-            facts=facts,
-            kind=kind,
-            likelihood="derived",
-            scope="own_draws",
-        )
 
-    given = lower_bound(*in_blocks(x, label, None))
-    log_w, acceptance, log_inverse = in_blocks(drawn, label[:SIMULATED], z)
-    lower, upper = lower_bound(log_w, acceptance), -log_mean(log_inverse)[0]
-    found = (
-        given,
-        of_simulated(lower.values, "lower_bound", lower.facts),
-        of_simulated(upper, "upper_bound", how),
-        of_simulated(upper - lower.values, "estimate", how),
-    )
-    return Evidence(dict(zip(NAMES, found, strict=True)))
+def _simulated(values: Tensor, kind: Kind, facts: dict[str, Any]) -> Estimate:
+    """The mean of values (n,) of images that the model drew."""
+    estimate = average(values, "nats", facts, kind=kind)
+    return replace(estimate, likelihood="derived", scope="own_draws")
 
 
 class _Work:
-    """Tells ``on_images`` of ``images`` images, in whole ones, while ``total`` work gets done."""
+    """Reports ``total`` units of work to ``on_images`` as progress over ``images`` images."""
 
     def __init__(self, on_images: Callable[[int], None], images: int, total: int):
         self.on_images = on_images
@@ -329,6 +359,7 @@ class _Work:
         self.told = 0
 
     def done(self, work: int) -> None:
+        """Count units of work, and report the images that are now due."""
         self.so_far += work
         due = self.images * self.so_far // self.total
         if due > self.told:
@@ -337,5 +368,5 @@ class _Work:
 
 
 def measure(subject: Subject[VAE]) -> Evidence:
-    """The group ``ais``."""
+    """Measure the group ``ais``."""
     return annealed(subject.model, subject.x, subject.label, on_images=subject.on_images)

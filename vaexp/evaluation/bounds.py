@@ -1,10 +1,10 @@
-"""Bounds on ln p(x), their two terms, and reconstruction errors, per image.
+"""Bounds on ln p(x), the two terms of the ELBO, and reconstruction errors of each image.
 
-All log quantities are nats per image, summed over pixels.
+Log quantities are in nats per image, summed over pixels.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -12,27 +12,30 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness, join
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.absent import answered
 
-NAMES = ("iw_bound",)  # of the group
-IMAGES_PER_BLOCK = 500
-ROWS_PER_BLOCK = 1024  # draws x images decoded at once: what the processor caches hold is fastest
+NAMES = ("iw_bound",)  # the measures of the group
+DRAWS = 8  # of z for each image, unless the caller says how many
+ROWS_PER_BLOCK = 1024  # draws x images decoded at once; as many as the processor caches can hold
 
 
 @torch.no_grad()
-def elbo_measures(model: VAE, x: Tensor, label: Tensor, *, draws: int = 8) -> dict[str, Measure]:
+def elbo_measures(
+    model: VAE, x: Tensor, label: Tensor, *, draws: int = DRAWS
+) -> dict[str, Measure]:
     """``elbo``, ``rate``, ``distortion``, ``rmse_mean``, ``rmse_sample`` and ``sigma``.
 
-    x (N, D), label (N,); needs at least two draws of z per image, for the Monte Carlo error. With
-    z ~ q(z|x): distortion = -E ln p(x|z), rate = KL(q(z|x) to p(z)) in closed form, elbo =
-    -distortion - rate. rmse_mean is the root of the squared error of mu(z), averaged over images
-    and pixels and the same draws; rmse_sample that of a draw of p(x|z). sigma, where the likelihood
-    has one, is the mean of sigma(z) over draws and pixels.
+    x (N, D), label (N,). There must be at least two draws z ~ q(z|x) for each image, as the Monte
+    Carlo error is measured too. distortion = -E ln p(x|z), rate = KL(q(z|x) to p(z)) in closed
+    form, and elbo = -distortion - rate. rmse_mean is the root of the squared error of mu(z),
+    averaged over images, pixels and the same draws. rmse_sample is the same for a draw of p(x|z) in
+    place of mu(z). sigma is the mean of sigma(z) over draws and pixels, if the likelihood has one.
     """
-    return join([_elbo_block(model, xs, labels, draws) for xs, labels in _blocks(x, label)])
+    return join([_elbo_block(model, xs, labels, draws) for xs, labels in blocks(x, label)])
 
 
 def _elbo_block(model: VAE, x: Tensor, label: Tensor, draws: int) -> dict[str, Measure]:
@@ -78,16 +81,16 @@ def iw_bound(
     k: int,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Measure:
-    """The importance-weighted bound E ln (1/K) sum_k w_k, w = p(x, z) / q(z|x), z ~ q (N,).
+    """The importance-weighted bound E ln (1/K) sum_k w_k with w = p(x, z) / q(z|x), z ~ q, (N,).
 
-    Burda et al. 2016, equation 8; at K = 1 it is the ELBO. The Monte Carlo variance of ln of a mean
-    of weights is by the delta method 1/ESS - 1/K, with the effective sample size
-    ESS = (sum w)^2 / sum w^2: too small where ESS is below about 10, and absent at K = 1. Memory
-    stays bounded at any K: at most ROWS_PER_BLOCK images are decoded at once. on_images is told the
-    number of images of every block.
+    x (N, D), label (N,). The formula is equation 8 of Burda et al. 2016; at K = 1 it is the ELBO.
+    The Monte Carlo variance of the logarithm of a mean weight is 1/ESS - 1/K by the delta method,
+    where ESS = (sum w)^2 / sum w^2 is the effective sample size. This is too small if ESS is below
+    about 10, and K = 1 has no variance. Memory does not grow with K, as at most ROWS_PER_BLOCK
+    images are decoded at once. on_images is told the number of images of every block.
     """
     values, variances, sizes = [], [], []
-    for xs, labels in _blocks(x, label):
+    for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
         total = torch.full((len(xs),), -math.inf, dtype=torch.float64, device=x.device)
         squares = total.clone()
@@ -117,12 +120,8 @@ def iw_bound(
     )
 
 
-def _blocks(x: Tensor, label: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(x.split(IMAGES_PER_BLOCK), label.split(IMAGES_PER_BLOCK), strict=True)
-
-
 def measure(subject: Subject[VAE]) -> Evidence:
-    """The group ``iw``."""
+    """Measure the group ``iw``."""
     (name,) = NAMES
     k = subject.importance_samples
     bound = iw_bound(subject.model, subject.x, subject.label, k=k, on_images=subject.on_images)

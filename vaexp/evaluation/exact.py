@@ -1,6 +1,6 @@
-"""Measures of models whose posterior and ln p(x) are exact: no draws, and no bounds but equalities.
+"""Measures of models whose posterior and ln p(x) are exact. Nothing is drawn or bounded.
 
-Per image, in nats summed over pixels, float64.
+All values are of each image and float64. Log quantities are in nats, summed over pixels.
 """
 
 from typing import assert_never
@@ -13,7 +13,7 @@ from vaexp.models import GMM, LinearGaussian
 
 
 def exact_log_prob(values: Tensor) -> Measure:
-    """``log_prob``, ln p(x) itself in nats, (N,)."""
+    """The measure ``log_prob`` from ln p(x) of each image (N,), in nats."""
     return Measure(
         values.cpu(),
         "nats",
@@ -26,12 +26,12 @@ def exact_log_prob(values: Tensor) -> Measure:
 
 @torch.no_grad()
 def exact_measures(model: GMM | LinearGaussian, x: Tensor) -> dict[str, Measure]:
-    """``log_prob`` and the terms of section 2.1's decomposition of it, of images x (N, D).
+    """``log_prob``, the two terms it consists of, and reconstruction errors, of images x (N, D).
 
-    With the expectation over p(z|x), in closed form: distortion = -E ln p(x|z), rate =
-    KL(p(z|x) to p(z)), elbo = -distortion - rate, which is ln p(x) as the posterior is exact.
-    rmse_mean is the root of E|x - mu(z)|^2 / D, rmse_sample that of E|x - x'|^2 / D with
-    x' ~ p(x|z), sigma the mean over z and pixels of the standard deviation of p(x|z).
+    All expectations are over p(z|x) and in closed form. distortion = -E ln p(x|z), rate =
+    KL(p(z|x) to p(z)), and elbo = -distortion - rate. The elbo equals ln p(x), as the posterior is
+    exact. rmse_mean is the root of E|x - mu(z)|^2 / D, and rmse_sample that of E|x - x'|^2 / D with
+    x' ~ p(x|z). sigma is the mean over z and pixels of the standard deviation of p(x|z).
     """
     match model:
         case GMM():
@@ -46,7 +46,7 @@ def exact_measures(model: GMM | LinearGaussian, x: Tensor) -> dict[str, Measure]
         "elbo": Measure(
             -distortion - rate,
             "nats",
-            kind="lower_bound",  # which here is reached
+            kind="lower_bound",  # it is reached, but compared with bounds of other models
             likelihood="log_prob",
             tightness=Tightness.ELBO,
         ),
@@ -59,6 +59,7 @@ def exact_measures(model: GMM | LinearGaussian, x: Tensor) -> dict[str, Measure]
 
 
 def _mixture_terms(model: GMM, x: Tensor) -> tuple[Tensor, ...]:
+    """Distortion, rate, squared error of mu(z), variance and sigma of pixels given z, (N,) each."""
     joint = model.log_joint(x)
     log_prior = model.weight.double().log()
     log_r = joint - joint.logsumexp(1, keepdim=True)
@@ -75,6 +76,7 @@ def _mixture_terms(model: GMM, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _linear_terms(model: LinearGaussian, x: Tensor) -> tuple[Tensor, ...]:
+    """The same terms; the variance, which is the same for every image, may be ()."""
     distortion, squares = model.expected_terms(x)
     # torch's kl_divergence would hold an L x L matrix for each image
     root = model.posterior_root

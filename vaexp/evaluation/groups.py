@@ -1,7 +1,7 @@
-"""The groups of measures that ``vaexp evaluate`` knows: one table, which everything else reads.
+"""The table of the groups of measures, from which the rest of the program learns what they are.
 
-It imports no torch: what measures and what draws a group are entry points, ``module:function``,
-that are looked up when they are needed.
+This module imports no torch. The functions that measure and draw a group are named as entry points,
+``module:function``, and are imported when they are needed.
 """
 
 import pkgutil
@@ -21,53 +21,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of measures: what it is called, what it answers and who measures and draws it."""
+    """A group of measures: its name, what it answers, and the functions that measure and draw it."""
 
     name: str
-    """As in ``vaexp evaluate --only``, metrics.json and evidence/."""
+    """The name in ``vaexp evaluate --only``, metrics.json and evidence/."""
     title: str
-    """Of its table in ``vaexp compare`` and on the page."""
+    """The title of its table in ``vaexp compare`` and on the page."""
     answers: str
-    """Its line of the README's table."""
+    """The question it answers, for the README's table."""
     measure: str
-    """Entry point of ``measure(subject: Subject) -> Evidence``."""
+    """The entry point of ``measure(subject: Subject) -> Evidence``."""
     figure: str | None = None
-    """Entry point of ``draw(arrays, entries, about: About) -> Figure | None``; None has none."""
+    """The entry point of ``draw(arrays, entries, about: About) -> Figure | None``, if any."""
     headlines: tuple[str, ...] | None = None
-    """The measures that the terminal shows unless asked for all; None shows all of them."""
+    """The measures that the terminal shows without --all. None stands for all of them."""
     slow: bool = False
-    """Whether it is measured only when it is named."""
+    """Whether ``vaexp evaluate`` measures it only if --only names it."""
     images: int | None = None
-    """How many test images are measured unless the command says; None measures all."""
+    """How many test images are measured by default. None stands for all of them."""
     needs: str = ""
-    """What the model must have, for ``--help`` and the README; without it, all is absent."""
+    """The model that it needs, for --help and the README. For others all measures are absent."""
     only_bounded: str | None = None
-    """For a group that has nothing to say where ln p(x) and the posterior are exact: the entry
-    point of the names of its measures, which are then absent."""
+    """The entry point of the names of its measures, if all of them are absent for a model whose
+    ln p(x) and posterior are exact. None for a group that also measures such models."""
     after_training: bool = False
-    """Whether ``vaexp train`` measures it at its end, as it costs little."""
+    """Whether ``vaexp train`` measures it as well, as it costs little."""
     ungrouped: bool = False
-    """Whether its measures have no table of their own but stand in that of what ``vaexp train``
-    measures, because training measures them too."""
+    """Whether its measures belong into the table of what ``vaexp train`` measures, because training
+    measures them too. Other groups have a table of their own."""
 
     def measures(self) -> "Callable[[Subject[Any]], Evidence]":
-        """What measures it."""
+        """The function that measures it."""
         measure: Callable[[Subject[Any]], Evidence] = pkgutil.resolve_name(self.measure)
         return measure
 
     def draws(self) -> "Callable[..., Figure | None] | None":
-        """What draws it, if anything does."""
+        """The function that draws it, if there is one."""
         return None if self.figure is None else pkgutil.resolve_name(self.figure)
 
     def bounded_names(self) -> tuple[str, ...]:
-        """The measures that a model with an exact ln p(x) does not have."""
+        """The names of the measures that are absent for a model with an exact ln p(x)."""
         if self.only_bounded is None:
             return ()
         names: tuple[str, ...] = pkgutil.resolve_name(self.only_bounded)
         return names
 
 
-_EVERY = (
+_ALL = (
     Group(
         "rate",
         title="What the codes carry",
@@ -177,17 +177,19 @@ _EVERY = (
     ),
 )
 
-GROUPS: dict[str, Group] = {group.name: group for group in _EVERY}
-"""By name, in the order in which they are measured. A new group is its file and one entry."""
+GROUPS: dict[str, Group] = {group.name: group for group in _ALL}
+"""The groups by name, in the order in which they are measured.
+
+A new group needs its own file and one entry in this table."""
 
 
 def fast_groups() -> list[str]:
-    """The groups that are measured unless the command names others."""
+    """The names of the groups that are measured by default."""
     return [name for name, group in GROUPS.items() if not group.slow]
 
 
 def find_groups(names: list[str]) -> list[Group]:
-    """The groups of these names, each once. Raises UserError for a group that does not exist."""
+    """The groups with these names, each once. Raises UserError for a name that no group has."""
     for name in names:
         if name not in GROUPS:
             raise UserError(f"--only {name}: there is no such group; there are {', '.join(GROUPS)}")
@@ -195,10 +197,10 @@ def find_groups(names: list[str]) -> list[Group]:
 
 
 def shown_by_default(measure: str, group: str | None) -> bool:
-    """Whether the terminal shows a measure unless asked for all.
+    """Whether the terminal shows a measure without --all.
 
-    group: what its entry names, None for what ``vaexp train`` measures. A group that only another
-    version of vaexp knows is shown.
+    ``group`` is the group that the entry names, or None for what ``vaexp train`` measures. Measures
+    of a group that only another version of vaexp knows are shown.
     """
     if group is None or group not in GROUPS:
         return True
@@ -207,7 +209,7 @@ def shown_by_default(measure: str, group: str | None) -> bool:
 
 
 def only_help() -> str:
-    """What ``--help`` says of ``evaluate --only``."""
+    """The help text of ``vaexp evaluate --only``."""
     slow = [
         name + (f" (for {group.needs})" if group.needs else "")
         for name, group in GROUPS.items()
@@ -217,6 +219,6 @@ def only_help() -> str:
 
 
 def images_help() -> str:
-    """What ``--help`` says of ``evaluate --images``."""
+    """The help text of ``vaexp evaluate --images``."""
     few = [f"{group.images:,} for {name}" for name, group in GROUPS.items() if group.images]
     return f"Measure only the first so many test images; by default all, but {' and '.join(few)}."

@@ -1,6 +1,7 @@
-"""How much a code z says about its image: the rate in two parts, and what each latent adds to it.
+"""How much a code z says about its image: the two parts of the rate, and the share of each latent.
 
-q(z) = (1/N) sum_n q(z|x_n) is the aggregated posterior of the N images measured.
+q(z) = (1/N) sum_n q(z|x_n) is the aggregated posterior of the N measured images. Letters in shapes:
+N images, L latents, K components, E thresholds. All values are float64.
 """
 
 import math
@@ -10,34 +11,36 @@ from typing import Any, NamedTuple, assert_never
 import torch
 from torch import Tensor
 
+from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 
-IMAGES_PER_BLOCK = 500  # encoded at once
-ROWS_PER_BLOCK = 64  # of the N x N densities: what the processor caches hold is fastest
-ACTIVE = 0.01
-EPSILON, DELTA = 0.01, 0.01
-NEAR_CEILING = 0.9
+DRAWS = 2  # of z for each image
+ROWS_PER_BLOCK = 64  # rows of the N x N densities; as many as the processor caches can hold
+ACTIVE = 0.01  # the variance above which a latent is active
+EPSILON, DELTA = 0.01, 0.01  # of a collapsed latent
+NEAR_CEILING = 0.9  # the share of ln N from which on the mutual information gets a warning
 CURVE_EPSILON = torch.logspace(-5, 2, 71, dtype=torch.float64)
 
 
 @torch.no_grad()
-def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = 1) -> Evidence:
-    """The rate's two parts, the rate in bits, and counts of latents that are used and that are not.
+def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS) -> Evidence:
+    """The two parts of the rate, the rate in bits, and how many latents are used.
 
     x (N, D), label (N,). ``mutual_information`` and ``marginal_kl``, in nats, add up to the rate of
-    every image, which is in closed form; ``rate_bits`` is the rate / ln 2. For a mixture all three
-    are exact. For VAEs and linear-Gaussian models the parts hold the error of ``draws`` codes z for
-    each image: with one draw it is part of ``se``, with more it also stands by itself, as
-    ``mc_se``. Beside ``mutual_information`` stand its ``ceiling`` and ``population_at_most``, an
-    estimate of an upper bound on its value for all images there are. ``active_units`` and
-    ``collapsed_latents`` are counts of latents, which a mixture has not. It costs some 4 draws N^2
-    L operations and draws N^2 exponentials.
+    every image, which has a closed form. ``rate_bits`` is the rate / ln 2. For a mixture all three
+    are exact. For VAEs and linear-Gaussian models the two parts are estimated from ``draws`` codes
+    z for each image. Their Monte Carlo error is part of ``se``, and with more than one draw it is
+    also reported by itself as ``mc_se``. The fact ``ceiling`` of ``mutual_information`` is the
+    largest value that is possible for N images. The fact ``population_at_most`` estimates an upper
+    bound on its value for all images there are. ``active_units`` and ``collapsed_latents`` are
+    counts of latents; a mixture has none. The cost is about 4 draws N^2 L operations and draws N^2
+    exponentials.
 
-    Arrays, where z is a vector: ``kl_per_latent`` (L,) nats, ``mean_variance_per_latent`` (L,),
+    Arrays, if z is a vector: ``kl_per_latent`` (L,) in nats, ``mean_variance_per_latent`` (L,), and
     ``collapse_curve`` (E, L), the share of images whose KL in a latent is below each of
-    ``collapse_epsilon`` (E,) nats.
+    ``collapse_epsilon`` (E,), in nats.
     """
     match model:
         case GMM():
@@ -52,8 +55,7 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = 1) -> Evi
             root = model.posterior_root.double()
             kl = kl_to_standard_normal(mean, scale)
             rate = kl.sum(1) + total_correlation(root)
-            # I(x; z) is the same of any invertible map of z: here of R^-1 z, whose posterior is
-            # diagonal
+            # I(x; z) is the same for every invertible map of z. R^-1 z has a diagonal posterior.
             white = torch.linalg.solve_triangular(root, mean.T, upper=False).T
             information = index_information(white, torch.ones_like(white), draws)
             axes = {"posterior": "marginals of a full covariance, on the axes as fitted"}
@@ -62,58 +64,60 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = 1) -> Evi
             assert_never(model)
 
 
-def log_ratios(z: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """ln q(z_n|x_n) - ln q(z_n) of codes z (N, L) drawn for the images n, and with n left out of q.
+def log_posterior_ratios(z: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """ln q(z_n|x_n) - ln q(z_n) for codes z (N, L), one for each image n, (N,) twice, in nats.
 
-    Nats, (N,) each. q(z|x_n) = N(mean_n, diag scale_n^2), both (N, L); the second has q(z) =
-    1/(N-1) sum_m q(z|x_m) over m other than n, and is infinite at N = 1. The first is at most ln N.
-    All in float64; N x N densities in blocks, each a matrix product: the sum over latents of
-    (z - m)^2 / s^2 is that of z^2 / s^2 - 2 z m / s^2 + m^2 / s^2. It cancels where scales are
-    tiny, as after training at beta = 0, but then q(z_n) is nearly all n's own part, which is
-    computed without.
+    q(z|x_n) = N(mean_n, diag scale_n^2), with mean and scale (N, L). The first result is at most
+    ln N. In the second, image n is left out of q: q(z) = 1/(N-1) sum_m q(z|x_m) over all m but n.
+    It is infinite if N = 1.
+
+    The N x N densities are computed block by block as matrix products: the sum over latents of
+    (z - m)^2 / s^2 is that of z^2 / s^2 - 2 z m / s^2 + m^2 / s^2. This loses digits to
+    cancellation if scales are tiny, as after training at beta = 0. But then nearly all of q(z_n) is
+    the part of image n itself, which is computed as the square of a difference.
     """
     z, mean, scale = z.double(), mean.double(), scale.double()
     n = len(z)
-    # L/2 ln(2 pi) is left out everywhere: the differences do not need it
+    # L/2 ln(2 pi) is left out everywhere, as it cancels in the differences
     log_scale = scale.log().sum(1)
     own = -0.5 * ((z - mean) / scale).square().sum(1) - log_scale
     precision = scale**-2
     constant = -0.5 * (mean.square() * precision).sum(1) - log_scale
     weights = torch.cat([-0.5 * precision, mean * precision], 1).T.contiguous()
-    blocks = []
+    of_others = []
     for first in range(0, n, ROWS_PER_BLOCK):
         rows = z[first : first + ROWS_PER_BLOCK]
         densities = torch.addmm(constant, torch.cat([rows.square(), rows], 1), weights)
         densities.diagonal(first).fill_(-math.inf)
-        blocks.append(densities.logsumexp(1))
-    others = torch.cat(blocks)
+        of_others.append(densities.logsumexp(1))
+    others = torch.cat(of_others)
     without = own - others + math.log(max(n - 1, 1))
     return own - torch.logaddexp(others, own) + math.log(n), without
 
 
 class Information(NamedTuple):
-    """What codes say about which of N images they are of, from draws of them."""
+    """How well draws of codes tell which of N images they belong to."""
 
     values: Tensor
-    """KL(q(z|x_n) to q(z)), nats (N,); their mean is I_q(x; z)."""
+    """KL(q(z|x_n) to q(z)) in nats, (N,). Its mean over images is I_q(x; z)."""
     variance: Tensor | None
-    """Of each value over draws; None with one draw."""
+    """The variance of each value over draws, (N,), or None if there is only one draw."""
     leave_one_out: float
-    """The mean if no image were part of the q(z) it is compared with; of one image infinite."""
+    """The mean if every image is left out of its own q(z), in nats. It is infinite if N = 1."""
     draws: int
 
 
 def index_information(mean: Tensor, scale: Tensor, draws: int) -> Information:
-    """E ln q(z|x_n) - ln q(z), z ~ q(z|x_n) = N(mean_n, diag scale_n^2), mean and scale (N, L).
+    """E ln q(z|x_n) - ln q(z) with z ~ q(z|x_n) = N(mean_n, diag scale_n^2), mean, scale (N, L).
 
-    ``draws`` codes for each image, independent between images. The mean over images is the mutual
-    information of z and the index n, ln N - E H[q(n|z)] (Hoffman and Johnson 2016, ELBO surgery).
-    As an estimate of I(x; z) for all images there are, it is too low and ``leave_one_out`` too
-    high, each in expectation (Poole et al. 2019, On variational bounds of mutual information).
+    Each image gets ``draws`` codes of its own. The mean over images is the mutual information of z
+    and the index n, ln N - E H[q(n|z)] (Hoffman and Johnson 2016, ELBO surgery). As an estimate of
+    I(x; z) for all images there are, this mean is too low and ``leave_one_out`` is too high, each
+    in expectation (Poole et al. 2019, On variational bounds of mutual information).
     """
     moments, without = Moments(), 0.0
     for _ in range(draws):
-        ratio, ratio_without = log_ratios(mean + scale * torch.randn_like(mean), mean, scale)
+        ratio, ratio_without = log_posterior_ratios(mean + scale * torch.randn_like(mean), mean, scale)
         moments.add(ratio)
         without += ratio_without.mean().item() / draws
     variance = moments.variance_of_mean() if draws > 1 else None
@@ -121,28 +125,29 @@ def index_information(mean: Tensor, scale: Tensor, draws: int) -> Information:
 
 
 def kl_to_standard_normal(mean: Tensor, scale: Tensor) -> Tensor:
-    """KL(N(mean, scale^2) to N(0, 1)) elementwise, nats: (mean^2 + scale^2 - 1) / 2 - ln scale.
+    """KL(N(mean, scale^2) to N(0, 1)) = (mean^2 + scale^2 - 1) / 2 - ln scale, elementwise, in nats.
 
-    Kingma and Welling 2014, appendix B.
+    See Kingma and Welling 2014, appendix B.
     """
     return 0.5 * (mean.square() + scale.square() - 1) - scale.log()
 
 
 def total_correlation(root: Tensor) -> Tensor:
-    """KL of N(m, C) to the product of its marginals, nats: (sum_l ln C_ll - ln det C) / 2.
+    """KL of N(m, C) to the product of its marginals, (sum_l ln C_ll - ln det C) / 2, in nats.
 
-    root (L, L): lower triangular, root root^T = C. Watanabe 1960. What the KL of N(m, C) to N(0, I)
-    has above the sum of its marginals' KL.
+    root (L, L) is lower triangular with root root^T = C. The total correlation (Watanabe 1960) is
+    the KL of N(m, C) to N(0, I) minus the sum of the KLs of its marginals.
     """
     return 0.5 * root.square().sum(1).log().sum() - root.diagonal().log().sum()
 
 
 def mixture_split(log_r: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(r_n to r-bar) and KL(r_n to pi) of each image, nats (N,) each.
+    """KL(r_n to r-bar) and KL(r_n to pi) for each image n, both (N,), in nats.
 
-    log_r (N, K): ln p(z = k|x_n), rows that sum to one in probability; log_prior (K,): ln pi;
-    r-bar is the mean of the r_n. The means over images are I(x; z) = H(r-bar) - mean H(r_n) (Cover
-    and Thomas 2006, equation 2.43) and the rate, and their difference is KL(r-bar to pi).
+    log_r (N, K) is ln p(z = k|x_n), log_prior (K,) is ln pi, and r-bar is the mean of the r_n. The
+    mean of the first over images is I(x; z) = H(r-bar) - mean H(r_n) (Cover and Thomas 2006,
+    equation 2.43), and that of the second is the rate. The difference of both means is
+    KL(r-bar to pi).
     """
     r = log_r.exp()
     log_mean = log_r.logsumexp(0) - math.log(len(r))
@@ -152,18 +157,18 @@ def mixture_split(log_r: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_variance(mean: Tensor) -> Tensor:
-    """Var_x(E_q[z_l]), (L,), of posterior means (N, L), with divisor N.
+    """Var_x(E_q[z_l]) of posterior means (N, L), (L,), with the divisor N.
 
-    Burda et al. 2016, section 5.2: latent l is an active unit where this is above 0.01.
+    Latent l is an active unit if this is above 0.01 (Burda et al. 2016, section 5.2).
     """
     return mean.var(0, correction=0)
 
 
 def share_below(kl: Tensor, epsilon: Tensor) -> Tensor:
-    """P_x(KL(q(z_l|x) to p(z_l)) < epsilon), (E, L), of kl (N, L) and epsilon (E,), nats.
+    """The share of images with KL(q(z_l|x) to p(z_l)) < epsilon, (E, L).
 
-    Lucas et al. 2019, Don't blame the ELBO!: latent l is (epsilon, delta)-collapsed where that is
-    at least 1 - delta.
+    kl (N, L) and epsilon (E,) are in nats. Latent l is (epsilon, delta)-collapsed if the share is
+    at least 1 - delta (Lucas et al. 2019, Don't blame the ELBO!).
     """
     ordered = kl.T.contiguous().sort(1).values
     limits = epsilon.to(kl).expand(len(ordered), -1).contiguous()
@@ -171,9 +176,8 @@ def share_below(kl: Tensor, epsilon: Tensor) -> Tensor:
 
 
 def _encode(model: VAE | LinearGaussian, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations of q(z_l|x_n), float64 (N, L) each."""
-    blocks = zip(x.split(IMAGES_PER_BLOCK), label.split(IMAGES_PER_BLOCK), strict=True)
-    parts = [model.encode(xs, labels) for xs, labels in blocks]
+    """The means and standard deviations of q(z_l|x_n), (N, L) float64 each."""
+    parts = [model.encode(xs, labels) for xs, labels in blocks(x, label)]
     return (
         torch.cat([part.mean for part in parts]).double(),
         torch.cat([part.stddev for part in parts]).double(),
@@ -183,7 +187,10 @@ def _encode(model: VAE | LinearGaussian, x: Tensor, label: Tensor) -> tuple[Tens
 def _vector_use(
     mean: Tensor, kl: Tensor, rate: Tensor, information: Information, axes: dict[str, Any]
 ) -> Evidence:
-    """Evidence of posterior means and KL per latent (N, L), and rates (N,)."""
+    """The evidence from posterior means and KLs of each latent (N, L), and the rate (N,).
+
+    ``axes`` are facts on the axes of z that the latents are counted along.
+    """
     n, latents = mean.shape
     split = _split(
         Measure(
@@ -196,7 +203,7 @@ def _vector_use(
         ),
         rate.cpu(),
         ceiling=math.log(n),
-        # the rate, too, is never below I
+        # the rate is an upper bound on I, too
         population_at_most=min(information.leave_one_out, rate.mean().item()),
     )
 
@@ -236,17 +243,17 @@ def _mixture_use(model: GMM, x: Tensor) -> Evidence:
     )
 
 
-def _split(information: Measure, rate: Tensor, **beside: float) -> dict[str, Measure]:
-    """The two parts of the rate (N,), and the rate in bits; ``beside`` are facts of the first."""
+def _split(information: Measure, rate: Tensor, **facts: float) -> dict[str, Measure]:
+    """The two parts of the rate (N,), and the rate in bits. ``facts`` go to the first part."""
     marginal = replace(information, values=rate - information.values)
-    ours, theirs = information.facts | beside, dict(information.facts)
+    of_information, of_marginal = information.facts | facts, dict(information.facts)
     if information.values.mean().item() >= NEAR_CEILING * math.log(len(rate)):
         near = "within 10 % of ln N"
-        ours["warning"] = f"{near}, its ceiling: more images could raise it"
-        theirs["warning"] = f"mutual_information is {near}: more images could lower this"
+        of_information["warning"] = f"{near}, its ceiling: more images could raise it"
+        of_marginal["warning"] = f"mutual_information is {near}: more images could lower this"
     return {
-        "mutual_information": replace(information, facts=ours),
-        "marginal_kl": replace(marginal, facts=theirs),
+        "mutual_information": replace(information, facts=of_information),
+        "marginal_kl": replace(marginal, facts=of_marginal),
         "rate_bits": Measure(rate / math.log(2), "bits", kind="exact", scope="any_transform"),
     }
 
@@ -256,5 +263,5 @@ def _cpu(tensor: Tensor | None) -> Tensor | None:
 
 
 def measure(subject: Subject[Model]) -> Evidence:
-    """The group ``rate``, which ``vaexp train`` measures too."""
-    return latent_use(subject.model, subject.x, subject.label, draws=2)
+    """Measure the group ``rate``, as ``vaexp train`` does too."""
+    return latent_use(subject.model, subject.x, subject.label)

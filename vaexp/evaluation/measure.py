@@ -25,6 +25,9 @@ is a density or a mass, of x or of x given the label, and its sigma or its floor
 dimension where the images have them. ``derived`` is a part of ln p(x), a difference of two such
 numbers, or the ln p(x) of other images or of another distribution."""
 
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+"""Arrays by the name that they have in evidence/<group>.npz."""
+
 
 class Tightness(IntEnum):
     """How close to ln p(x) a bound is. Runs are ranked by the tightest that all of them have."""
@@ -129,7 +132,7 @@ class Evidence:
 
     entries: dict[str, Measure | Estimate] = field(default_factory=dict)
     """The keys are the names in metrics.json."""
-    arrays: dict[str, "np.ndarray[Any, Any]"] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     """The arrays that the group's figure is drawn from."""
     absent: dict[str, str] = field(default_factory=dict)
     """The names of the measures that this model cannot have, each with the reason."""

@@ -1,9 +1,9 @@
-"""The same encoder and mu(z) with other sigmas: is sigma a bad model of the pixels, or mu(z)?
+"""The ELBO of the same encoder and the same mu(z) with other sigmas.
 
-All log quantities are nats per image, summed over pixels.
+It shows whether a low ELBO comes from sigma or from mu(z). Log quantities are in nats per image,
+summed over pixels.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
+from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.measure import Evidence, Measure, Moments
+from vaexp.evaluation.statistics import standard_error
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.absent import Absent, answered
+from vaexp.models.likelihoods import Likelihood
 
-IMAGES_PER_BLOCK = 500
+DRAWS = 8  # of z for each test image
 NAMES = ("elbo_as_trained", "elbo_sigma_implied", "elbo_sigma_global", "elbo_sigma_pixel")
 
 
@@ -29,67 +32,87 @@ def rescored(
     *,
     beta: float,
     floor: float,
-    draws: int = 8,
 ) -> Evidence:
-    """The ELBO of test images x (N, D) as trained, and with sigma replaced.
+    """The ELBO of test images x (N, D) with labels (N,), as trained and with other sigmas.
 
-    ``elbo_as_trained``; ``elbo_sigma_implied`` at sqrt(beta) sigma, where sigma is fixed;
-    ``elbo_sigma_global`` and ``elbo_sigma_pixel`` at the best single sigma and the best sigma of
-    each pixel, which are fitted to ``train``, blocks of images (n, D) and labels (n,), with one
-    draw of z for each, and are not below ``floor``. All four have the same q(z|x) and the same
-    ``draws`` of z, at least two: facts ``gain`` and ``gain_se`` are of the paired difference to
-    elbo_as_trained. Facts sigma, sigma_min and sigma_max: its mean and ends, over pixels, and as
-    trained over draws too. Array ``best_sigma_pixel`` (D,). Factors beside a sigma are left out
-    with it. Absent where p(x|z) has no sigma, or no best one in closed form.
+    ``elbo_as_trained`` is the ELBO itself. ``elbo_sigma_implied`` is at sqrt(beta) sigma if sigma
+    is fixed. ``elbo_sigma_global`` is at the best single sigma, and ``elbo_sigma_pixel`` at the
+    best sigma of each pixel. The best sigmas are fitted to ``train``, blocks of images (n, D) and
+    labels (n,), with one draw of z for each image, and are at least ``floor``. Factors that stand
+    beside a sigma are left out together with it.
+
+    All four have the same q(z|x) and the same DRAWS draws of z. The facts ``gain`` and ``gain_se``
+    are the mean and standard error of the paired difference to elbo_as_trained. The facts
+    ``sigma``, ``sigma_min`` and ``sigma_max`` are the mean, smallest and largest sigma over pixels;
+    as trained, also over draws. Array: ``best_sigma_pixel`` (D,). A measure is absent if p(x|z) has
+    no sigma, or if its best sigma has no closed form.
     """
-    head, scale = model.likelihood, model.likelihood.scale
+    scale = model.likelihood.scale
     if isinstance(scale, Absent):
         return Evidence(absent=dict.fromkeys(NAMES, scale.reason))
-    absent: dict[str, str] = {}
-    sigmas: dict[str, Tensor] = {}
     squares = mean_squared_error(model, train)
-    implied = head.implied_sigma(beta)
+    sigmas, absent = _other_sigmas(model.likelihood, squares, beta, floor)
+    rows = [sigma.expand_as(squares) for sigma in sigmas.values()]
+    table = torch.stack(rows) if rows else squares.new_empty(0, len(squares))
+    values, variances, own_facts = _elbos(model, x, label, table)
+
+    def elbo(row: int, facts: dict[str, Any]) -> Measure:
+        facts = {"draws": DRAWS} | facts
+        return Measure(
+            values[row],
+            "nats",
+            variances[row],
+            facts=facts,
+            kind="lower_bound",
+            likelihood="derived",
+        )
+
+    if scale.mode.learned:
+        own_facts["sigma_floor"] = floor
+    entries = {"elbo_as_trained": elbo(0, own_facts)}
+    for row, (name, sigma) in enumerate(sigmas.items(), start=1):
+        facts = _mean_and_ends(sigma) | _gain(values[row] - values[0])
+        if name != "implied":
+            facts |= {"sigma_floor": floor, "train_draws": 1}
+        if name == "pixel":
+            facts["pixels_at_floor"] = int((sigma <= floor).sum())
+        entries[f"elbo_sigma_{name}"] = elbo(row, facts)
+    arrays = {"best_sigma_pixel": sigmas["pixel"].cpu().numpy()} if "pixel" in sigmas else {}
+    return Evidence({**entries}, arrays, absent)
+
+
+def _other_sigmas(
+    likelihood: Likelihood, squares: Tensor, beta: float, floor: float
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The sigmas to measure at, (1,) or (D,) by name, and which measures are absent and why.
+
+    squares (D,): E (x - mu(z))^2 of each pixel.
+    """
+    sigmas: dict[str, Tensor] = {}
+    absent: dict[str, str] = {}
+    implied = likelihood.implied_sigma(beta)
     if isinstance(implied, Absent):
         absent["elbo_sigma_implied"] = implied.reason
     else:
         sigmas["implied"] = squares.new_tensor([implied])
     for name, shared in (("global", squares.mean(0, keepdim=True)), ("pixel", squares)):
-        best = head.best_sigma(shared, floor)
+        best = likelihood.best_sigma(shared, floor)
         if isinstance(best, Absent):
             absent[f"elbo_sigma_{name}"] = best.reason
         else:
             sigmas[name] = best
-
-    rows = [sigma.expand_as(squares) for sigma in sigmas.values()]
-    table = torch.stack(rows) if rows else squares.new_empty(0, len(squares))
-    values, variances, own_facts = _elbos(model, x, label, table, draws)
-    beside: dict[str, Any] = {"kind": "lower_bound", "draws": draws}
-    if scale.mode.learned:
-        own_facts["sigma_floor"] = floor
-    own = Measure(values[0], "nats", variances[0], facts=beside | own_facts, likelihood="derived")
-    entries = {"elbo_as_trained": own}
-    for row, (name, sigma) in enumerate(sigmas.items(), start=1):
-        facts = _about(sigma) | _gain(values[row] - values[0])
-        if name != "implied":
-            facts |= {"sigma_floor": floor, "train_draws": 1}
-        if name == "pixel":
-            facts["pixels_at_floor"] = int((sigma <= floor).sum())
-        entries[f"elbo_sigma_{name}"] = Measure(
-            values[row], "nats", variances[row], facts=beside | facts, likelihood="derived"
-        )
-    arrays = {"best_sigma_pixel": sigmas["pixel"].cpu().numpy()} if "pixel" in sigmas else {}
-    return Evidence({**entries}, arrays, absent)
+    return sigmas, absent
 
 
 @torch.no_grad()
 def mean_squared_error(model: VAE, images: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """E (x - mu(z))^2 of each pixel, (D,) float64, over images and one draw z ~ q(z|x) of each.
+    """The mean of (x - mu(z))^2 for each pixel, (D,) float64, with one draw z ~ q(z|x) per image.
 
-    images: blocks of x (n, D) and label (n,), gone through once.
+    ``images`` gives blocks of x (n, D) and label (n,), and is gone through once.
     """
     total, count = torch.zeros((), dtype=torch.float64), 0
     for block, labels in images:
-        for x, label in _blocks(block, labels):
+        for x, label in blocks(block, labels):
             error = x - model.decode(model.encode(x, label).sample(), label).mean
             total = total.to(x.device) + error.double().square().sum(0)
             count += len(x)
@@ -97,17 +120,17 @@ def mean_squared_error(model: VAE, images: Iterable[tuple[Tensor, Tensor]]) -> T
 
 
 def _elbos(
-    model: VAE, x: Tensor, label: Tensor, sigma: Tensor, draws: int
+    model: VAE, x: Tensor, label: Tensor, sigma: Tensor
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """ELBO as trained and at each of sigma (S, D), (1 + S, N), and their variances over draws.
+    """The ELBO as trained and at each sigma (S, D), both (1 + S, N), and the variances over draws.
 
-    Also the mean and the ends of sigma as trained.
+    Also returns the mean and the ends of sigma as trained, as facts.
     """
     values, variances, means, ends = [], [], [], []
-    for xs, labels in _blocks(x, label):
+    for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
         moments = Moments()
-        for _ in range(draws):
+        for _ in range(DRAWS):
             p = model.decode(q.sample(), labels)
             # ln p(x|z) in float64: at sigma = 1e-3 it may be -4e6, where float32 errs by a nat
             p = p.double()
@@ -121,18 +144,15 @@ def _elbos(
         values.append(moments.mean.T - rate)
         variances.append(moments.variance_of_mean().T)
     own_sigma = {
-        "sigma": torch.stack(means).sum().item() / (draws * len(x)),
+        "sigma": torch.stack(means).sum().item() / (DRAWS * len(x)),
         "sigma_min": torch.stack(ends)[:, 0].min().item(),
         "sigma_max": torch.stack(ends)[:, 1].max().item(),
     }
     return torch.cat(values, 1).cpu(), torch.cat(variances, 1).cpu(), own_sigma
 
 
-def _blocks(x: Tensor, label: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    return zip(x.split(IMAGES_PER_BLOCK), label.split(IMAGES_PER_BLOCK), strict=True)
-
-
-def _about(sigma: Tensor) -> dict[str, Any]:
+def _mean_and_ends(sigma: Tensor) -> dict[str, Any]:
+    """Facts of a sigma (1,) or (D,)."""
     return {
         "sigma": sigma.mean().item(),
         "sigma_min": sigma.min().item(),
@@ -141,13 +161,12 @@ def _about(sigma: Tensor) -> dict[str, Any]:
 
 
 def _gain(difference: Tensor) -> dict[str, Any]:
-    n = len(difference)
-    se = difference.std().item() / math.sqrt(n) if n > 1 else None
-    return {"gain": difference.mean().item(), "gain_se": se}
+    """Facts of the paired difference (N,) of an ELBO to the ELBO as trained."""
+    return {"gain": difference.mean().item(), "gain_se": standard_error(difference)}
 
 
 def measure(subject: Subject[VAE]) -> Evidence:
-    """The group ``rescoring``."""
+    """Measure the group ``rescoring``."""
     return rescored(
         subject.model,
         subject.x,

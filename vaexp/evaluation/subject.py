@@ -1,4 +1,4 @@
-"""What a group of measures is given: a fitted model, images, and what it needs of the config."""
+"""The input of a group of measures: a fitted model, images, and what the group needs to know."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ EXACT = "ln p(x) and the posterior of this model are exact"
 class Subject(Generic[M_co]):
     """A fitted model and the test images that it is measured on.
 
-    ``Subject[VAE]`` is what a group gets that only a model with a bounded ln p(x) can answer.
+    A group that only has an answer for models with a bounded ln p(x) gets a ``Subject[VAE]``.
     """
 
     model: M_co
@@ -31,23 +31,27 @@ class Subject(Generic[M_co]):
     train: Callable[[], Iterator[tuple[Tensor, Tensor]]]
     """The transformed training images (n, D) and their labels (n,), block by block."""
     validation: Callable[[], Tensor | None]
-    """The transformed validation images (M, D), None where there are none."""
+    """The transformed validation images (M, D), or None if there are none."""
     transform: Transform
-    """What made x of the grey values."""
+    """The transform that turned grey values into x."""
     digits: bool
-    """Whether the images are digits, which the shipped classifier can read."""
+    """Whether the images are digits, which the classifier that ships with vaexp can read."""
     beta: float
-    """The factor of the KL term in training; EM maximises the ELBO, where it is 1."""
+    """The factor of the KL term in training. It is 1 for EM, which maximises the ELBO itself."""
     floor: float
-    """The floor of sigma, or of covariances in units of x squared; 0 where there is none."""
+    """The floor of sigma, or of covariances in units of x squared. It is 0 if there is none."""
     importance_samples: int
-    """K of the importance-weighted bound."""
+    """K, the number of samples of the importance-weighted bound."""
     on_images: Callable[[int], None]
-    """Hears how many more images have been measured."""
+    """Is called with the number of images that have been measured since the last call."""
 
 
 def measure_group(group: Group, subject: Subject[Model]) -> Evidence:
-    """What a group finds. All its measures are absent, with the reason, where it needs a bound."""
+    """Measure a group.
+
+    A group that is only for bounded models finds nothing where ln p(x) is exact: then all its
+    measures are absent with that reason.
+    """
     if group.only_bounded is not None and has_exact_log_prob(subject.model):
         return Evidence(absent=dict.fromkeys(group.bounded_names(), EXACT))
     measure: Callable[[Subject[Any]], Evidence] = group.measures()
@@ -55,7 +59,7 @@ def measure_group(group: Group, subject: Subject[Model]) -> Evidence:
 
 
 def has_exact_log_prob(model: Model) -> bool:
-    """Whether ln p(x) and the posterior are in closed form, so that nothing has to bound them."""
+    """Whether ln p(x) and the posterior have a closed form, so that no bound is needed."""
     match model:
         case VAE():
             return False

@@ -7,7 +7,7 @@ Every figure says by itself what it shows: a title, a subtitle with the settings
 from vaexp.figures.curves import training_curves
 from vaexp.figures.decoding import decoder_moments
 from vaexp.figures.em import em_staircase
-from vaexp.figures.floor import floor_curve, near_the_floor
+from vaexp.figures.floor import near_the_floor
 from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
 from vaexp.figures.induced import tilted_prior
 from vaexp.figures.latent import latent_plane, posterior
@@ -28,7 +28,6 @@ __all__ = [
     "decoder_moments",
     "em_staircase",
     "factors",
-    "floor_curve",
     "latent_plane",
     "latent_use",
     "near_the_floor",

@@ -1,4 +1,4 @@
-"""What charts share: records as arrays, the range a view shows, axes, curves, legends, labels."""
+"""What charts share: numbers of records, the range of values to show, axes, curves, legends."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from vaexp.figures.style import DARK, Array
 
-FEW = 15  # points of a curve up to which each gets a marker
+FEW = 15  # a curve of no more points has a marker at each
 BEFORE = 125  # pixels left of a panel, for tick labels and the axis' name
 THICK, THIN = 1.8, 0.7  # points, of lines beside each other
 
@@ -20,7 +20,7 @@ Record = Mapping[str, Any]  # a line of metrics.jsonl
 
 
 class Curve(NamedTuple):
-    """A curve and its look. Values that are not finite are left out."""
+    """A curve and how it is drawn. Values that are not finite are left out."""
 
     times: Array  # (T,), epochs, iterations or whatever the horizontal axis has
     values: Array  # (T,)
@@ -45,20 +45,20 @@ def percent(share: float) -> str:
 
 
 def times_of(records: Sequence[Record], unit: str) -> Array:
-    """The epoch or iteration, whichever `unit` names, of each record (T,)."""
+    """The epoch or the iteration of each record, (T,): `unit` says which of the two."""
     return np.array([record[unit] for record in records], dtype=float)
 
 
 def values_of(records: Sequence[Record], part: str, key: str) -> Array:
-    """record[part][key] of each record (T,), NaN where it has none."""
+    """The number at [part][key] of each record, (T,); NaN where a record has none."""
     found = [(record.get(part) or {}).get(key) for record in records]
     return np.array([np.nan if value is None else value for value in found], dtype=float)
 
 
 def by_restart(history: Sequence[Record]) -> tuple[dict[int, list[Record]], int]:
-    """The records of each restart of EM, in order, and which restart is the kept one.
+    """The records of each restart of EM, in order, and the number of the restart that is kept.
 
-    That is the one with the highest final ln p(x) of training, the first of several such.
+    It is the first of those with the highest final ln p(x) of the training images.
     """
     restarts: dict[int, list[Record]] = {}
     for record in history:
@@ -69,9 +69,9 @@ def by_restart(history: Sequence[Record]) -> tuple[dict[int, list[Record]], int]
 
 
 def bulk(curves: Sequence[Array]) -> tuple[float, float]:
-    """The range of the values to show: all of them but those far from the middle four fifths.
+    """The range of values to show, which leaves out those far from the middle four fifths.
 
-    Each curve (T,) is judged by itself. Where no value is finite the range is 0 to 1.
+    For each curve (T,) this is decided by itself. Where no value is finite the range is 0 to 1.
     """
     shown = []
     for curve in curves:
@@ -87,13 +87,13 @@ def bulk(curves: Sequence[Array]) -> tuple[float, float]:
 
 
 def padded(low: float, high: float) -> tuple[float, float]:
-    """Room around a range; a range of nothing still needs a view of some height."""
+    """The range with room around it, also where `low` and `high` are the same."""
     pad = max(0.06 * (high - low), 1e-4 * max(abs(low), abs(high), 1))
     return low - pad, high + pad
 
 
 def out_of_view(curves: Sequence[Curve], limits: tuple[float, float], unit: str) -> list[str]:
-    """Say which values lie under and over `limits`: "2 values, lowest −8 at epoch 1" and so on."""
+    """Phrases on the values outside of `limits`, such as "2 values, lowest −8 at epoch 1"."""
     said = []
     times = np.concatenate([np.zeros(0), *(curve.times for curve in curves)])
     values = np.concatenate([np.zeros(0), *(curve.values for curve in curves)])
@@ -110,7 +110,7 @@ def out_of_view(curves: Sequence[Curve], limits: tuple[float, float], unit: str)
 
 
 def left_out(curves: Sequence[Curve], limits: tuple[float, float], unit: str) -> str:
-    """Sentences on the values that are out of view or not finite; "" where there are none."""
+    """Sentences on the values that are out of view or not finite, or "" where there are none."""
     said = out_of_view(curves, limits, unit)
     note = f"Out of view (triangles): {'; '.join(said)}." if said else ""
     broken = sum(int(np.sum(~np.isfinite(curve.values))) for curve in curves)

@@ -39,28 +39,17 @@ _PANELS = {
 
 @house_style()
 def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figure:
-    """ELBO, rate, distortion and (where there is one) sigma against epochs.
+    """The ELBO, rate, distortion and, where there is one, sigma against epochs.
 
     `history` holds a record for each of one or more epochs, the lines of metrics.jsonl:
     {"epoch": 1, "beta": 1.0, "train": {"elbo", "rate", "distortion", "objective", "sigma"?},
     "validation": {"elbo", "rate", "distortion", "sigma"?} or absent}. The objective is drawn beside
     the ELBO where beta is not 1 throughout. A panel shows the bulk of its curves; values far from
-    it are marked at the panel's edge and said in the note.
+    it are marked at the edge of the panel and named in the note.
     """
     epochs = times_of(history, "epoch")
     betas = [float(record.get("beta", 1.0)) for record in history]
-    tempered = any(beta != 1 for beta in betas)
-    panels: dict[str, list[Curve]] = {}
-    for key in _PANELS:
-        curves = [
-            Curve(epochs, values_of(history, "train", key), TRAINING),
-            Curve(epochs, values_of(history, "validation", key), VALIDATION),
-        ]
-        if key == "elbo" and tempered:
-            curves.append(Curve(epochs, values_of(history, "train", "objective"), TRAINING, "--"))
-        if key != "sigma" or any(np.isfinite(curve.values).any() for curve in curves):
-            panels[key] = curves
-
+    panels = _panels(history, epochs, tempered=any(beta != 1 for beta in betas))
     limits = {key: _limits([curve.values for curve in panels[key]], key) for key in panels}
     validated = any(np.isfinite(curves[1].values).any() for curves in panels.values())
     note = "Training values are averages over the epoch, while the weights change"
@@ -81,10 +70,9 @@ def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figu
         row, column = divmod(index, across)
         left = MARGIN + before + column * (before + width + 30)
         y = top + legend + 40 + row * (height + 40 + between + 10)
-        axes = place(figure, left, y, width, height)
-        axes.set_title(_PANELS[key])
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("units of x" if key == "sigma" else "nats per image")
+        unit = "units of x" if key == "sigma" else "nats per image"
+        names = {"title": _PANELS[key], "xlabel": "epoch", "ylabel": unit}
+        axes = place(figure, left, y, width, height, **names)
         draw_curves(axes, curves, limits[key])
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
         whole_axis(axes.xaxis)
@@ -92,20 +80,41 @@ def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figu
             log_view(axes.yaxis, *limits[key])
         else:
             plain_axis(axes.yaxis)
-
-    handles = [Line2D([], [], color=TRAINING, label="training (average over the epoch)")]
-    if validated:
-        handles.append(Line2D([], [], color=VALIDATION, label="validation"))
-    if tempered:
-        span = f"{min(betas):g}" + (f" to {max(betas):g}" if min(betas) != max(betas) else "")
-        name = f"training objective, β = {span}"
-        handles.append(Line2D([], [], color=TRAINING, linestyle="--", label=name))
-    legend_at(figure, handles, MARGIN, top)
+    legend_at(figure, _handles(betas, validated=validated), MARGIN, top)
     return figure
 
 
+def _panels(
+    history: Sequence[Mapping[str, Any]], epochs: Array, *, tempered: bool
+) -> dict[str, list[Curve]]:
+    """The curves of each panel: training, validation and, where `tempered`, the objective."""
+    panels: dict[str, list[Curve]] = {}
+    for key in _PANELS:
+        curves = [
+            Curve(epochs, values_of(history, "train", key), TRAINING),
+            Curve(epochs, values_of(history, "validation", key), VALIDATION),
+        ]
+        if key == "elbo" and tempered:
+            curves.append(Curve(epochs, values_of(history, "train", "objective"), TRAINING, "--"))
+        if key != "sigma" or any(np.isfinite(curve.values).any() for curve in curves):
+            panels[key] = curves
+    return panels
+
+
+def _handles(betas: Sequence[float], *, validated: bool) -> list[Line2D]:
+    """The handles of the legend; the objective is named with the range of beta."""
+    handles = [Line2D([], [], color=TRAINING, label="training (average over the epoch)")]
+    if validated:
+        handles.append(Line2D([], [], color=VALIDATION, label="validation"))
+    if any(beta != 1 for beta in betas):
+        span = f"{min(betas):g}" + (f" to {max(betas):g}" if min(betas) != max(betas) else "")
+        name = f"training objective, β = {span}"
+        handles.append(Line2D([], [], color=TRAINING, linestyle="--", label=name))
+    return handles
+
+
 def _limits(curves: Sequence[Array], key: str) -> tuple[float, float]:
-    """The range of values to show, with room around it: on a log scale for sigma."""
+    """The range of values to show with room around it, which for sigma is on a log scale."""
     sigma = key == "sigma"
     low, high = bulk([np.log(curve[curve > 0]) for curve in curves] if sigma else curves)
     # A curve that does not move still needs a view of some height around it.
@@ -116,7 +125,7 @@ def _limits(curves: Sequence[Array], key: str) -> tuple[float, float]:
 
 
 def _away(name: str, curves: Sequence[Curve], limits: tuple[float, float]) -> str:
-    """Say which values the panel does not show; "" where it shows all."""
+    """A sentence on the values that the panel does not show, or "" where it shows all."""
     training = curves[0].values
     broken = np.sum(~np.isfinite(training))
     said = [f"{broken} of {len(training)} training values are not finite"] if broken else []

@@ -43,41 +43,12 @@ def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") 
     share of pixels ``share_strata`` (S,) in each stratum of sigma. One stratum is a table, more are
     a chart.
     """
-    data, of_mean, within = (
-        arrays[f"{name}_pixels"]
-        for name in ("variance_data", "variance_of_mean", "mean_of_variance")
-    )
     strata = len(arrays.get("coverage_strata", ()))
-    parts = {
-        "test images": data,
-        "draws x ~ p(x|z)": of_mean + within,
-        "of which Var μ(z)": of_mean,
-        "and E σ²(z)" if strata else "and E Var(x|z)": within,
-    }
-    largest = max(float(np.max(part)) for part in parts.values())
-    most = min(largest, _MOST * float(np.max(data))) or 1.0
-    maps = [
-        Map(name, f"sum {number(float(np.sum(part)))}", part, Normalize(0, most))
-        for name, part in parts.items()
-    ]
-    if largest > most:
-        note = f"Variances above {number(most)} have the last colour; the largest is " + (
-            f"{number(largest)}.\n{note}"
-        )
+    maps, above_scale = _variance_maps(arrays, "E σ²(z)" if strata else "E Var(x|z)")
     title = "Where the variance of images comes from, pixel by pixel"
     if strata:
         title = "What σ(z) says of each pixel: its errors, and where its variance comes from"
-        nominal = "its dashed line" if strata > 1 else "a Gaussian's share"
-        reading = (
-            f"Above {nominal} an interval is too wide, below it too narrow; above at 1σ and below "
-            "at 3σ, errors have heavier tails than a Gaussian's."
-        )
-        if strata > 1:
-            reading = (
-                "Strata: pixels of all test images by the deciles of σ(z), equal ones together. "
-                f"Vertical lines at the markers: 95% intervals.\n{reading}"
-            )
-        note = f"{reading}\n{note}"
+    note = f"{_reading(strata)}{above_scale}{note}"
     heading, gap = 36, 40
     above = {0: 0, 1: heading + 3 * line_height(TEXT) + gap}.get(strata, heading + 430 + gap)
     wide, down = size_of_maps(maps)
@@ -87,10 +58,8 @@ def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") 
         if strata == 1:
             said += f", at σ = {number(float(arrays['sigma_strata'][0]))}"
         write(figure, MARGIN, top, said, fontsize=TEXT, va="top")
-        if strata == 1:
-            _coverage_table(figure, arrays, top + heading)
-        else:
-            _coverage_chart(figure, arrays, top + heading)
+        draw_coverage = _coverage_table if strata == 1 else _coverage_chart
+        draw_coverage(figure, arrays, top + heading)
     y = top + above
     said = "Variance over images of each pixel, units of x squared, on one scale: of test images, "
     said += "and of draws with z ~ p(z)"
@@ -99,7 +68,52 @@ def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") 
     return figure
 
 
+def _variance_maps(arrays: Mapping[str, Array], within_is: str) -> tuple[list[Map], str]:
+    """Maps of the variances on one scale, and a sentence on those above it, or "".
+
+    `within_is` names the mean over z of the variance of p(x|z).
+    """
+    data, of_mean, within = (
+        arrays[f"{name}_pixels"]
+        for name in ("variance_data", "variance_of_mean", "mean_of_variance")
+    )
+    parts = {
+        "test images": data,
+        "draws x ~ p(x|z)": of_mean + within,
+        "of which Var μ(z)": of_mean,
+        f"and {within_is}": within,
+    }
+    largest = max(float(np.max(part)) for part in parts.values())
+    most = min(largest, _MOST * float(np.max(data))) or 1.0
+    maps = [
+        Map(name, f"sum {number(float(np.sum(part)))}", part, Normalize(0, most))
+        for name, part in parts.items()
+    ]
+    if largest <= most:
+        return maps, ""
+    said = f"Variances above {number(most)} have the last colour; the largest is "
+    return maps, f"{said}{number(largest)}.\n"
+
+
+def _reading(strata: int) -> str:
+    """How to read the coverage of a table (one stratum) or of a chart (more), as lines."""
+    if not strata:
+        return ""
+    nominal = "its dashed line" if strata > 1 else "a Gaussian's share"
+    reading = (
+        f"Above {nominal} an interval is too wide, below it too narrow; above at 1σ and below at "
+        "3σ, errors have heavier tails than a Gaussian's.\n"
+    )
+    if strata == 1:
+        return reading
+    return (
+        "Strata: pixels of all test images by the deciles of σ(z), equal ones together. Vertical "
+        f"lines at the markers: 95% intervals.\n{reading}"
+    )
+
+
 def _coverage_table(figure: Figure, arrays: Mapping[str, Array], top: float) -> None:
+    """Write the coverage of the only stratum beside that of a Gaussian."""
     share, error = arrays["coverage_strata"][0], 1.96 * arrays["coverage_strata_se"][0]
     rows = {
         "": [f"{k}σ" for k in (1, 2, 3)],

@@ -1,4 +1,4 @@
-"""How EM went, step by step: the M-step raises the ELBO, the E-step closes its gap to ln p(x)."""
+"""How EM went: the M-step raises the ELBO, and the E-step closes its gap to ln p(x)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +17,7 @@ from vaexp.figures.charts import (
     THICK,
     THIN,
     Curve,
+    Record,
     bulk,
     by_restart,
     draw_curves,
@@ -50,11 +51,14 @@ _E_STEP_TEXT = "#a86f00"  # the same hue, dark enough to read
 _FALL = "#bd1f01"
 _STEPS = 6  # iterations whose steps are drawn, at most
 _ROUNDING = 1e-10  # ln p(x) that changes by less than this share of its size does not change
+# Pixels: the widths of the steps and of the whole run, their height, and that of what is over and
+# under them.
+_STEP, _RUN, _HEIGHT, _TITLE, _UNDER = 560, 510, 430 + 2 * line_height(SMALL), 40, 68
 
 
 @house_style()
 def em_staircase(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figure:
-    """EM as its proof has it: the M-step raises the ELBO, the E-step closes its gap to ln p(x).
+    """EM step by step: the M-step raises the ELBO, the E-step closes its gap to ln p(x).
 
     ln p(x) = ELBO(q, theta) + KL(q to p(z|x, theta)). The M-step of iteration t holds q and raises
     the ELBO from elbo_after_e of iteration t - 1 to elbo_after_m of t; the E-step sets q to the
@@ -70,85 +74,148 @@ def em_staircase(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figure:
     """
     restarts, kept = by_restart(history)
     records = restarts[kept]
-    iterations = times_of(records, "iteration")
-    log_prob = values_of(records, "train", "log_prob")
-    after_m = values_of(records, "train", "elbo_after_m")
-    curves: list[Curve] = []
-    for restart in sorted(restarts, key=lambda restart: restart == kept):  # the kept one on top
+    curves = _curves(restarts, kept)
+    limits = padded(*bulk([curve.values for curve in curves]))
+    if len(records) == 1:
+        notes = ["No iteration: these are the initial parameters."]
+    else:
+        notes = _what_steps_show(records)
+    if len(restarts) > 1:
+        notes.append(
+            f"{'Large points' if len(records) == 1 else 'Thick lines and steps'}: restart {kept} "
+            f"of 0 to {max(restarts)}, whose final training ln p(x) is the highest."
+        )
+    notes.append(left_out(curves, limits, "iteration"))
+    note, others = "\n".join(notes), len(restarts) > 1
+    if len(records) == 1:
+        body = (BEFORE + _RUN + 15, 34 + _TITLE + 320 + _UNDER)
+        title = "Expectation maximisation, not yet begun"
+        figure, top = page(*body, title, subtitle, note)
+        _draw_start(figure, curves, limits, top, others=others)
+        return figure
+    body = (BEFORE + _STEP + 30 + BEFORE + _RUN + 15, 64 + _TITLE + _HEIGHT + _UNDER)
+    figure, top = page(*body, "Expectation maximisation, step by step", subtitle, note)
+    _draw_steps(figure, records, top)
+    _draw_run(figure, records, curves, limits, top, others=others)
+    return figure
+
+
+def _curves(restarts: Mapping[int, Sequence[Record]], kept: int) -> list[Curve]:
+    """ln p(x) of training and validation images in each restart, the kept one last and thick."""
+    curves = []
+    for restart in sorted(restarts, key=lambda restart: restart == kept):
         times = times_of(restarts[restart], "iteration")
         width = THICK if restart == kept else THIN
         for part, colour in (("validation", VALIDATION), ("train", TRAINING)):
             values = values_of(restarts[restart], part, "log_prob")
             if np.isfinite(values).any():
                 curves.append(Curve(times, values, colour, width=width))
-    limits = padded(*bulk([curve.values for curve in curves]))
+    return curves
 
-    stepped = len(records) > 1
-    notes = ["No iteration: these are the initial parameters."]
-    if stepped:
-        gaps = np.abs(values_of(records, "train", "elbo_after_e") - log_prob)
-        gap = float(f"{np.max(gaps[np.isfinite(gaps)], initial=0):.1g}")
-        notes = [
-            "In the M-step ln p(x) rises by more than the ELBO, as q is the posterior of the old "
-            "parameters: the gap, shaded, is KL(q to p(z|x)). The E-step closes it.",
-            f"After the E-steps ELBO and ln p(x) differ by {number(gap)} nats at most. "
-            + _falls(iterations, log_prob),
-        ]
-    if len(restarts) > 1:
-        notes.append(
-            f"{'Thick lines and steps' if stepped else 'Large points'}: restart {kept} of 0 to "
-            f"{max(restarts)}, whose final training ln p(x) is the highest."
-        )
-    notes.append(left_out(curves, limits, "iteration"))
 
-    legend, name, under = (64 if stepped else 34), 40, 68
-    width, height = (560, 430 + 2 * line_height(SMALL)) if stepped else (0, 320)
-    right_width = 510
-    right = MARGIN + BEFORE + (width + 30 + BEFORE if stepped else 0)
-    body = (right - MARGIN + right_width + 15, legend + name + height + under)
-    title = "Expectation maximisation, " + ("step by step" if stepped else "not yet begun")
-    figure, top = page(*body, title, subtitle, "\n".join(notes))
-    y = top + legend + name
-    if stepped:
-        table = 2 * line_height(SMALL)
-        axes = place(figure, MARGIN + BEFORE, y, width, height - table)
-        shown = _window(log_prob)
-        numbers = iterations[shown]
-        _stairs(axes, numbers, log_prob[shown], after_m[shown])
-        _gains(figure, axes, y + height + under - table, numbers, log_prob[shown], after_m[shown])
-        handles: list[Artist] = [
-            Line2D([], [], color=_M_STEP, linewidth=4, label="M-step: raises the ELBO, q held"),
-            Line2D([], [], color=_E_STEP, linewidth=4, label="E-step: raises it to ln p(x)"),
-            Line2D([], [], color=DARK, linewidth=1, marker="o", markersize=5, label="ln p(x)"),
-            Patch(color=_KL, label="KL(q to p(z|x)) = ln p(x) − ELBO"),
-        ]
-        legend_at(figure, handles, MARGIN + BEFORE, top, columns=2)
+def _what_steps_show(records: Sequence[Record]) -> list[str]:
+    """Sentences on what the steps show, and on how nearly ELBO and ln p(x) agree."""
+    log_prob = values_of(records, "train", "log_prob")
+    gaps = np.abs(values_of(records, "train", "elbo_after_e") - log_prob)
+    gap = float(f"{np.max(gaps[np.isfinite(gaps)], initial=0):.1g}")
+    return [
+        "In the M-step ln p(x) rises by more than the ELBO, as q is the posterior of the old "
+        "parameters: the gap, shaded, is KL(q to p(z|x)). The E-step closes it.",
+        f"After the E-steps ELBO and ln p(x) differ by {number(gap)} nats at most. "
+        + _falls(times_of(records, "iteration"), log_prob),
+    ]
 
-    sign: dict[str, Any] = {} if stepped else {"marker": "o", "linestyle": "", "markersize": 4}
-    handles = [Line2D([], [], color=TRAINING, label="training", **sign)]
-    if any(curve.colour == VALIDATION for curve in curves):
-        handles.append(Line2D([], [], color=VALIDATION, label="validation", **sign))
-    if len(restarts) > 1:
-        sign = {"linewidth": THIN} if stepped else sign | {"markersize": 2}
-        handles.append(Line2D([], [], color=MUTED, label="other restarts", **sign))
-    legend_at(figure, handles, right, top)
-    span = (-0.5, max(float(curve.times[-1]) for curve in curves) + 0.5) if curves else (-0.5, 0.5)
-    lower, between = (150, 55) if stepped else (0, 0)
-    axes = place(figure, right, y, right_width, height - lower - between)
-    axes.set_title("ln p(x), the whole run" if stepped else "ln p(x) of the initial parameters")
+
+def _draw_steps(figure: Figure, records: Sequence[Record], top: float) -> None:
+    """Draw the steps of a few iterations, with what each gained under them and a legend above."""
+    log_prob = values_of(records, "train", "log_prob")
+    shown = _window(log_prob)
+    iterations, log_prob = times_of(records, "iteration")[shown], log_prob[shown]
+    after_m = values_of(records, "train", "elbo_after_m")[shown]
+    y, table = top + 64 + _TITLE, 2 * line_height(SMALL)
+    axes = place(figure, MARGIN + BEFORE, y, _STEP, _HEIGHT - table)
+    _stairs(axes, iterations, log_prob, after_m)
+    _gains(figure, axes, y + _HEIGHT + _UNDER - table, iterations, log_prob, after_m)
+    handles: list[Artist] = [
+        Line2D([], [], color=_M_STEP, linewidth=4, label="M-step: raises the ELBO, q held"),
+        Line2D([], [], color=_E_STEP, linewidth=4, label="E-step: raises it to ln p(x)"),
+        Line2D([], [], color=DARK, linewidth=1, marker="o", markersize=5, label="ln p(x)"),
+        Patch(color=_KL, label="KL(q to p(z|x)) = ln p(x) − ELBO"),
+    ]
+    legend_at(figure, handles, MARGIN + BEFORE, top, columns=2)
+
+
+def _draw_run(
+    figure: Figure,
+    records: Sequence[Record],
+    curves: Sequence[Curve],
+    limits: tuple[float, float],
+    top: float,
+    *,
+    others: bool,
+) -> None:
+    """Draw ln p(x) of the whole run, and under it by how much each iteration increased it.
+
+    `others`: whether there are other restarts than the kept one, whose `records` these are.
+    """
+    left, y = MARGIN + BEFORE + _STEP + 30 + BEFORE, top + 64 + _TITLE
+    thin = {"linewidth": THIN} if others else None
+    legend_at(figure, _names_of_curves(curves, {}, thin), left, top)
+    lower, between = 150, 55
+    title = "ln p(x), the whole run"
+    axes = place(figure, left, y, _RUN, _HEIGHT - lower - between, title=title)
+    _draw_log_prob(axes, curves, limits)
+    axes.tick_params(labelbottom=False)
+    axes = place(
+        figure, left, y + _HEIGHT - lower, _RUN, lower, xlabel="iteration", ylabel="nats, log scale"
+    )
+    axes.set_title("increase of ln p(x) per iteration")
+    log_prob = values_of(records, "train", "log_prob")
+    _increases(axes, times_of(records, "iteration"), log_prob, _span(curves))
+
+
+def _draw_start(
+    figure: Figure,
+    curves: Sequence[Curve],
+    limits: tuple[float, float],
+    top: float,
+    *,
+    others: bool,
+) -> None:
+    """Draw ln p(x) of the initial parameters, where there is no iteration."""
+    point = {"marker": "o", "linestyle": "", "markersize": 4}
+    small = point | {"markersize": 2} if others else None
+    legend_at(figure, _names_of_curves(curves, point, small), MARGIN + BEFORE, top)
+    title = "ln p(x) of the initial parameters"
+    axes = place(figure, MARGIN + BEFORE, top + 34 + _TITLE, _RUN, 320, title=title)
+    _draw_log_prob(axes, curves, limits)
+    axes.set_xlabel("iteration")
+
+
+def _draw_log_prob(axes: Axes, curves: Sequence[Curve], limits: tuple[float, float]) -> None:
+    """Draw ln p(x) against iterations."""
     axes.set_ylabel("nats per image")
     draw_curves(axes, curves, limits)
-    axes.set_xlim(span)
+    axes.set_xlim(_span(curves))
     whole_axis(axes.xaxis)
     plain_axis(axes.yaxis)
-    if stepped:
-        axes.tick_params(labelbottom=False)
-        axes = place(figure, right, y + height - lower, right_width, lower)
-        axes.set_title("increase of ln p(x) per iteration")
-        axes.set_ylabel("nats, log scale")
-        _increases(axes, iterations, log_prob, span)
-    axes.set_xlabel("iteration")
-    return figure
+
+
+def _span(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The range of iterations, with half an iteration of room on both sides."""
+    return -0.5, max((float(curve.times[-1]) for curve in curves), default=0.0) + 0.5
+
+
+def _names_of_curves(
+    curves: Sequence[Curve], look: dict[str, Any], other_look: dict[str, Any] | None
+) -> list[Artist]:
+    """The handles of the legend over ln p(x). `other_look` is that of other restarts, if any."""
+    handles: list[Artist] = [Line2D([], [], color=TRAINING, label="training", **look)]
+    if any(curve.colour == VALIDATION for curve in curves):
+        handles.append(Line2D([], [], color=VALIDATION, label="validation", **look))
+    if other_look is not None:
+        handles.append(Line2D([], [], color=MUTED, label="other restarts", **other_look))
+    return handles
 
 
 def _window(log_prob: Array) -> slice:
@@ -201,7 +268,7 @@ def _stairs(axes: Axes, iteration: Array, log_prob: Array, after_m: Array) -> No
 def _gains(
     figure: Figure, axes: Axes, row: float, iteration: Array, log_prob: Array, after_m: Array
 ) -> None:
-    """Write under the steps what each gained."""
+    """Write under each step between iterations (n,) what it gained, below a `row` of the page."""
     page_width = figure.bbox.width
     box, (low, high) = axes.get_position(), axes.get_xlim()
     left, width = box.x0 * page_width, box.width * page_width
@@ -250,6 +317,7 @@ def _changes(log_prob: Array) -> tuple[Array, Array]:
 
 
 def _falls(iteration: Array, log_prob: Array) -> str:
+    """A sentence on the iterations in which ln p(x) fell."""
     change, least = _changes(log_prob)
     falls = np.sum(change < -least)
     if not falls:

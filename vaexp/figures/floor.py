@@ -1,4 +1,4 @@
-"""The floor of sigma or of covariances: what lies near it, and what another would give."""
+"""How near sigma comes to its floor, and what another floor would give."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,6 @@ from vaexp.figures.charts import (
     THICK,
     Curve,
     draw_curves,
-    left_out,
     legend_at,
     log_axis,
     number,
@@ -26,80 +25,15 @@ from vaexp.figures.singularities import LEAST_COUNT
 from vaexp.figures.style import (
     DARK,
     MARGIN,
-    SMALL,
     TRAINING,
     VALIDATION,
     Array,
     house_style,
     page,
     place,
-    text_width,
-    write,
 )
 
-
-@house_style()
-def floor_curve(floors: Array, train: Array, validation: Array, subtitle: str) -> Figure:
-    """ln p(x) of training and validation images against the covariance floor.
-
-    `floors` (F,), in units of x squared and > 0, may come in any order; `train` and `validation`
-    (F,) are mean nats per image. The floor falls to the right: there ln p(x) of training rises
-    without limit, and that of validation has a maximum, which is marked. Values far below both the
-    maximum and all of training are marked at the edge of the view and said in the note.
-    """
-    order = np.argsort(floors)[::-1]
-    floors, train, validation = floors[order], train[order], validation[order]
-    known = train[np.isfinite(train)]
-    note = "The smaller the floor, the nearer components may come to a singularity, where ln p(x) "
-    note += "of training images grows without limit. Validation images show how far that is "
-    note += "learning.\n"
-    best = None
-    anchor = known
-    if np.isfinite(validation).any():
-        best = int(np.nanargmax(np.where(np.isfinite(validation), validation, np.nan)))
-        anchor = np.append(known, validation[best])
-        many = f"{len(floors)} floor{'s' if len(floors) > 1 else ''}"
-        note += f"{number(floors[best])} is the best of {many} on validation images: "
-        note += f"{number(validation[best])} nats per image"
-        note += f", {number(train[best])} on training.\n" if np.isfinite(train[best]) else ".\n"
-        if len(floors) > 1 and best in (0, len(floors) - 1):
-            end = "largest" if best == 0 else "smallest"
-            note += f"It is the {end} of them: a {end[:-3]}er one may be better still.\n"
-    low, high = (float(np.min(anchor)), float(np.max(anchor))) if anchor.size else (0.0, 1.0)
-    reach = max(high - low, 0.01 * max(abs(low), abs(high)))
-    seen = np.concatenate([train, validation])
-    seen = seen[np.isfinite(seen) & (seen >= low - reach)]
-    limits = padded(float(np.min(seen, initial=low)), high)
-    curves = _curves(floors, train, validation)
-    note += left_out(curves, limits, "floor")
-
-    width, height, legend = 760, 430, 34
-    above = 34  # for the name of the best floor
-    figure, top = page(
-        BEFORE + width + 15, legend + above + height + 70,
-        "Likelihood against the covariance floor", subtitle, note,
-    )  # fmt: skip
-    left, y = MARGIN + BEFORE, top + legend + above
-    axes = place(figure, left, y, width, height)
-    log_axis(axes.xaxis, float(np.min(floors)), float(np.max(floors)))
-    span = np.array(axes.get_xlim())[::-1]
-    draw_curves(axes, curves, limits)
-    axes.set(xlim=span, ylabel="ln p(x), nats per image")
-    axes.set_xlabel("covariance floor, units of x squared, log scale: smaller to the right")
-    plain_axis(axes.yaxis)
-    if best is not None:
-        axes.axvline(floors[best], color=DARK, linewidth=1, linestyle=":")
-        axes.plot(
-            floors[best], validation[best], "o", markersize=11, markerfacecolor="none",
-            markeredgecolor=DARK, markeredgewidth=1.4, zorder=6,
-        )  # fmt: skip
-        label = f"best on validation: floor {number(floors[best])}"
-        half = text_width(label, SMALL) / 2
-        at = left + width * np.log(floors[best] / span[0]) / np.log(span[1] / span[0])
-        at = float(np.clip(at, left + half, left + width - half))
-        write(figure, at, y - 8, label, fontsize=SMALL, ha="center", va="bottom")
-    legend_at(figure, _handles("validation"), left, top)
-    return figure
+_WIDTH, _HEIGHT, _LEGEND = 440, 340, 34  # pixels of a chart, and for the legend over it
 
 
 @house_style()
@@ -122,40 +56,20 @@ def near_the_floor(
     A map that is the same for all pixels becomes a sentence of the note.
     """
     least = float(np.sqrt(floor)) if of_variance else floor
-    maps, flat = [], []
-    for name, title, unit in (
-        ("sigma_map", "mean σ", "units of x"),
-        ("floor_map", "share near the floor", f"share of images with σ < {near * least:.3g}"),
-        ("log_prob_map", "mean ln p(xⱼ|z)", "nats per pixel"),
-    ):
-        if name in arrays:
-            values = arrays[name]
-            low, high = float(np.min(values)), float(np.max(values))
-            if high - low <= 1e-6 * max(abs(low), abs(high)):
-                flat.append(f"{title} is {number(low)} at every pixel")
-            elif name == "floor_map":
-                maps.append(Map(title, unit, values, Normalize(0, 1)))
-            elif name == "sigma_map" and low > 0:
-                maps.append(Map(title, f"{unit}, log scale", values, LogNorm(low, high)))
-            else:
-                maps.append(Map(title, unit, values, Normalize(low, high)))
-    if flat:
-        note += f"\nNot drawn: {'; '.join(flat)}."
-
-    curves = []
-    if "floor_curve_floors" in arrays:
-        parts = ("floors", "train", "test")
-        curves = _curves(*(arrays[f"floor_curve_{part}"] for part in parts))
+    maps, flat = _maps(arrays, least, near)
+    curves = _curves(arrays)
     sigma = arrays.get("smallest_sigma", np.zeros(0))
     singular = int(np.sum(sigma <= 0))  # without a floor: no log scale shows them
     has_components = singular < len(sigma)
+    if flat:
+        note += f"\nNot drawn: {'; '.join(flat)}."
     if singular:
         note += f"\nNot drawn: {singular:,} of {len(sigma):,} components, whose smallest σ is 0."
+
     wide, down = size_of_maps(maps)
-    width, height = 440, 340
     charts = bool(curves) + has_components
     between = 50 if maps and charts else 0
-    body = (max(wide, charts * (BEFORE + width + 25)), down + between + bool(charts) * 440)
+    body = (max(wide, charts * (BEFORE + _WIDTH + 25)), down + between + bool(charts) * 440)
     title = "How near sigma comes to its floor"
     if "floor_map" not in arrays:
         title = "Sigma, and what each pixel adds to the likelihood"
@@ -163,23 +77,73 @@ def near_the_floor(
     draw_maps(figure, MARGIN, top, maps)
     y, left = top + down + between, MARGIN + BEFORE
     if curves:
-        axes = place(figure, left, y + 34, width, height)
-        _other_floors(axes, curves, floor, of_variance=of_variance)
-        trained = Line2D([], [], color=DARK, linestyle=":", linewidth=1.1, label="as trained")
-        legend_at(figure, [*_handles("test"), trained], left, y)
-        left += width + 25 + BEFORE
+        axes = place(figure, left, y + _LEGEND, _WIDTH, _HEIGHT)
+        _draw_floors(axes, curves, floor, of_variance=of_variance)
+        legend_at(figure, _names_of_curves(), left, y)
+        left += _WIDTH + 25 + BEFORE
     if has_components:
-        axes = place(figure, left, y + 34, width, height)
-        _components(axes, arrays["effective_count"][sigma > 0], sigma[sigma > 0], least)
-        handles = [
-            Line2D([], [], color=TRAINING, marker="o", linestyle="", label="one component"),
-            Line2D([], [], color=DARK, linestyle="--", linewidth=1.1, label=f"floor, {least:.3g}"),
-        ]
-        legend_at(figure, handles[: 1 + (least > 0)], left, y)
+        axes = place(figure, left, y + _LEGEND, _WIDTH, _HEIGHT)
+        _draw_components(axes, arrays["effective_count"][sigma > 0], sigma[sigma > 0], least)
+        legend_at(figure, _names_of_components(least), left, y)
     return figure
 
 
-def _other_floors(axes: Axes, curves: Sequence[Curve], floor: float, *, of_variance: bool) -> None:
+def _maps(arrays: Mapping[str, Array], least: float, near: float) -> tuple[list[Map], list[str]]:
+    """The maps to draw, and a sentence on each of those that are the same at every pixel.
+
+    `least` is the floor of sigma, in units of x.
+    """
+    maps, flat = [], []
+    for name, title, unit in (
+        ("sigma_map", "mean σ", "units of x"),
+        ("floor_map", "share near the floor", f"share of images with σ < {near * least:.3g}"),
+        ("log_prob_map", "mean ln p(xⱼ|z)", "nats per pixel"),
+    ):
+        if name not in arrays:
+            continue
+        values = arrays[name]
+        low, high = float(np.min(values)), float(np.max(values))
+        if high - low <= 1e-6 * max(abs(low), abs(high)):
+            flat.append(f"{title} is {number(low)} at every pixel")
+        elif name == "floor_map":
+            maps.append(Map(title, unit, values, Normalize(0, 1)))
+        elif name == "sigma_map" and low > 0:
+            maps.append(Map(title, f"{unit}, log scale", values, LogNorm(low, high)))
+        else:
+            maps.append(Map(title, unit, values, Normalize(low, high)))
+    return maps, flat
+
+
+def _curves(arrays: Mapping[str, Array]) -> list[Curve]:
+    """The log-likelihood of training and of test images against the floor, if it is there."""
+    if "floor_curve_floors" not in arrays:
+        return []
+    return [
+        Curve(arrays["floor_curve_floors"], arrays[f"floor_curve_{part}"], colour, width=THICK)
+        for part, colour in (("train", TRAINING), ("test", VALIDATION))
+    ]
+
+
+def _names_of_curves() -> list[Line2D]:
+    """The handles of the legend over the curves."""
+    return [
+        Line2D([], [], color=TRAINING, marker="o", markersize=4, label="training"),
+        Line2D([], [], color=VALIDATION, marker="o", markersize=4, label="test"),
+        Line2D([], [], color=DARK, linestyle=":", linewidth=1.1, label="as trained"),
+    ]
+
+
+def _names_of_components(least: float) -> list[Line2D]:
+    """The handles of the legend over the components, whose sigma has the floor `least` or none."""
+    handles = [Line2D([], [], color=TRAINING, marker="o", linestyle="", label="one component")]
+    if least > 0:
+        label = f"floor, {least:.3g}"
+        handles.append(Line2D([], [], color=DARK, linestyle="--", linewidth=1.1, label=label))
+    return handles
+
+
+def _draw_floors(axes: Axes, curves: Sequence[Curve], floor: float, *, of_variance: bool) -> None:
+    """Draw curves over floors that fall to the right, with a line at the `floor` of training."""
     floors = curves[0].times
     log_axis(axes.xaxis, float(np.min(floors)), float(np.max(floors)))
     axes.xaxis.set_major_locator(FixedLocator(sorted(floors.tolist())))
@@ -198,7 +162,8 @@ def _other_floors(axes: Axes, curves: Sequence[Curve], floor: float, *, of_varia
         axes.set_ylabel("E ln p(x|z), nats per image")
 
 
-def _components(axes: Axes, count: Array, sigma: Array, least: float) -> None:
+def _draw_components(axes: Axes, count: Array, sigma: Array, least: float) -> None:
+    """Draw the smallest sigma (K,) of components over how many training images they hold (K,)."""
     shown = np.maximum(count, LEAST_COUNT)
     log_axis(axes.xaxis, float(np.min(shown)), float(np.max(shown)))
     edges = np.append(sigma, least) if least > 0 else sigma
@@ -208,17 +173,3 @@ def _components(axes: Axes, count: Array, sigma: Array, least: float) -> None:
     axes.plot(shown, sigma, "o", color=TRAINING, markersize=5, alpha=0.5, markeredgewidth=0)
     axes.set_xlabel("training images of a component, log scale")
     axes.set_ylabel("smallest σ, units of x, log scale")
-
-
-def _curves(floors: Array, train: Array, held_out: Array) -> list[Curve]:
-    return [
-        Curve(floors, values, colour, width=THICK)
-        for values, colour in ((train, TRAINING), (held_out, VALIDATION))
-    ]
-
-
-def _handles(held_out: str) -> list[Line2D]:
-    return [
-        Line2D([], [], color=colour, marker="o", markersize=4, label=label)
-        for colour, label in ((TRAINING, "training"), (VALIDATION, held_out))
-    ]

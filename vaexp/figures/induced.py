@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
@@ -27,21 +29,20 @@ from vaexp.figures.style import (
 
 _TITLE = "The prior of the model that this β trains"
 _DEPTH = 14.0  # nats below its largest value, to which a log density is drawn
-_OUTLINE: list[AbstractPathEffect] = [
-    withStroke(linewidth=2.6, foreground=DARK)
-]  # light lines are not seen without
+# Light lines are not seen without an outline.
+_OUTLINE: list[AbstractPathEffect] = [withStroke(linewidth=2.6, foreground=DARK)]
 
 
 @house_style()
 def tilted_prior(
     grid: Array, log_density: Array, names: Sequence[str], subtitle: str, note: str = ""
 ) -> Figure:
-    """The prior that a beta other than 1 belongs to: ln [p(z) Z(z) / C], nats.
+    """The prior p(z) Z(z) / C of the model that a beta other than 1 trains.
 
-    `grid` (L, G), L = 1 or 2: the points of each latent's axis. `log_density` (P, G) or (P, G, G),
-    indexed [z_1, z_2], of P panels or curves with `names`, such as "digit 4" or "". In the plane
-    colours are nats below the largest value of each panel, with the circles of N(0, I) at 1, 2 and
-    3 standard deviations; on the axis curves are densities.
+    `grid` (L, G), L = 1 or 2, holds the points of each latent's axis. `log_density`, (P, G) or
+    (P, G, G) indexed [z_1, z_2], is ln [p(z) Z(z) / C] in nats for P curves or panels with `names`,
+    such as "digit 4" or "". In the plane colours are nats below the largest value of each panel,
+    with the circles of N(0, I) at 1, 2 and 3 standard deviations. On the axis curves are densities.
     """
     if len(grid) == 1:
         return _tilted_line(grid[0], log_density, names, subtitle, note)
@@ -61,23 +62,11 @@ def tilted_prior(
     before, bar = 85, 120
     body = (before + across * pitch[0] - gap, down * pitch[1] - gap + 75 + bar)
     figure, top = page(*body, _TITLE, subtitle, note)
-    (x0, x1), (y0, y1) = grid[:, [0, -1]].tolist()
-    step = np.diff(grid[:, :2], axis=1)[:, 0] / 2
     for index, (values, name) in enumerate(zip(log_density, names, strict=True)):
         row, column = divmod(index, across)
         left, y = MARGIN + before + column * pitch[0], top + above + row * pitch[1]
         axes = place(figure, left, y, width, height)
-        picture = axes.imshow(
-            np.maximum(values - np.max(values), -_DEPTH).T, cmap=HEAT, vmin=-_DEPTH, vmax=0,
-            origin="lower", aspect="auto", interpolation="bilinear",
-            extent=(x0 - step[0], x1 + step[0], y0 - step[1], y1 + step[1]),
-        )  # fmt: skip
-        axes.set(xlim=(x0, x1), ylim=(y0, y1))
-        axes.grid(False)
-        for radius in (1, 2, 3):
-            circle = Circle((0, 0), radius, fill=False, edgecolor="white", linewidth=1)
-            circle.set_path_effects(_OUTLINE)
-            axes.add_patch(circle)
+        picture = _draw_plane(axes, grid, values)
         for axis, length in ((axes.xaxis, width), (axes.yaxis, height)):
             axis.set_major_locator(MaxNLocator(min(max(length // 55, 1), 8), steps=[1, 2, 5, 10]))
         write(figure, left, y - 6, name, va="bottom", fontsize=TEXT)
@@ -95,9 +84,28 @@ def tilted_prior(
     return figure
 
 
+def _draw_plane(axes: Axes, grid: Array, log_density: Array) -> AxesImage:
+    """Draw a log density (G, G) over the points (2, G) of two latents, with circles of N(0, I)."""
+    (x0, x1), (y0, y1) = grid[:, [0, -1]].tolist()
+    step = np.diff(grid[:, :2], axis=1)[:, 0] / 2
+    picture = axes.imshow(
+        np.maximum(log_density - np.max(log_density), -_DEPTH).T, cmap=HEAT, vmin=-_DEPTH, vmax=0,
+        origin="lower", aspect="auto", interpolation="bilinear",
+        extent=(x0 - step[0], x1 + step[0], y0 - step[1], y1 + step[1]),
+    )  # fmt: skip
+    axes.set(xlim=(x0, x1), ylim=(y0, y1))
+    axes.grid(False)
+    for radius in (1, 2, 3):
+        circle = Circle((0, 0), radius, fill=False, edgecolor="white", linewidth=1)
+        circle.set_path_effects(_OUTLINE)
+        axes.add_patch(circle)
+    return picture
+
+
 def _tilted_line(
     grid: Array, log_density: Array, names: Sequence[str], subtitle: str, note: str
 ) -> Figure:
+    """Draw the densities exp `log_density` (P, G) of one latent over the points `grid` (G,)."""
     width, height, aside = 760, 430, 180
     body = (BEFORE + width + aside, height + 70)
     figure, top = page(*body, _TITLE, subtitle, note)

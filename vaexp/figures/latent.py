@@ -46,7 +46,7 @@ def latent_plane(
     A plane is (rows, cols, H, W): image [i, j] belongs to the latent (horizontal[j], vertical[i]),
     so vertical[0] is drawn at the bottom. Both grids increase. With one row it is a strip over one
     latent: strips lie under each other, and `vertical` and its name are not drawn. `names`, such as
-    "digit 4", may be "". `axis_names` may use mathtext. `what` the images are begins the title.
+    "digit 4", may be "". `axis_names` may use mathtext. `what` names the images in the title.
     """
     boards = [plane_board(plane) for plane in planes]
     height, width = boards[0].shape
@@ -99,7 +99,7 @@ def _frame(axes: Axes) -> None:
 
 
 def _ticks(axes: Axes, side: str, grid: Array, length: int, name: str | None) -> None:
-    """Put a few round latent values where they belong along `length` pixels of tiles."""
+    """Put ticks at a few round latent values along `length` pixels of tiles, and name the axis."""
     low, high = float(np.min(grid)), float(np.max(grid))
     values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high) if high > low else [low]
     slack = 1e-9 * (high - low)
@@ -154,16 +154,7 @@ def posterior(
     axes.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=opacity, linewidths=0)
 
     pixels_per_unit = side / (2 * half)
-    for radius in (1, 2, 3):
-        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=DARK, linewidth=0.9, zorder=3))
-        # Zoomed far out the circles are too close for three numbers: only the outer one has its.
-        if radius == 3 or pixels_per_unit > 45:
-            share = f"{1 - np.exp(-(radius**2) / 2):.0%}"
-            place_at = (radius * np.cos(np.pi / 4), radius * np.sin(np.pi / 4))
-            axes.annotate(
-                share, place_at, xytext=(2, 2), textcoords="offset points",
-                fontsize=SMALL, color=DARK, path_effects=HALO, zorder=5,
-            )  # fmt: skip
+    _prior_circles(axes, pixels_per_unit)
     classes = np.unique(label)
     medians = np.array([np.median(mean[label == digit], axis=0) for digit in classes])
     _numerals(axes, classes, medians, 34 / pixels_per_unit)
@@ -178,8 +169,25 @@ def posterior(
     return figure
 
 
+def _prior_circles(axes: Axes, pixels_per_unit: float) -> None:
+    """Draw 1, 2 and 3 standard deviations of N(0, I), with the share of the mass inside each."""
+    for radius in (1, 2, 3):
+        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=DARK, linewidth=0.9, zorder=3))
+        # Zoomed far out the circles are too close for three numbers: only the outer one has its.
+        if radius == 3 or pixels_per_unit > 45:
+            share = f"{1 - np.exp(-(radius**2) / 2):.0%}"
+            place_at = (radius * np.cos(np.pi / 4), radius * np.sin(np.pi / 4))
+            axes.annotate(
+                share, place_at, xytext=(2, 2), textcoords="offset points",
+                fontsize=SMALL, color=DARK, path_effects=HALO, zorder=5,
+            )  # fmt: skip
+
+
 def _view(values: Array) -> tuple[float, str]:
-    """Half the width of a square view that shows 3 prior deviations and all but stray codes."""
+    """Half the width of a square view, and a sentence on the codes (N, L) that lie outside, or "".
+
+    The view holds 3 standard deviations of the prior, and all codes but those far from the others.
+    """
     reach = np.max(np.abs(values), axis=1)
     finite = reach[np.isfinite(reach)]
     # All codes, but for those more than twice as far out as 99 in 100 are.
@@ -222,7 +230,10 @@ def _spread(centres: Array, apart: float) -> Array:
 
 
 def _overlap(points: Array, apart: float) -> tuple[Array, Array]:
-    """By how much each pair is closer than `apart` (C, C), and the unit vectors (C, C, 2) to it."""
+    """By how much each pair of points (C, 2) is closer than `apart`, (C, C), and their directions.
+
+    A direction is the unit vector from the second point of a pair to the first, (C, C, 2).
+    """
     step = points[:, None] - points[None]
     distance = np.hypot(step[..., 0], step[..., 1])
     overlap: Array = np.maximum(apart - distance, 0)
@@ -240,6 +251,7 @@ def _posterior_line(
     subtitle: str,
     away: str,
 ) -> Figure:
+    """Draw posterior means (N,) of one latent: their density, and under it one row per label."""
     classes = np.unique(label)
     width, upper, lower = 1000, 260, 46 * len(classes) + 20
     note = (

@@ -1,9 +1,13 @@
 """What each latent carries: its KL, and for how many images it carries any."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from vaexp.figures.charts import BEFORE, THIN, legend_at, whole_axis
 from vaexp.figures.style import (
@@ -18,6 +22,9 @@ from vaexp.figures.style import (
     page,
     place,
 )
+
+Order = NDArray[np.integer[Any]]
+Colours = NDArray[np.str_]
 
 _NUMBERED = 16  # latents up to which each bar and curve has its number
 
@@ -34,7 +41,7 @@ def latent_use(
     collapsed: tuple[float, float],
     note: str = "",
 ) -> Figure:
-    """KL of each latent as bars, the largest first, beside the shares of images without any.
+    """The KL of each latent as bars, the largest first, beside the shares of images without any.
 
     `kl` (L,), nats, is the mean of KL(q(z_l|x) to p(z_l)); latents whose posterior means vary by
     more than `active` over images (`mean_variance` (L,)) are in colour. `below` (E, L) is the share
@@ -45,23 +52,41 @@ def latent_use(
     used = mean_variance > active
     colours = np.where(used, TRAINING, FAINT)
     limit, delta = collapsed
-    numbered = len(kl) <= _NUMBERED
     note = (
         f"A latent is active where the variance over images of its posterior mean is above "
         f"{active:g}, and collapsed where for at least {100 * (1 - delta):g}% of the images its KL "
         f"is below {limit:g} nats, the cross of the dashed lines.\n{note}"
     )
     width, height, legend = 480, 400, 34
-    figure, top = page(
-        2 * (BEFORE + width) + 40, legend + height + 70, "What each latent carries", subtitle, note
-    )
-    y = top + legend
-    axes = place(figure, MARGIN + BEFORE, y, width, height)
+    body = (2 * (BEFORE + width) + 40, legend + height + 70)
+    figure, top = page(*body, "What each latent carries", subtitle, note)
+    y, left = top + legend, MARGIN + BEFORE
+    bars = place(figure, left, y, width, height, ylabel="mean KL(q(z|x) to p(z)), nats per image")
+    _draw_bars(bars, kl, order, colours)
+    shares = place(
+        figure, left + width + 40 + BEFORE, y, width, height,
+        xlabel="ε, nats, log scale", ylabel="images with a KL below ε in the latent",
+    )  # fmt: skip
+    shares.set(xscale="log", xlim=(epsilon[0], epsilon[-1]), ylim=(-0.02, 1.02))
+    for dashed in (shares.axvline(limit), shares.axhline(1 - delta)):
+        dashed.set(color=DARK, linestyle="--", linewidth=0.9)
+    _draw_shares(shares, epsilon, below, order, colours)
+    handles = [
+        Patch(color=colour, label=name)
+        for colour, name, chosen in ((TRAINING, "active", used), (FAINT, "not active", ~used))
+        if chosen.any()
+    ]
+    legend_at(figure, handles, left, top)
+    return figure
+
+
+def _draw_bars(axes: Axes, kl: Array, order: Order, colours: Colours) -> None:
+    """Draw the KL (L,) of the latents in an order (L,), each in its colour (L,)."""
     ranks = np.arange(1, len(kl) + 1)
     axes.bar(ranks, kl[order], color=colours[order], width=0.8)
-    axes.set(xlim=(0.4, len(kl) + 0.6), ylabel="mean KL(q(z|x) to p(z)), nats per image")
+    axes.set_xlim(0.4, len(kl) + 0.6)
     axes.grid(False, axis="x")
-    if numbered:
+    if len(kl) <= _NUMBERED:
         axes.set_xticks(ranks, [str(latent + 1) for latent in order])
         axes.tick_params(axis="x", length=0)
         axes.set_xlabel("latent, the largest KL first")
@@ -69,17 +94,18 @@ def latent_use(
         whole_axis(axes.xaxis)
         axes.set_xlabel("rank of the latent by its KL")
 
-    axes = place(figure, MARGIN + 2 * BEFORE + width + 40, y, width, height)
-    axes.set(xscale="log", xlim=(epsilon[0], epsilon[-1]), ylim=(-0.02, 1.02))
-    for dashed in (axes.axvline(limit), axes.axhline(1 - delta)):
-        dashed.set(color=DARK, linestyle="--", linewidth=0.9)
+
+def _draw_shares(axes: Axes, epsilon: Array, below: Array, order: Order, colours: Colours) -> None:
+    """Draw the shares `below` (E, L) against epsilon (E,), the first latent of the order on top."""
+    numbered = len(order) <= _NUMBERED
     for latent in order[::-1]:
         axes.plot(
             epsilon, below[:, latent], color=colours[latent], linewidth=1.2 if numbered else THIN
         )
     if numbered:
         # Each at a height of its own, so that numbers of curves close together do not collide.
-        for latent, level in zip(order, np.linspace(0.92, 0.08, len(kl) + 2)[1:-1], strict=True):
+        levels = np.linspace(0.92, 0.08, len(order) + 2)[1:-1]
+        for latent, level in zip(order, levels, strict=True):
             curve = below[:, latent]
             if curve[0] < level < curve[-1]:
                 at = np.exp(np.interp(level, curve, np.log(epsilon)))
@@ -88,12 +114,3 @@ def latent_use(
                     color=DARK, path_effects=HALO,
                 )  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_ylabel("images with a KL below ε in the latent")
-    axes.set_xlabel("ε, nats, log scale")
-    handles = [
-        Patch(color=colour, label=name)
-        for colour, name, chosen in ((TRAINING, "active", used), (FAINT, "not active", ~used))
-        if chosen.any()
-    ]
-    legend_at(figure, handles, MARGIN + BEFORE, top)
-    return figure

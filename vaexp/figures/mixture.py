@@ -1,11 +1,15 @@
-"""What each component of a mixture looks like, and which digits it or a cluster gathers."""
+"""What each component of a mixture looks like, and which digits a component or cluster gathers."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from vaexp.figures.charts import percent, spread
 from vaexp.figures.maps import colour_bar
@@ -51,17 +55,10 @@ def components(
     texts = [[f"{k}" for k in order], [percent(float(weight[k])) for k in order]]
     widest = max(text_width(text, SMALL) for line in texts for text in line)
     before = round(max(text_width(name, SMALL) for name in names)) + 16
-
     height, width = mean.shape[1] + 2, mean.shape[2] + 2  # of a tile, with a frame of one pixel
     above, between, bar = 2 * line_height(SMALL) + 2, 4, 95 if stddev is not None else 0
-    for scale in (5, 4, 3, 2):
-        # A pitch in whole image pixels, so that a row of tiles is one array.
-        pitch = -(-max(width * scale + _APART, round(widest) + _APART) // scale)
-        rows = -(-len(order) // max(_ROOM[0] // (pitch * scale), 1))
-        down = above + len(parts) * (height * scale + between) + 20
-        if rows * down <= _ROOM[1]:
-            break
-    across = -(-len(order) // rows)  # as many in each row as can be, up to the last
+    grid = _grid_of_tiles(len(order), len(parts), width, height, widest, above + 20)
+    scale, pitch, rows, across, down = grid
 
     note = "Components are counted from k = 0"
     note += " and sorted by weight.\n" if len(weight) > 1 else ".\n"
@@ -80,20 +77,18 @@ def components(
         y = top + row * down
         for line, text in enumerate(texts):
             at = y + line * line_height(SMALL)
-            write(figure, left - 12, at, names[line], fontsize=SMALL, color=MUTED, ha="right",
-                  va="top")  # fmt: skip
+            style: dict[str, Any] = {"fontsize": SMALL, "va": "top"}
+            write(figure, left - 12, at, names[line], color=MUTED, ha="right", **style)
             for column, caption in enumerate(text[chosen]):
                 middle = left + (column * pitch + width / 2) * scale
                 colour = MUTED if line == 0 else DARK
-                write(figure, middle, at, caption, fontsize=SMALL, color=colour, ha="center",
-                      va="top")  # fmt: skip
+                write(figure, middle, at, caption, color=colour, ha="center", **style)
         for part, images in enumerate(parts):
             at = y + above + part * (height * scale + between)
             write(figure, left - 12, at + height * scale / 2, names[2 + part], fontsize=SMALL,
                   color=MUTED, ha="right", va="center")  # fmt: skip
-            blank = np.nan if part else 0.0
+            board = _tiles(images[chosen], pitch, blank=np.nan if part else 0.0)
             colours = HEAT.with_extremes(bad="white") if part else INK
-            board = _tiles(images[chosen], pitch, blank)
             axes = draw(figure, board, left, at, scale, colours, (0.0, highest if part else 1.0))
     if stddev is not None:
         y = top + rows * down - 20 + 18
@@ -101,9 +96,41 @@ def components(
     return figure
 
 
+class _Grid(NamedTuple):
+    """How the tiles of components are laid out."""
+
+    scale: int
+    """Page pixels per image pixel."""
+    pitch: int
+    """Image pixels from one component to the next."""
+    rows: int
+    across: int
+    """Components in a row."""
+    down: int
+    """Page pixels from one row to the next."""
+
+
+def _grid_of_tiles(
+    count: int, parts: int, width: int, height: int, widest: float, beside: int
+) -> _Grid:
+    """The largest tiles with which `count` components fit on a page.
+
+    A component has `parts` tiles of `width` x `height` image pixels under each other, a caption of
+    up to `widest` page pixels, and `beside` page pixels of height that are no tile.
+    """
+    for scale in (5, 4, 3, 2):
+        # A pitch in whole image pixels, so that a row of tiles is one array.
+        pitch = -(-max(width * scale + _APART, round(widest) + _APART) // scale)
+        rows = -(-count // max(_ROOM[0] // (pitch * scale), 1))
+        down = beside + parts * (height * scale + 4)
+        if rows * down <= _ROOM[1]:
+            break
+    return _Grid(scale, pitch, rows, -(-count // rows), down)
+
+
 @house_style()
 def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
-    """Which digits each component gathers: its share of each, and how many test images in all.
+    """Which digits each component of a mixture gathers, and how many test images in all.
 
     `counts` (K, C) is the sum of responsibilities of component k over the test images of digit
     `digits[c]`. Components are sorted by the digit that most of their images are, then by size;
@@ -115,22 +142,67 @@ def confusion(counts: Array, digits: Sequence[int], subtitle: str) -> Figure:
 
 @house_style()
 def clusters(counts: Array, digits: Sequence[int], subtitle: str, note: str = "") -> Figure:
-    """The same of the clusters that k-means finds among the codes of another model."""
+    """Which digits each cluster gathers that k-means finds among the codes of a model.
+
+    The arguments are those of `confusion`; `note` is added to its note.
+    """
     note = f"Clusters are those of k-means of the codes.\n{note}"
     return _gathered("cluster", counts, digits, subtitle, note)
 
 
-def _gathered(each: str, counts: Array, digits: Sequence[int], subtitle: str, more: str) -> Figure:
+class _Gathered(NamedTuple):
+    """What R components or clusters gather, in the order of the rows of the figure."""
+
+    numbers: NDArray[np.integer[Any]]
+    """The number of each, (R,)."""
+    shares: Array
+    """Its shares of the digits, (R, C); NaN where it is empty."""
+    total: Array
+    """The test images in it, (R,)."""
+    group: NDArray[np.integer[Any]]
+    """The column of its most frequent digit, or C where it is empty, (R,)."""
+
+
+def _sorted_rows(counts: Array) -> _Gathered:
+    """Sort the rows of a table (R, C) by most frequent digit, then size; empty ones come last."""
     total = np.sum(counts, axis=1)
-    majority = np.argmax(counts, axis=1)
     empty = total < _EMPTY
-    order = np.lexsort([-total, np.where(empty, counts.shape[1], majority)])
+    group = np.where(empty, counts.shape[1], np.argmax(counts, axis=1))
+    order = np.lexsort([-total, group])
     shares = np.full(counts.shape, np.nan)
     shares[~empty] = counts[~empty] / total[~empty, None]
-    shares, total, majority, empty = shares[order], total[order], majority[order], empty[order]
+    return _Gathered(order, shares[order], total[order], group[order])
 
+
+def _gathered(each: str, counts: Array, digits: Sequence[int], subtitle: str, more: str) -> Figure:
+    """Draw which digits each "component" or "cluster" gathers, as counts (R, C) say."""
+    found = _sorted_rows(counts)
     rows, columns = counts.shape
-    images = float(np.sum(counts))
+    pitch = 40 if rows <= _NUMBERED else 26 if rows <= _NAMED else max(1300 // rows, 6)
+    cell, bars, height = max(56, 320 // columns), 320, pitch * rows
+    names, middles = _names_of_rows(found, digits, pitch)
+    before = round(max(text_width(name, SMALL) for name in names)) + 16
+    above, between, under = 60, 40, 100
+    body = (before + columns * cell + between + bars + 20, above + height + under)
+    note = _purity(each, counts) + more
+    figure, top = page(*body, f"Digits in each {each}", subtitle, note)
+    left, y = MARGIN + before, top + above
+    for name, middle in zip(names, middles, strict=True):
+        write(figure, left - 12, y + middle, name, fontsize=SMALL, color=MUTED, ha="right",
+              va="center")  # fmt: skip
+    table = place(figure, left, y, columns * cell, height, xlabel="digit")
+    picture = _draw_shares(table, found, digits)
+    bar = colour_bar(figure, picture, left, y + height + 16, 260, f"share of the {each}'s images")
+    bar.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    sizes = place(figure, left + columns * cell + between, y, bars, height)
+    sizes.set_xlabel(f"test images in the {each}")
+    _draw_sizes(sizes, found.total, thin=pitch <= 10)
+    return figure
+
+
+def _purity(each: str, counts: Array) -> str:
+    """Sentences on the purity of a table (R, C) and on its empty rows."""
+    rows, images = len(counts), float(np.sum(counts))
     note = "A row's shares add up to 100%. "
     if images > 0:
         purity = np.sum(np.max(counts, axis=1)) / images
@@ -138,66 +210,62 @@ def _gathered(each: str, counts: Array, digits: Sequence[int], subtitle: str, mo
         note += f"Purity is {purity:.1%}: so many of the {images:,.0f} test images are the digit "
         note += f"that is most frequent in their {each}."
         note += f" A single {each} would have {alone:.1%}.\n" if rows > 1 else "\n"
+    empty = np.sum(counts, axis=1) < _EMPTY
     if empty.any():
         note += f"{np.sum(empty)} of {rows} have less than half an image: no shares are shown.\n"
-    note += more
+    return note
 
-    pitch = 40 if rows <= _NUMBERED else 26 if rows <= _NAMED else max(1300 // rows, 6)
-    cell, bars, height = max(56, 320 // columns), 320, pitch * rows
-    groups = np.where(empty, columns, majority)
-    borders = np.flatnonzero(np.diff(groups)) + 1
+
+def _names_of_rows(
+    found: _Gathered, digits: Sequence[int], pitch: int
+) -> tuple[list[str], Sequence[float] | Array]:
+    """The names beside the rows, of many rows one for each digit, and their heights in pixels."""
+    rows, columns = found.shares.shape
     if rows <= _NAMED:
-        names = [f"k = {k}" for k in order]
-        middles = (np.arange(rows) + 0.5) * pitch
-    else:
-        names = ["empty" if g == columns else f"mostly {digits[g]}" for g in np.unique(groups)]
-        starts, ends = np.append(0, borders), np.append(borders, rows)
-        middles = spread((starts + ends) / 2 * pitch, line_height(SMALL), (0, height))
-    before = round(max(text_width(name, SMALL) for name in names)) + 16
-    above, between, under = 60, 40, 100
-    body = (before + columns * cell + between + bars + 20, above + height + under)
-    figure, top = page(*body, f"Digits in each {each}", subtitle, note)
-    left, y = MARGIN + before, top + above
-    for name, middle in zip(names, middles, strict=True):
-        write(figure, left - 12, y + middle, name, fontsize=SMALL, color=MUTED, ha="right",
-              va="center")  # fmt: skip
+        return [f"k = {k}" for k in found.numbers], (np.arange(rows) + 0.5) * pitch
+    groups, starts = np.unique(found.group, return_index=True)
+    names = ["empty" if group == columns else f"mostly {digits[group]}" for group in groups]
+    ends = np.append(starts[1:], rows)
+    return names, spread((starts + ends) / 2 * pitch, line_height(SMALL), (0, pitch * rows))
 
-    axes = place(figure, left, y, columns * cell, height)
+
+def _draw_shares(axes: Axes, found: _Gathered, digits: Sequence[int]) -> AxesImage:
+    """Draw the shares as a table of colours, with numbers where there are few rows."""
+    rows = len(found.shares)
     picture = axes.imshow(
-        shares, cmap=_SHARES, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+        found.shares, cmap=_SHARES, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
     )
     axes.grid(False)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
-    axes.set_xticks(range(columns), [str(digit) for digit in digits])
+    axes.set_xticks(range(len(digits)), [str(digit) for digit in digits])
     axes.set_yticks([])
-    axes.set_xlabel("digit")
     axes.xaxis.set_label_position("top")
-    for border in borders:
+    for border in np.flatnonzero(np.diff(found.group)) + 1:
         axes.axhline(border - 0.5, color=MUTED, linewidth=0.7)
     if rows <= _NUMBERED:
-        for row, column in np.argwhere(shares >= 0.005):
-            share = shares[row, column]
+        for row, column in np.argwhere(found.shares >= 0.005):
+            share = found.shares[row, column]
             axes.text(
                 column, row, f"{100 * share:.0f}%", ha="center", va="center", fontsize=SMALL,
                 color="white" if share > _DARK_FROM else DARK,
             )  # fmt: skip
-    bar = colour_bar(figure, picture, left, y + height + 16, 260, f"share of the {each}'s images")
-    bar.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    return picture
 
-    axes = place(figure, left + columns * cell + between, y, bars, height)
-    axes.barh(np.arange(rows), total, height=0.8 if pitch > 10 else 1, color="#6b8fb5")
+
+def _draw_sizes(axes: Axes, total: Array, *, thin: bool) -> None:
+    """Draw the numbers of images (R,) as bars; `thin` ones touch each other."""
+    rows = len(total)
+    axes.barh(np.arange(rows), total, height=1 if thin else 0.8, color="#6b8fb5")
     largest = float(np.max(total)) or 1.0
     axes.set(ylim=(rows - 0.5, -0.5), xlim=(0, largest * (1.3 if rows <= _NAMED else 1.05)))
     axes.grid(False, axis="y")
     axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xlabel(f"test images in the {each}")
     if rows <= _NAMED:
         for row, size in enumerate(total):
             count = f"{size:,.0f}" if size >= 10 or size < 0.05 else f"{size:.1f}"
             axes.text(size + 0.02 * largest, row, count, va="center", fontsize=SMALL, color=DARK)
-    return figure
 
 
 def _tiles(images: Array, pitch: int, blank: float) -> Array:

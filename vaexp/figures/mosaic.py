@@ -1,4 +1,4 @@
-"""Many small images as one big one."""
+"""Many small images put together as one big image."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +23,10 @@ def mosaic(images: Array, gap: int = 1) -> Array:
 
 
 def zoom(width: int, height: int, room: tuple[int, int], most: int = 5) -> float:
-    """Page pixels per array pixel so that (width, height) fits in `room`; whole from 1 on."""
+    """The page pixels per array pixel with which (width, height) fits in `room`.
+
+    It is at most `most`, and a whole number where it is 1 or more.
+    """
     fit = min(room[0] / width, room[1] / height, most)
     return float(int(fit)) if fit >= 1 else fit
 
@@ -56,7 +59,7 @@ def draw(
 
 
 def clipping_note(*images: Array | None) -> str:
-    """Say which share of pixels lies outside [0, 1], where drawing loses something; else ""."""
+    """A sentence on the share of pixel values outside [0, 1], which drawing clips, or ""."""
     values = np.concatenate([np.ravel(array) for array in images if array is not None])
     values = values[~np.isnan(values)]
     outside = float(np.mean((values < -0.005) | (values > 1.005))) if values.size else 0.0

@@ -1,4 +1,4 @@
-"""How like real digits the draws of a model are."""
+"""How much the draws of a model look like real digits."""
 
 from collections.abc import Mapping
 
@@ -38,10 +38,11 @@ _QUALITIES = (
 def sample_quality(
     found: Mapping[str, Mapping[str, tuple[float, float, float]]], subtitle: str, note: str = ""
 ) -> Figure:
-    """Measures of drawn images beside the same of other real images, the control.
+    """Measures of drawn images, beside those of a control: other real images.
 
-    `found` has some of digit_fid, digit_kid, precision, recall, density and coverage_real, and for
-    each the value and the ends of its 95% interval of some of mean, sample and control.
+    `found` has some of digit_fid, digit_kid, precision, recall, density and coverage_real. Each of
+    them has some of the rows mean, sample and control, with the value and the ends of its 95%
+    interval.
     """
     panels = [quality for quality in _QUALITIES if found.get(quality[0])]
     control = merit = ""
@@ -75,6 +76,7 @@ def sample_quality(
 
 
 def _bars(axes: Axes, found: Mapping[str, tuple[float, float, float]], *, share: bool) -> None:
+    """Draw a bar with its 95% interval for each row of ``found``; a `share` is in percent."""
     rows = [row for row in _ROW_COLOURS if row in found]
     ends = np.array([found[row] for row in rows])
     if share:

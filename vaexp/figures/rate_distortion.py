@@ -71,18 +71,19 @@ def rate_distortion(
 
 
 def _room(values: Array) -> tuple[float, float]:
+    """The range of values with room around it."""
     low, high = float(values.min()), float(values.max())
     pad = max(0.12 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-6)
     return low - pad, high + pad
 
 
 def _iso_elbo(axes: Axes, rates: tuple[float, float], distortions: tuple[float, float]) -> None:
-    """Some six lines rate + distortion = -ELBO, named where they leave the plane on the right."""
+    """Draw some six lines of equal ELBO = -(rate + distortion), each with its ELBO at its end."""
     totals = MaxNLocator(8).tick_values(rates[0] + distortions[0], rates[1] + distortions[1])
     ends = np.array(rates)
     for total in totals:
         axes.plot(ends, total - ends, color=MUTED, lw=0.8, ls=(0, (5, 4)), zorder=1)
-        # at the right edge where the line is inside there, otherwise where it meets the bottom
+        # The name stands at the right edge, or where the line has met the bottom before it.
         x, y = rates[1], total - rates[1]
         if y < distortions[0]:
             x, y = total - distortions[0], distortions[0]

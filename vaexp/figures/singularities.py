@@ -1,7 +1,7 @@
-"""Where the likelihood of a mixture has no bound: singular components, and what a floor does."""
+"""How near the components of a mixture come to a singularity, where ln p(x) has no bound."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,7 +34,9 @@ from vaexp.figures.style import (
 
 _NAME_COLOURS = ("#bd1f01", "#0072b2", "#e69f00", "#832db6", "#009e73", "#222222")
 _NAMED = 3  # components that are named in each panel because they end lowest there
-LEAST_COUNT = 0.1  # images: below it a component is gone, and how far below means nothing
+_WIDTH, _HEIGHT, _TITLE = 480, 400, 40  # pixels of a panel, and for the title over it
+_BESIDE = 85  # pixels right of a panel, for the names of components
+LEAST_COUNT = 0.1  # images: a component that holds fewer is gone, and how few means nothing
 
 
 @house_style()
@@ -44,90 +46,126 @@ def singularities(
     subtitle: str,
     singular_below: int | None = None,
 ) -> Figure:
-    """Smallest eigenvalue and effective number of images of each component, by iteration.
+    """The smallest eigenvalue and the effective number of images of each component, by iteration.
 
     A component that shrinks onto a point or a plane sends the likelihood to infinity. `floor`, in
-    units of x squared, is what no eigenvalue of a covariance may fall below; 0 is no floor.
-    `singular_below` (D + 1 where covariances are full) is the number of images with fewer than
-    which a covariance has an eigenvalue of 0 but for the floor.
+    units of x squared, is what no eigenvalue of a covariance may fall below; 0 is no floor. With
+    fewer images than `singular_below` (D + 1 where covariances are full) a covariance has an
+    eigenvalue of 0 but for the floor.
 
     `history` holds records as in `em_staircase` that also have "smallest_eigenvalue" and
-    "effective_count" (the sum of responsibilities), lists of K numbers > 0; the kept restart is
+    "effective_count" (the sum of responsibilities), lists of K numbers > 0. The kept restart is
     drawn. The components that end lowest in a panel are named, in the same colour in both.
     """
     restarts, kept = by_restart(history)
     records = restarts[kept]
-    iterations = times_of(records, "iteration")
     smallest = np.array([record["smallest_eigenvalue"] for record in records], dtype=float)
     count = np.array([record["effective_count"] for record in records], dtype=float)
-    total = count.shape[1]
+    shared = count.shape[1] > 1 and bool((smallest == smallest[:, :1]).all())
+    names = _names(smallest[-1], count[-1], floor, shared=shared)
 
-    shared = total > 1 and bool((smallest == smallest[:, :1]).all())  # one covariance for all k
-    most = total if total <= len(_NAME_COLOURS) else _NAMED
-    lowest = np.argsort(count[-1], kind="stable")[:most].tolist()
+    note = _components_shown(count.shape[1], len(names))
+    if len(restarts) > 1:
+        note += f". Restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) is highest"
+    note += _ends(smallest[-1], count[-1], floor, singular_below)
+    if (count < LEAST_COUNT).any():
+        note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."
+    legend = 34 if floor > 0 or singular_below is not None else 0
+    body = (2 * (BEFORE + _WIDTH + _BESIDE), legend + _TITLE + _HEIGHT + 68)
+    figure, top = page(*body, "How near the components come to a singularity", subtitle, note)
+    panels = (
+        _Panel(
+            "smallest eigenvalue" + (", the same for all k" if shared else " of the covariance"),
+            "units of x squared, log scale",
+            smallest[:, :1] if shared else smallest,
+            {0: ("all k", DARK)} if shared else names,
+            floor or None,
+            f"floor, {floor:g}",
+        ),
+        _Panel(
+            "effective count: sum of responsibilities",
+            "training images, log scale",
+            np.maximum(count, LEAST_COUNT),
+            names,
+            singular_below,
+            f"fewer than {singular_below or 0:,} images: singular but for a floor",
+        ),
+    )
+    for column, panel in enumerate(panels):
+        left = MARGIN + BEFORE + column * (BEFORE + _WIDTH + _BESIDE)
+        _draw(figure, panel, times_of(records, "iteration"), left, top + legend + _TITLE)
+        if panel.level is not None:
+            handle = Line2D([], [], color=DARK, linestyle="--", linewidth=1.1, label=panel.level_is)
+            legend_at(figure, [handle], left, top)
+    return figure
+
+
+class _Panel(NamedTuple):
+    """A number of each component against iterations."""
+
+    title: str
+    unit: str
+    values: Array
+    """(T, K)."""
+    names: Mapping[int, tuple[str, str]]
+    """The components to be named, with the name and the colour of each."""
+    level: float | None
+    """A value to mark by a dashed line."""
+    level_is: str
+    """What the dashed line is."""
+
+
+def _names(
+    smallest: Array, count: Array, floor: float, *, shared: bool
+) -> dict[int, tuple[str, str]]:
+    """The components to be named, with the name and the colour of each.
+
+    `smallest` and `count` (K,) are those at the end. All are named where there are few components,
+    otherwise those that end lowest in either panel. `shared`: all have one covariance.
+    """
+    most = len(count) if len(count) <= len(_NAME_COLOURS) else _NAMED
+    lowest = np.argsort(count, kind="stable")[:most].tolist()
     if not shared:
         # Many may end at the floor: of those, the ones with the fewest images.
-        ends = np.lexsort([count[-1], np.maximum(smallest[-1], 1.01 * floor)])
-        lowest = ends[:most].tolist() + lowest
-    names = {
+        lowest = np.lexsort([count, np.maximum(smallest, 1.01 * floor)])[:most].tolist() + lowest
+    return {
         k: (f"k = {k}", colour)
         for k, colour in zip(dict.fromkeys(lowest), _NAME_COLOURS, strict=False)
     }
 
-    note = f"Components k = 0 to {total - 1}" if total > 1 else "One component, k = 0"
-    note += "; those that end lowest in a panel are named" if total > len(names) else ""
-    if len(restarts) > 1:
-        note += f". Restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) is highest"
-    if floor > 0:
-        near = np.sum(smallest[-1] <= 2 * floor)
-        note += f".\nAt the end {near} of {total} lie within a factor 2 of the floor, {floor:g}.\n"
-    else:
-        note += f".\nThere is no floor; the smallest eigenvalue ends at {smallest[-1].min():.3g}.\n"
-    few = int(np.argmin(count[-1]))
-    note += f"The smallest effective count at the end is {number(count[-1, few])} (k = {few})"
-    if singular_below is not None:
-        below = np.sum(count[-1] < singular_below)
-        note += f"; {below} of {total} end with fewer than {singular_below:,} images"
-    note += ".\n"
-    if (count < LEAST_COUNT).any():
-        note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."
 
-    width, height, beside, name = 480, 400, 85, 40
-    legend = 34 if floor > 0 or singular_below is not None else 0
-    body = (2 * (BEFORE + width + beside), legend + name + height + 68)
-    title = "How near the components come to a singularity"
-    figure, top = page(*body, title, subtitle, note)
-    eigenvalues = (
-        "smallest eigenvalue" + (", the same for all k" if shared else " of the covariance"),
-        "units of x squared, log scale",
-        smallest[:, :1] if shared else smallest,
-        {0: ("all k", DARK)} if shared else names,
-        floor or None,
-        f"floor, {floor:g}",
+def _components_shown(total: int, named: int) -> str:
+    """Which components there are, and which of them are named, as the start of a sentence."""
+    shown = f"Components k = 0 to {total - 1}" if total > 1 else "One component, k = 0"
+    return shown + ("; those that end lowest in a panel are named" if total > named else "")
+
+
+def _ends(smallest: Array, count: Array, floor: float, singular_below: int | None) -> str:
+    """Sentences on the smallest eigenvalues and the counts (K,) that the components end with."""
+    total = len(count)
+    if floor > 0:
+        near = np.sum(smallest <= 2 * floor)
+        said = f".\nAt the end {near} of {total} lie within a factor 2 of the floor, {floor:g}.\n"
+    else:
+        said = f".\nThere is no floor; the smallest eigenvalue ends at {smallest.min():.3g}.\n"
+    few = int(np.argmin(count))
+    said += f"The smallest effective count at the end is {number(count[few])} (k = {few})"
+    if singular_below is not None:
+        below = np.sum(count < singular_below)
+        said += f"; {below} of {total} end with fewer than {singular_below:,} images"
+    return said + ".\n"
+
+
+def _draw(figure: Figure, panel: _Panel, iterations: Array, left: float, top: float) -> None:
+    """Draw a panel at a pixel of the page, with the names of components right of it."""
+    axes = place(
+        figure, left, top, _WIDTH, _HEIGHT, title=panel.title, xlabel="iteration", ylabel=panel.unit
     )
-    counts = (
-        "effective count: sum of responsibilities",
-        "training images, log scale",
-        np.maximum(count, LEAST_COUNT),
-        names,
-        singular_below,
-        f"fewer than {singular_below:,} images: singular but for a floor" if singular_below else "",
-    )
-    y = top + legend + name
-    for column, (title, unit, values, named, level, level_name) in enumerate((eigenvalues, counts)):
-        left = MARGIN + BEFORE + column * (BEFORE + width + beside)
-        axes = place(figure, left, y, width, height)
-        axes.set_title(title)
-        axes.set_xlabel("iteration")
-        axes.set_ylabel(unit)
-        heights = height * _components(axes, iterations, values, named, level)
-        places = y + height - spread(heights, line_height(SMALL), (0, height))
-        for (label, colour), row in zip(named.values(), places, strict=True):
-            write(figure, left + width + 10, row, label, color=colour, fontsize=SMALL, va="center")
-        if level is not None:
-            handle = Line2D([], [], color=DARK, linestyle="--", linewidth=1.1, label=level_name)
-            legend_at(figure, [handle], left, top)
-    return figure
+    heights = _HEIGHT * _components(axes, iterations, panel.values, panel.names, panel.level)
+    places = top + _HEIGHT - spread(heights, line_height(SMALL), (0, _HEIGHT))
+    x = left + _WIDTH + 10
+    for (label, colour), row in zip(panel.names.values(), places, strict=True):
+        write(figure, x, row, label, color=colour, fontsize=SMALL, va="center")
 
 
 def _components(
@@ -137,7 +175,7 @@ def _components(
     names: Mapping[int, tuple[str, str]],
     level: float | None,
 ) -> Array:
-    """Draw values (T, K) on a log axis; say how far up the axis, 0 to 1, the named ones end."""
+    """Draw values (T, K) on a log axis; returns how far up it, 0 to 1, the named ones end."""
     positive = values[values > 0]
     edges = positive if level is None else np.append(positive, level)
     log_axis(axes.yaxis, float(np.min(edges)), float(np.max(edges)))

@@ -147,13 +147,25 @@ def write(figure: Figure, x: float, y: float, text: str, *, math: bool = False, 
     figure.text(x / width, 1 - y / height, text, parse_math=math, **how)
 
 
-def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Add axes that cover a rectangle of pixels, counted from the top left."""
+def place(
+    figure: Figure,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    *,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+) -> Axes:
+    """Add axes that cover a rectangle of pixels, counted from the top left, with their names."""
     page_width, page_height = figure.bbox.size
     bottom = page_height - top - height
-    return figure.add_axes(
+    axes = figure.add_axes(
         (left / page_width, bottom / page_height, width / page_width, height / page_height)
     )
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return axes
 
 
 @house_style()

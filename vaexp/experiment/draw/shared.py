@@ -6,6 +6,8 @@ from torch import Tensor
 
 from vaexp import figures
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
+from vaexp.models.absent import answered
+from vaexp.models.likelihoods import Decoded
 from vaexp.runs.trained import TrainedModel
 
 
@@ -50,11 +52,14 @@ def reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
     chosen = torch.tensor((firsts + others)[:COLUMNS])
     x, label = x[chosen], label[chosen]
     p = trained.model.decode(trained.model.encode(x, label).sample(), label)
-    sigma = p.stddev.reshape(-1, *trained.to_images(x).shape[1:]).numpy()
+    sigma = None
+    if trained.model.has_sigma:
+        own = answered(p.sigma) if isinstance(p, Decoded) else p.stddev
+        sigma = own.reshape(-1, *trained.to_images(x).shape[1:]).numpy()
     return figures.reconstructions(
         trained.to_images(x),
         trained.to_images(p.mean),
         trained.to_images(p.sample()),
-        sigma if trained.model.has_sigma else None,
+        sigma,
         caption(trained),
     )

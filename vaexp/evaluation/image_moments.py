@@ -1,0 +1,173 @@
+"""The first two moments of sets of images, and how far apart those of two sets are.
+
+Standard errors are by the delta method: the standard error of a statistic is the standard deviation
+of its influence function over sqrt(n) (van der Vaart 1998, Asymptotic Statistics, section 20.1). If
+a statistic depends on two sets of images, the squares of both errors add up.
+
+Letters in shapes: n images of a set, D pixels.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaexp.evaluation.blocks import blocks
+from vaexp.evaluation.measure import Arrays, Estimate, average
+from vaexp.evaluation.statistics import joint_standard_error, standard_error
+
+
+class SetMoments(NamedTuple):
+    """The mean and covariance of a set of n images, float64."""
+
+    mean: Tensor
+    """(D,)."""
+    covariance: Tensor
+    """(D, D), with the divisor n - 1."""
+    centred: Tensor
+    """The images minus their mean, (n, D), in the precision of the images."""
+
+    def covariance_noise(self) -> float:
+        """E |C - cov|_F^2: what the finite n adds to a squared distance between covariances.
+
+        It is (mean |y|^4 - |C|_F^2) / n, the variance of the average of y y^T over the centred
+        images y.
+        """
+        fourth = _squares(self.centred).square().mean()
+        return ((fourth - self.covariance.square().sum()) / len(self.centred)).item()
+
+
+def moments(x: Tensor) -> SetMoments:
+    """The moments of images (n, D), n >= 2.
+
+    A pixel that is the same in all images has a variance of exactly 0, without rounding errors.
+    """
+    varies = x.amax(0) > x.amin(0)
+    mean = x.mean(0, dtype=torch.float64)
+    centred = torch.empty_like(x)
+    covariance = x.new_zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+    for block, out in blocks(x, centred):
+        y = torch.where(varies, block.double() - mean, 0)
+        covariance.addmm_(y.T, y)
+        out.copy_(y)
+    return SetMoments(mean, covariance / (len(x) - 1), centred)
+
+
+def variance_split(
+    of_mean: SetMoments, variance: Tensor, data: SetMoments
+) -> tuple[dict[str, Estimate], Arrays]:
+    """Split the variance of generated images by Var x = E Var(x|z) + Var E(x|z).
+
+    This is the law of total variance (Blitzstein and Hwang 2019, Introduction to Probability,
+    section 9.5). ``of_mean`` are the moments of mu(z) at n latents z, ``variance`` (n, D) is that
+    of x given the same z, and ``data`` are the moments of the test images. Entries, summed over
+    pixels: ``variance_total``, ``variance_of_mean`` = Var mu(z), ``mean_of_variance`` =
+    E sigma^2(z), and ``variance_data`` of the test images. Arrays: the last three for each pixel
+    (D,), with names that end in _pixels.
+    """
+    n = len(variance)
+    spread = _squares(of_mean.centred) * n / (n - 1)
+    noise = variance.sum(1, dtype=torch.float64)
+    size = len(data.centred)
+    own = _squares(data.centred) * size / (size - 1)
+    unit = "units of x squared"
+    entries = {
+        "variance_total": average(spread + noise, unit),
+        "variance_of_mean": average(spread, unit),
+        "mean_of_variance": average(noise, unit),
+        "variance_data": average(own, unit),
+    }
+    arrays = {
+        "variance_of_mean_pixels": of_mean.covariance.diagonal(),
+        "mean_of_variance_pixels": variance.mean(0, dtype=torch.float64),
+        "variance_data_pixels": data.covariance.diagonal(),
+    }
+    return entries, {name: array.cpu().numpy() for name, array in arrays.items()}
+
+
+def mean_distance(images: SetMoments, data: SetMoments) -> Estimate:
+    """|m - m'|, the Euclidean distance between the means of ``images`` and ``data``.
+
+    The fact ``sampling_noise`` is the root mean square that the distance would have if both sets
+    came from distributions with the same mean: sqrt(tr C / n + tr C' / n').
+    """
+    difference = images.mean - data.mean
+    distance = difference.norm()
+    direction = difference / distance if distance > 0 else difference
+    squares, noise = 0.0, 0.0
+    for one in (images, data):
+        squares += (direction @ one.covariance @ direction).item() / len(one.centred)
+        noise += one.covariance.trace().item() / len(one.centred)
+    facts = {"against": len(data.centred), "sampling_noise": math.sqrt(noise)}
+    n, se = len(images.centred), math.sqrt(squares)
+    return Estimate(distance.item(), "units of x", n, se, facts=facts)
+
+
+def covariance_distance(images: SetMoments, data: SetMoments) -> Estimate:
+    """|C - C'|_F / |C'|_F, where C is the covariance of ``images`` and C' that of ``data``.
+
+    The fact ``sampling_noise`` is the root mean square that the distance would have if both sets
+    came from distributions with the same covariance. The square of this noise adds to the square of
+    the true distance.
+    """
+    scale = data.covariance.norm().item()
+    difference = images.covariance - data.covariance
+    distance = difference.norm().item()
+    direction = difference / distance if distance > 0 else difference
+    value = distance / scale
+    # d value = <direction, dC - dC'> / scale - value <C', dC'> / scale^2
+    influence = _quadratic_forms(images.centred, direction) / scale
+    own = _quadratic_forms(data.centred, direction + value / scale * data.covariance) / scale
+    se = joint_standard_error(influence, own)
+    noise = images.covariance_noise() + data.covariance_noise()
+    facts = {"against": len(data.centred), "sampling_noise": math.sqrt(max(noise, 0)) / scale}
+    return Estimate(value, "", len(influence), se, facts=facts)
+
+
+def neighbour_correlation(images: SetMoments) -> Estimate | None:
+    """The correlation of pixels with their right and lower neighbours over images.
+
+    It is sum_ij cov(x_i, x_j) / sum_ij sd(x_i) sd(x_j), summed over all pairs of neighbours i, j.
+    Independent pixels have the correlation 0 whatever the average image looks like, since the mean
+    of each pixel is removed first. Independent noise adds to the standard deviations and not to the
+    covariances. Returns None if no pair of neighbours varies. Images of D pixels have sqrt(D) rows;
+    raises ValueError if D is not a square.
+    """
+    d = len(images.mean)
+    side = math.isqrt(d)
+    if side**2 != d:
+        raise ValueError(f"images of {d} pixels are not square")
+    index = torch.arange(d, device=images.mean.device).view(side, side)
+    first = torch.cat([index[:, :-1].flatten(), index[:-1].flatten()])
+    second = torch.cat([index[:, 1:].flatten(), index[1:].flatten()])
+    deviation = images.covariance.diagonal().sqrt()
+    total = (deviation[first] * deviation[second]).sum().item()
+    if total == 0:
+        return None
+    value = images.covariance[first, second].sum().item() / total
+    # d sum sd_i sd_j = sum_i slope_i d var_i
+    slope = torch.zeros_like(deviation).index_add(0, first, deviation[second])
+    slope = slope.index_add(0, second, deviation[first])
+    slope = torch.where(deviation > 0, slope / (2 * deviation), 0)
+    # float32 cannot hold the slope of a pixel that varies by 1e-40 beside one that varies by 1
+    slope = slope.clamp(max=torch.finfo(images.centred.dtype).max)
+    influences = []
+    for (y,) in blocks(images.centred):
+        square = y.view(-1, side, side)
+        products = (square[:, :, :-1] * square[:, :, 1:]).sum((1, 2), dtype=torch.float64)
+        products += (square[:, :-1] * square[:, 1:]).sum((1, 2), dtype=torch.float64)
+        influences.append(products - value * (y.square() @ slope.to(y)).double())
+    influence = torch.cat(influences) / total
+    return Estimate(value, "", len(influence), standard_error(influence))
+
+
+def _squares(y: Tensor) -> Tensor:
+    """|y|^2 of each row of y (n, D), (n,) float64."""
+    return torch.cat([block.double().square().sum(1) for (block,) in blocks(y)])
+
+
+def _quadratic_forms(y: Tensor, matrix: Tensor) -> Tensor:
+    """y^T A y of each row of y (n, D), for a matrix A (D, D), (n,) float64."""
+    matrix = matrix.to(y)
+    return torch.cat([((block @ matrix) * block).sum(1) for (block,) in blocks(y)]).double()
