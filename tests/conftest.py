@@ -116,6 +116,18 @@ def invoke() -> Callable[..., Any]:
     return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.fixture
+def comparison(invoke: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``vaexp compare`` says of some runs, as data."""
+
+    def comparison(*runs: Path) -> Any:
+        done = invoke("compare", *runs, "--format", "json")
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return comparison
+
+
 @pytest.fixture(scope="session")
 def training(session_cli: Cli) -> "subprocess.CompletedProcess[str]":
     """The finished process that trained ``fixed``."""

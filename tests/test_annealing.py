@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 import torch
+from small_models import linear_gaussian, no_label, orthogonal_ppca, rough_vae
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from vaexp.config import VAEConfig
 from vaexp.evaluation import annealing
 from vaexp.evaluation.annealing import (
     Path,
@@ -24,10 +24,7 @@ from vaexp.evaluation.annealing import (
     transition,
 )
 from vaexp.evaluation.measure import log_mean
-from vaexp.models import PPCA, VAE, build
-from vaexp.models.likelihoods.gaussian import GaussianHead
-from vaexp.models.likelihoods.location_scale import raw_for
-from vaexp.models.vae import POSTERIOR_FLOOR
+from vaexp.models import VAE
 
 D, L = 8, 3
 SCALES = (1.5, 1.0, 0.6)  # of W's columns
@@ -35,31 +32,9 @@ FORWARD = torch.tensor([0.0, 1.0], dtype=torch.float64)
 NO_SIZES = torch.empty(0, 1)
 
 
-def ppca(sigma: float = 0.5) -> PPCA:
-    torch.manual_seed(1)
-    factors = torch.linalg.qr(torch.randn(D, L, dtype=torch.float64)).Q * torch.tensor(SCALES)
-    return PPCA(torch.randn(D).double(), factors, torch.tensor(sigma**2).double())
-
-
-def linear_vae(shift: float = 0.0, stretch: float = 1.0, by_label: Tensor | None = None) -> VAE:
-    """The same p(x, z); q(z|x) is the posterior, its mean moved by ``shift`` and its standard
-    deviations multiplied by ``stretch``. Given the label, if ``by_label`` (C, D) adds to mu(z)."""
-    by_label = torch.empty(0, D) if by_label is None else by_label
-    exact = ppca()
-    sigma = exact.variance.sqrt().item()
-    head = partial(GaussianHead, data_dim=D, sigma_mode="fixed", sigma=sigma, floor=1e-3)
-    model = VAE(D, L, [], "relu", head, classes=len(by_label)).double()
-    with torch.no_grad():
-        model.likelihood.mean.weight.copy_(torch.cat([exact.factors, by_label.T], 1))
-        model.likelihood.mean.bias.copy_(exact.mean)
-        zero = exact.encode(torch.zeros(1, D))
-        model.posterior.weight.zero_()
-        towards = exact.encode(torch.eye(D)).mean - zero.mean  # (D, L)
-        model.posterior.weight[:L] = torch.cat([towards, -by_label.to(towards) @ towards]).T
-        model.posterior.bias[:L] = zero.mean[0] + shift
-        for j, scale in enumerate((stretch * zero.stddev[0]).tolist()):
-            model.posterior.bias[L + j] = raw_for(scale, POSTERIOR_FLOOR)
-    return model
+ppca = partial(orthogonal_ppca, D, SCALES, 0.5)
+linear_vae = partial(linear_gaussian, D, SCALES)
+small_vae = partial(rough_vae, D, 0.3, activation="gelu")
 
 
 def images(n: int, seed: int = 2) -> Tensor:
@@ -68,23 +43,8 @@ def images(n: int, seed: int = 2) -> Tensor:
     return 1.2 * model.decode(model.prior().sample(torch.Size([n]))).sample()
 
 
-def no_label(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), dtype=torch.int64)
-
-
 def exact_gaussian(mean: Tensor, scale: Tensor) -> Distribution:
     return Independent(Normal(mean, scale, validate_args=False), 1)
-
-
-def small_vae(**keys: object) -> VAE:
-    torch.manual_seed(1)
-    settings = {"kind": "vae", "hidden": [8], "activation": "gelu", "conditional": False}
-    config = VAEConfig(**settings | keys)
-    model = build(config, data_dim=D, classes=10)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
 
 
 def gaussian_path(n: int = 1) -> Path:
@@ -473,7 +433,8 @@ def test_in_many_blocks_every_image_keeps_its_place_and_label(monkeypatch, condi
     monkeypatch.setattr(annealing, "ROWS_PER_BLOCK", 4 * 32)
     torch.manual_seed(17)
     by_label = torch.randn(10, D).double()
-    model = linear_vae(0.2, 1.5, by_label if conditional else None)
+    given = by_label if conditional else None
+    model = linear_vae(shift=0.2, stretch=1.5, by_label=given)
     x, label = images(19), torch.arange(19) % 10
     found = annealed(model, x, label, chains=32, temperatures=40).entries
 

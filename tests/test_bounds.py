@@ -6,48 +6,28 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_models import linear_gaussian as linear_gaussian_of
+from small_models import marginal, no_label, rough_vae
 from torch import Tensor
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import Independent, Normal
 
 from vaexp.config import VAEConfig
 from vaexp.evaluation import blocks, bounds
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.measure import Estimate, Measure, Moments, Tightness
 from vaexp.models import VAE, build
-from vaexp.models.likelihoods.gaussian import GaussianHead
-from vaexp.models.likelihoods.location_scale import raw_for
-from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 6, 2
 SCALES = (1.5, 0.6)  # of W's orthogonal columns
 
 
-def linear_gaussian(sigma: float = 0.5, shift: float = 0.0, stretch: float = 1.0) -> VAE:
-    """x = W z + b + sigma noise. q(z|x) is the exact posterior, moved by ``shift`` and its
-    standard deviation multiplied by ``stretch``."""
-    head = partial(GaussianHead, data_dim=D, sigma_mode="fixed", sigma=sigma, floor=1e-3)
-    model = VAE(D, L, [], "relu", head).double()
-    torch.manual_seed(1)
-    weight = torch.linalg.qr(torch.randn(D, L, dtype=torch.float64)).Q * torch.tensor(SCALES)
-    with torch.no_grad():
-        model.likelihood.mean.weight.copy_(weight)
-        model.likelihood.mean.bias.copy_(torch.randn(D))
-        precision = 1 + weight.square().sum(0) / sigma**2
-        mean = (weight / precision / sigma**2).T
-        model.posterior.weight.zero_()
-        model.posterior.weight[:L] = mean
-        model.posterior.bias[:L] = shift - mean @ model.likelihood.mean.bias
-        for j, variance in enumerate(1 / precision):
-            scale = stretch * math.sqrt(variance)
-            model.posterior.bias[L + j] = raw_for(scale, POSTERIOR_FLOOR)
-    return model
+linear_gaussian = partial(linear_gaussian_of, D, SCALES)
+small_vae = partial(rough_vae, D, 0.1)
 
 
 @torch.no_grad()
 def exact_log_prob(model: VAE, x: Tensor) -> Tensor:
-    weight, bias = model.likelihood.mean.weight, model.likelihood.mean.bias
-    covariance = weight @ weight.T + torch.eye(D) * model.likelihood.sigma**2
-    return MultivariateNormal(bias, covariance).log_prob(x)
+    return marginal(model).log_prob(x)
 
 
 @torch.no_grad()
@@ -77,20 +57,6 @@ def images(n: int, seed: int = 2) -> Tensor:
     model = linear_gaussian()
     with torch.no_grad():
         return 1.2 * model.decode(torch.randn(n, L, dtype=torch.float64)).sample()
-
-
-def no_label(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), dtype=torch.int64)
-
-
-def small_vae(**keys: object) -> VAE:
-    torch.manual_seed(1)
-    config = VAEConfig(**{"kind": "vae", "hidden": [8], "conditional": False, **keys})
-    model = build(config, data_dim=D, classes=10)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
 
 
 # elbo_measures

@@ -211,7 +211,7 @@ def test_schema_is_json_schema(cli: Any) -> None:
         assert experiment["additionalProperties"] is False
         model = experiment["properties"]["model"]["$ref"].removeprefix("#/$defs/")
         kinds.append(schema["$defs"][model]["properties"]["kind"]["const"])
-    assert kinds == ["vae", "gmm", "ppca"]
+    assert kinds == ["vae", "gmm", "ppca", "fa"]
 
 
 def test_shipped_configs_are_listed_shown_and_copied(cli: Any) -> None:

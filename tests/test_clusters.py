@@ -7,22 +7,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from small_models import CLASSES, digits_apart
 from torch import Tensor
 
 from vaexp.evaluation.clusters import agreement, clustering, contingency, k_means, majority
 from vaexp.evaluation.measure import Measure
 
-C = 10
 STATISTICS = (adjusted_rand_score, normalized_mutual_info_score)
-
-
-def labelled(n: int, d: int, apart: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Points (n, d) round the centres of ten digits, a distance of order ``apart`` apart."""
-    torch.manual_seed(0)
-    centre = apart * torch.randn(C, d, dtype=torch.float64)
-    torch.manual_seed(seed + 1)
-    label = torch.arange(n) % C
-    return centre[label] + torch.randn(n, d, dtype=torch.float64), label
 
 
 def test_a_table_counts_images():
@@ -60,10 +51,10 @@ def information(table: np.ndarray) -> float:
 @pytest.mark.parametrize("agreeing", [0.0, 0.6, 1.0])
 def test_agreement_is_the_formula(clusters, agreeing):
     torch.manual_seed(clusters)
-    label = torch.randint(C, (500,))
+    label = torch.randint(CLASSES, (500,))
     kept = torch.rand(500) < agreeing
     cluster = torch.where(kept, label % clusters, torch.randint(clusters, (500,)))
-    table = contingency(cluster, label, clusters, C)
+    table = contingency(cluster, label, clusters, CLASSES)
     for statistic, formula in zip(STATISTICS, (rand_index, information), strict=True):
         expected = formula(table.numpy())
         assert agreement(table, statistic).value == pytest.approx(expected, abs=1e-12)
@@ -86,8 +77,8 @@ def test_agreement_of_equal_and_of_trivial_partitions():
 def test_almost_as_many_clusters_as_images():
     """scikit-learn warns of it, which would be an error here."""
     torch.manual_seed(1)
-    cluster, label = torch.arange(60), torch.randint(C, (60,))
-    table = contingency(cluster, label, 60, C)
+    cluster, label = torch.arange(60), torch.randint(CLASSES, (60,))
+    table = contingency(cluster, label, 60, CLASSES)
     assert 0 < agreement(table, normalized_mutual_info_score).value < 1
 
 
@@ -96,18 +87,18 @@ def test_the_bootstraps_error_is_that_over_new_images(statistic):
     """Within a third, of the standard deviation over 300 sets of images; the bootstrap's 100
     resamples know it to 7 %, the sets to 4 %. Seed fixed."""
     torch.manual_seed(2)
-    share = (torch.rand(6, C).double() ** 4).flatten()
+    share = (torch.rand(6, CLASSES).double() ** 4).flatten()
     share = share / share.sum()
 
     def draw(n: int) -> Tensor:
         return torch.multinomial(share, n, replacement=True)
 
     def of(cells: Tensor) -> float:
-        return statistic((cells // C).numpy(), (cells % C).numpy())
+        return statistic((cells // CLASSES).numpy(), (cells % CLASSES).numpy())
 
     true = of(draw(1_000_000))
     spread = np.std([of(draw(2000)) for _ in range(300)])
-    found = agreement(draw(2000).bincount(minlength=60).view(6, C), statistic)
+    found = agreement(draw(2000).bincount(minlength=60).view(6, CLASSES), statistic)
     assert found.n == 2000
     assert set(found.facts) == {"bootstrap", "bias"}
     assert found.facts["bootstrap"] == 100
@@ -151,22 +142,22 @@ def test_an_interval_ends_at_1():
 
 
 def test_k_means_finds_planted_clusters():
-    z, label = labelled(600, 5, 8.0)
+    z, label = digits_apart(600, 5, 8.0)
     for seed in range(5):
         torch.manual_seed(seed)
-        squares = (z[:, None] - k_means(z, C)).square().sum(2)
-        table = contingency(squares.argmin(1), label, C, C)
+        squares = (z[:, None] - k_means(z, CLASSES)).square().sum(2)
+        table = contingency(squares.argmin(1), label, CLASSES, CLASSES)
         assert agreement(table, adjusted_rand_score).value == pytest.approx(1)
 
 
 def test_k_means_follows_torchs_generator_and_no_other():
-    z, _ = labelled(300, 4, 0.0)
+    z, _ = digits_apart(300, 4, 0.0)
     found = []
     for seed, others in ((1, 2), (1, 3), (4, 3)):
         torch.manual_seed(seed)
         np.random.seed(others)  # noqa: NPY002
         random.seed(others)
-        found.append(k_means(z, C))
+        found.append(k_means(z, CLASSES))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 

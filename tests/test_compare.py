@@ -28,16 +28,6 @@ OTHER = {
 }
 
 
-@pytest.fixture
-def comparison(invoke: Any) -> Any:
-    def comparison(*runs: Path) -> Any:
-        done = invoke("compare", *runs, "--format", "json")
-        assert done.exit_code == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return comparison
-
-
 # Differences
 
 

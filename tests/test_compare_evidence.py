@@ -1,14 +1,13 @@
 """``vaexp compare`` on what ``vaexp evaluate`` measured, over seeds, and as a page."""
 
 import base64
-import html.parser
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import Page
 
 from vaexp import figures
 from vaexp.evaluation.groups import GROUPS
@@ -17,16 +16,6 @@ from vaexp.runs.folder import RunFolder
 N = 50
 RNG = np.random.default_rng(3)
 BASE = RNG.normal(-700, 5, N)
-
-
-@pytest.fixture
-def comparison(invoke: Any) -> Any:
-    def comparison(*runs: Path) -> Any:
-        done = invoke("compare", *runs, "--format", "json")
-        assert done.exit_code == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return comparison
 
 
 def add_whole(path: Path, **entries: dict[str, Any]) -> Path:
@@ -260,24 +249,6 @@ def test_the_table_over_seeds(forge: Any, invoke: Any) -> None:
 
 
 # Pictures and the page
-
-
-class Page(html.parser.HTMLParser):
-    """What a browser would fetch, run and show."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.sources: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.sources += [value or "" for key, value in attrs if key in ("src", "href", "srcset")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from sklearn.mixture._gaussian_mixture import (
     _compute_precision_cholesky,
     _estimate_log_gaussian_prob,
 )
+from small_models import KINDS, written_out
 from torch import Tensor
 from torch.distributions import (
     Categorical,
@@ -37,7 +38,6 @@ from vaexp.models.covariances.pruning import mahalanobis_bound, rows_by_componen
 from vaexp.models.covariances.responsibilities import NEGLIGIBLE
 from vaexp.models.gmm import GMM
 
-KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -78,30 +78,12 @@ def make(
             return LowRank(mean, factors, torch.empty(k, dtype=dtype).uniform_(low, high))
 
 
-def covariances(gaussians: Gaussians) -> Tensor:
-    """Written out, (K, D, D) float64."""
-    k, d = gaussians.mean.shape
-    eye = torch.eye(d, dtype=torch.float64)
-    match gaussians:
-        case Full():
-            return gaussians.covariance.double()
-        case Tied():
-            return gaussians.covariance.double().expand(k, d, d)
-        case Diag():
-            return gaussians.variances.double().diag_embed()
-        case Spherical():
-            return gaussians.variances.double()[:, None, None] * eye
-        case LowRank():
-            factors = gaussians.factors.double()
-            return factors @ factors.mT + gaussians.variances.double()[:, None, None] * eye
-
-
 def weights(k: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.arange(1, k + 1, dtype=dtype) / sum(range(1, k + 1))
 
 
 def torchs(gaussians: Gaussians) -> MultivariateNormal:
-    return MultivariateNormal(gaussians.mean.double(), covariances(gaussians))
+    return MultivariateNormal(gaussians.mean.double(), written_out(gaussians))
 
 
 def oracle(gaussians: Gaussians, x: Tensor, weight: Tensor) -> Tensor:
@@ -261,7 +243,7 @@ def test_the_bound_is_below_every_mahalanobis_distance(dtype, shift, low, high, 
     """Also for images x = mu + Sigma V a, where it is the distance, but for 0.1 % and rounding."""
     k, d = 4, 60
     gaussians = make("full", k, d, spread=3, shift=shift, low=low, high=high, dtype=dtype)
-    exact_root = torch.linalg.cholesky(covariances(make("full", k, d, low=low, high=high)))
+    exact_root = torch.linalg.cholesky(written_out(make("full", k, d, low=low, high=high)))
     basis = torch.linalg.qr(torch.randn(d, r, dtype=torch.float64)).Q
     directions = torch.linalg.solve_triangular(exact_root.mT, basis.expand(k, d, r), upper=True)
     tight = gaussians.mean.double() + torch.einsum(
@@ -289,7 +271,7 @@ def test_the_bound_is_below_every_mahalanobis_distance(dtype, shift, low, high, 
 def test_the_bound_at_a_mean_is_zero(dtype):
     """Where the distance is, and rounding alone would put the bound above it."""
     gaussians = make("full", 5, 60, spread=300, dtype=dtype)
-    roots = torch.linalg.cholesky(covariances(gaussians))
+    roots = torch.linalg.cholesky(written_out(gaussians))
     directions = torch.linalg.inv(roots).mT.to(dtype)
     bound = mahalanobis_bound(gaussians.mean, gaussians.mean, directions)
     assert (bound.diagonal() == 0).all()
@@ -382,7 +364,7 @@ def test_pairs_just_above_the_threshold_are_computed():
 @pytest.mark.parametrize("kind", KINDS)
 def test_variance_is_the_diagonal(kind):
     gaussians = make(kind)
-    expected = covariances(gaussians).diagonal(dim1=1, dim2=2)
+    expected = written_out(gaussians).diagonal(dim1=1, dim2=2)
     torch.testing.assert_close(gaussians.variance(), expected, rtol=1e-14, atol=0)
 
 
@@ -391,7 +373,7 @@ def test_smallest_eigenvalues_are_eigvalshs(kind):
     """Exact, but for full: to a percent, from above."""
     gaussians = make(kind, d=60, low=1e-4, high=10)
     found = gaussians.smallest_eigenvalues()
-    exact = torch.linalg.eigvalsh(covariances(gaussians))[:, 0]
+    exact = torch.linalg.eigvalsh(written_out(gaussians))[:, 0]
     assert found.shape == (3,)
     torch.testing.assert_close(found.double(), exact, rtol=0.01 if kind == "full" else 1e-9, atol=0)
     if kind == "full":
@@ -419,7 +401,7 @@ def test_smallest_eigenvalues_where_they_lie_close_together(spectrum, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_eigenvalues_are_those_of_the_covariances(kind):
     gaussians = make(kind)
-    expected = torch.linalg.eigvalsh(covariances(gaussians))
+    expected = torch.linalg.eigvalsh(written_out(gaussians))
     found = gaussians.eigenvalues()
     assert found.shape == ((1, 7) if kind == "tied" else (3, 7))
     assert found.dtype == torch.float64
@@ -438,15 +420,15 @@ def test_another_floor_of_lowrank_covariances_moves_those_it_holds():
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_floor_leaves_the_parameters_as_they_are(kind):
     gaussians = make(kind, low=0.5)
-    before = covariances(gaussians).clone()
+    before = written_out(gaussians).clone()
     gaussians.with_floor(0.1, 0.2)
-    assert torch.equal(covariances(gaussians), before)
+    assert torch.equal(written_out(gaussians), before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pixels_are_independent_where_all_covariances_are_diagonal(kind):
     gaussians = make(kind)
-    written = covariances(gaussians)
+    written = written_out(gaussians)
     diagonal = torch.equal(written, written.diagonal(dim1=1, dim2=2).diag_embed())
     assert gaussians.independent_pixels == diagonal
 
@@ -495,7 +477,7 @@ def test_draws_have_the_mean_and_covariance(kind):
         noise = torch.randn(40_000, gaussians.noise_dim, dtype=torch.float64)
         draws = gaussians.draw(k, noise)
         assert draws.shape == (40_000, 4)
-        check_moments(draws, gaussians.mean[k], covariances(gaussians)[k])
+        check_moments(draws, gaussians.mean[k], written_out(gaussians)[k])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -514,7 +496,7 @@ def test_decoded_components_have_their_mean_variance_and_draws(kind):
     assert draws.dtype == torch.float32
     for i, k in enumerate(z.flatten()):
         own = draws.reshape(-1, 4, 4)[:, i].double()
-        check_moments(own, gaussians.mean[k].double(), covariances(gaussians)[k])
+        check_moments(own, gaussians.mean[k].double(), written_out(gaussians)[k])
 
 
 def test_ancestral_draws_have_the_mixtures_moments():

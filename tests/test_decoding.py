@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_models import rough_vae
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from vaexp.config import VAEConfig
 from vaexp.evaluation import blocks
 from vaexp.evaluation.calibration import calibration, coverage_by_sigma
 from vaexp.evaluation.decode_modes import generate, modes
@@ -23,7 +23,7 @@ from vaexp.evaluation.image_moments import (
     variance_split,
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
-from vaexp.models import GMM, PPCA, VAE, build
+from vaexp.models import GMM, PPCA, VAE
 from vaexp.models.covariances import Diag, Full
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.ppca import of_linear_vae
@@ -58,15 +58,7 @@ def mixture() -> GMM:
     return GMM(torch.tensor([0.3, 0.7], dtype=torch.float64), Full(mean, covariance))
 
 
-def vae(**keys: object) -> VAE:
-    torch.manual_seed(4)
-    config = VAEConfig(**{"kind": "vae", "hidden": [8], "conditional": False, **keys})
-    model = build(config, data_dim=D, classes=10)
-    assert isinstance(model, VAE)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+vae = partial(rough_vae, D, 0.3, seed=4)
 
 
 def near(estimate: Estimate | Measure, expected: float, errors: float = 4) -> bool:

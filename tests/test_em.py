@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_models import KINDS
 from torch import Tensor, nn
 
 from vaexp.errors import RunError
@@ -17,8 +18,6 @@ from vaexp.models.covariances import Diag, Full, LowRank, Spherical, Tied
 from vaexp.models.gmm import GMM
 from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
-
-KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
 
 # Scripted models: parameters (restart, iteration), whose ln p(x) is read from a list.
 

@@ -2,16 +2,15 @@
 
 import copy
 import math
-from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from small_models import KINDS, e_step, in_blocks, initial_gmm, no_label, rough_vae, written_out
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from vaexp.config import VAEConfig
 from vaexp.evaluation import blocks, collapse
 from vaexp.evaluation import covariance_collapse as of_mixtures
 from vaexp.evaluation import sigma_collapse as of_sigma
@@ -33,32 +32,20 @@ from vaexp.evaluation.sigma_collapse import (
     bin_counts,
     sigma_collapse,
 )
-from vaexp.fitting import gmm
 from vaexp.fitting.gmm import m_step
-from vaexp.models import GMM, PPCA, VAE, build
+from vaexp.models import GMM, PPCA, VAE
 from vaexp.models.absent import answered
-from vaexp.models.covariances import Diag, Full, Gaussians, LowRank, Spherical, Tied
-from vaexp.models.covariances.statistics import Statistics
+from vaexp.models.covariances import Diag, Full, Spherical
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian
 from vaexp.models.likelihoods.location_scale import raw_for
-from vaexp.models.moments import Images
 
 D, FLOOR = 6, 0.01
 SIGMA = [0.0101, 0.012, 0.0199, 0.0201, 0.3, 2.0]  # three of six below twice the floor
-KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
 
 
 def vae(**keys: object) -> VAE:
-    torch.manual_seed(1)
-    settings = {"kind": "vae", "hidden": [8], "conditional": False, **keys}
-    if "likelihood" not in keys:
-        settings["sigma_floor"] = FLOOR
-    model = build(VAEConfig(**settings), data_dim=D, classes=10)
-    assert isinstance(model, VAE)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.4 * torch.randn_like(parameter))
-    return model.double()
+    floor = {} if "likelihood" in keys else {"sigma_floor": FLOOR}
+    return rough_vae(D, 0.4, **floor, **keys).double()
 
 
 def known() -> tuple[VAE, Tensor, Tensor]:
@@ -81,14 +68,7 @@ def images(n: int, seed: int = 2) -> Tensor:
     return 0.5 * torch.randn(n, D, dtype=torch.float64)
 
 
-def no_label(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), dtype=torch.int64)
-
-
-def once(x: Tensor, label: Tensor | None = None, size: int = 7) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks that can be gone through once."""
-    label = no_label(x) if label is None else label
-    yield from zip(x.split(size), label.split(size), strict=True)
+once = partial(in_blocks, size=7)
 
 
 def values(evidence: Evidence) -> dict[str, float]:
@@ -372,34 +352,11 @@ def clusters(n: int = 120) -> tuple[Tensor, Tensor]:
     return images(n, seed=7) + 2 * torch.randn(3, D, dtype=torch.float64)[assigned], assigned
 
 
-def e_step(model: GMM, x: Tensor) -> Statistics:
-    return gmm.e_step(model, Images(x))
-
-
-def initial_gmm(x: Tensor, *settings: Any, **more: Any) -> GMM:
-    return gmm.initial_gmm(Images(x), *settings, **more)
-
-
 def fitted(kind: str, floor: float) -> tuple[GMM, GMM]:
     """A mixture before and after an M-step."""
     x, assigned = clusters()
     model = initial_gmm(x, assigned, 3, kind, factors=2, floor=floor)
     return model, m_step(e_step(model, x), model, floor)
-
-
-def written_out(gaussians: Gaussians) -> Tensor:
-    """The covariances, (K, D, D)."""
-    match gaussians:
-        case Full():
-            return gaussians.covariance
-        case Tied():
-            return gaussians.covariance.expand(len(gaussians.mean), -1, -1)
-        case LowRank():
-            eye = torch.eye(D, dtype=torch.float64)
-            factors = gaussians.factors
-            return factors @ factors.mT + gaussians.variances[:, None, None] * eye
-        case _:
-            return torch.diag_embed(gaussians.variance())
 
 
 def test_slope_of_a_diagonal_mixture_is_the_derivative_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from small_models import gaussian_noise as draw
 from torch import Tensor
 
 from vaexp.evaluation import feature_distances as module
@@ -27,11 +28,6 @@ def covariance(seed: int, size: int = F) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     root = torch.randn(size, size, generator=generator, dtype=torch.float64)
     return root @ root.T + 0.1 * torch.eye(size, dtype=torch.float64)
-
-
-def draw(n: int, seed: int, shift: float = 0.0, size: int = F) -> Tensor:
-    torch.manual_seed(seed)
-    return torch.randn(n, size, dtype=torch.float64) + shift
 
 
 # Frechet distance

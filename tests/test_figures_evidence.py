@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from pages import assert_readable, pixels
 
 from vaexp import figures
 from vaexp.config import load_config
@@ -153,54 +154,16 @@ EVERY = {
 }
 
 
-def shown_texts(figure: Any) -> list[Any]:
-    """Every text in view on a page: its own, and that of axes, ticks and legends."""
-    shown = list(figure.texts)
-    for axes in figure.axes:
-        shown += axes.texts
-        if axes.axison:
-            shown += [axes._left_title, axes.xaxis.label, axes.yaxis.label]
-            for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-                for tick in axis.get_major_ticks():
-                    if min(limits) <= tick.get_loc() <= max(limits):
-                        shown += [tick.label1, tick.label2]
-    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
-    for legend in legends:
-        shown += legend.get_texts() if legend else []
-    return [text for text in shown if text.get_visible() and text.get_text()]
-
-
 def texts(figure: Any) -> str:
-    return "\n".join(text.get_text() for text in shown_texts(figure))
-
-
-def pixels(figure: Any) -> Any:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    return "\n".join(pages.texts(figure))
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_no_text_is_off_the_page_or_over_other_text(name: str) -> None:
     figure = EVERY[name]()
-    page = pixels(figure)
     assert figure.texts[0].get_fontweight() == "bold"
     assert SETTINGS in texts(figure).replace("\n", " ")
-    renderer = figure.canvas.get_renderer()
-    boxes = [(text, text.get_window_extent(renderer)) for text in shown_texts(figure)]
-    height, width, _ = page.shape
-    for index, (text, box) in enumerate(boxes):
-        assert box.x0 >= 0, text
-        assert box.y0 >= 0, text
-        assert box.x1 <= width, text
-        assert box.y1 <= height, text
-        for other_text, other in boxes[:index]:
-            across = min(box.x1, other.x1) - max(box.x0, other.x0)
-            along = min(box.y1, other.y1) - max(box.y0, other.y0)
-            # A pixel or two of the boxes is leading, not ink.
-            assert across <= 3 or along <= 3, (text, other_text)
-    edge = np.concatenate([page[:3].ravel(), page[-3:].ravel(), page[:, :3].ravel()])
-    assert (np.append(edge, page[:, -3:].ravel()) == 255).all()
+    assert_readable(figure)
 
 
 def test_latents_are_sorted_and_the_active_ones_are_in_colour() -> None:

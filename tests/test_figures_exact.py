@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from pages import assert_readable, pixels, texts
 
 from vaexp import figures
 from vaexp.figures.charts import log_axis, number, percent, spread
@@ -115,26 +115,6 @@ EVERY = {
 }
 
 
-def shown_texts(figure):
-    """Every text in view on a page: its own, and that of axes, ticks and legends."""
-    shown = list(figure.texts)
-    for axes in figure.axes:
-        shown += axes.texts
-        if axes.axison:
-            shown += [axes._left_title, axes.xaxis.label, axes.yaxis.label]
-            for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-                for tick in axis.get_major_ticks():
-                    if min(limits) <= tick.get_loc() <= max(limits):
-                        shown += [tick.label1, tick.label2]
-    for legend in figure.legends:
-        shown += legend.get_texts()
-    return [text for text in shown if text.get_visible() and text.get_text()]
-
-
-def texts(figure):
-    return [text.get_text() for text in shown_texts(figure)]
-
-
 def titled(figure, start):
     """The axes whose title starts so."""
     return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(start))
@@ -144,33 +124,13 @@ def note(figure):
     return " ".join(text.get_text() for text in figure.texts)
 
 
-def pixels(figure):
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
 @pytest.mark.parametrize("name", EVERY)
 def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text(name):
     figure = EVERY[name]()
     assert figure.texts[0].get_fontweight() == "bold"
     assert SETTINGS in note(figure)
-    page = pixels(figure)
-    height, width, _ = page.shape
-    assert width <= 1500
-    renderer = figure.canvas.get_renderer()
-    shown = shown_texts(figure)
-    boxes = np.array([text.get_window_extent(renderer).extents for text in shown])
-    assert (boxes[:, :2] >= 0).all()
-    assert (boxes[:, 2] <= width).all()
-    assert (boxes[:, 3] <= height).all()
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    # A pixel or two of the boxes is leading, not ink.
-    over = np.argwhere(np.triu((high - low > 3).all(axis=2), 1))
-    assert [(shown[a].get_text(), shown[b].get_text()) for a, b in over] == []
-    edge = np.concatenate([page[:3].ravel(), page[-3:].ravel(), page[:, :3].ravel()])
-    assert (np.append(edge, page[:, -3:].ravel()) == 255).all()
+    assert_readable(figure)
+    assert pixels(figure).shape[1] <= 1500
 
 
 @pytest.mark.parametrize(

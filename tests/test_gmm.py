@@ -4,7 +4,6 @@ import itertools
 import math
 import warnings
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from sklearn.mixture._gaussian_mixture import (
     _compute_precision_cholesky,
     _estimate_gaussian_parameters,
 )
+from small_models import KINDS, e_step, initial_gmm, written_out
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -37,7 +37,6 @@ from vaexp.models.covariances.statistics import Statistics
 from vaexp.models.gmm import GMM
 from vaexp.models.moments import Images, Moments
 
-KINDS = ["full", "tied", "diag", "spherical", "lowrank"]
 SKLEARN = KINDS[:4]
 DTYPES = [torch.float32, torch.float64]
 K, D, Q = 3, 6, 2
@@ -52,14 +51,6 @@ def images(n: int = 240, d: int = D, seed: int = 0) -> Tensor:
     shape = torch.eye(d) + 0.4 * torch.randn(K, d, d, dtype=torch.float64)
     noise = torch.randn(n, d, dtype=torch.float64)
     return centre[z] + torch.einsum("nij,nj->ni", shape[z], noise)
-
-
-def e_step(model: GMM, x: Tensor) -> Statistics:
-    return gmm.e_step(model, Images(x))
-
-
-def initial_gmm(x: Tensor, *settings: Any, **more: Any) -> GMM:
-    return gmm.initial_gmm(Images(x), *settings, **more)
 
 
 def start(kind: str, x: Tensor, k: int = K, *, floor: float = 0.0, factors: int = Q) -> GMM:
@@ -83,26 +74,9 @@ def own(gaussians: Gaussians) -> Tensor:
     return gaussians.covariance if isinstance(gaussians, Full | Tied) else gaussians.variances
 
 
-def covariances(gaussians: Gaussians) -> Tensor:
-    """Written out, (K, D, D)."""
-    d = gaussians.mean.shape[1]
-    match gaussians:
-        case Full():
-            return gaussians.covariance
-        case Tied():
-            return gaussians.covariance.expand(len(gaussians.mean), d, d)
-        case Diag():
-            return gaussians.variances.diag_embed()
-        case Spherical():
-            return gaussians.variances[:, None, None] * torch.eye(d).to(gaussians.mean)
-        case LowRank():
-            w = gaussians.factors
-            return w @ w.mT + gaussians.variances[:, None, None] * torch.eye(d).to(w)
-
-
 def naive_log_joint(model: GMM, x: Tensor) -> Tensor:
     gaussians = model.gaussians
-    torchs = MultivariateNormal(gaussians.mean, covariances(gaussians))
+    torchs = MultivariateNormal(gaussians.mean.double(), written_out(gaussians))
     return model.weight.log() + torchs.log_prob(x[:, None])
 
 
@@ -390,7 +364,7 @@ def test_one_component_needs_one_iteration(kind):
     for _ in range(2):
         close(model.weight, torch.ones(1, dtype=torch.float64))
         close(model.gaussians.mean[0], x.mean(0))
-        close(covariances(model.gaussians)[0], expected[kind], rtol=1e-9, atol=1e-11)
+        close(written_out(model.gaussians)[0], expected[kind], rtol=1e-9, atol=1e-11)
         model = iterate(model, x, 1)
 
 
@@ -402,7 +376,7 @@ def test_another_floor_is_that_of_the_m_step(kind, other):
     statistics = e_step(before, x)
     found = m_step(statistics, before, 0.1).with_floor(0.1, other)
     expected = m_step(statistics, before, other)
-    torch.testing.assert_close(covariances(found.gaussians), covariances(expected.gaussians))
+    torch.testing.assert_close(written_out(found.gaussians), written_out(expected.gaussians))
     torch.testing.assert_close(found.log_prob(x), expected.log_prob(x))
 
 
@@ -455,7 +429,7 @@ def test_planted_parameters_are_found(kind):
     variance = truth.gaussians.variance()
     error = (model.gaussians.mean[order] - truth.gaussians.mean).abs()
     assert (error < 5 * (variance / count).sqrt()).all()
-    error = (covariances(model.gaussians)[order] - covariances(truth.gaussians)).abs()
+    error = (written_out(model.gaussians)[order] - written_out(truth.gaussians)).abs()
     scale = (variance[:, :, None] * variance[:, None]).sqrt()
     assert (error < 5 * math.sqrt(2) * scale / count[..., None].sqrt()).all()
 
@@ -523,7 +497,7 @@ def test_an_empty_component_does_not_disturb_the_rest(kind, dtype):
             assert value.dtype == dtype
         close(model.weight[[0, 2]], alone.weight, **tolerance)
         close(model.gaussians.mean[[0, 2]], alone.gaussians.mean, **tolerance)
-        close(covariances(model.gaussians)[[0, 2]], covariances(alone.gaussians), **tolerance)
+        close(written_out(model.gaussians)[[0, 2]], written_out(alone.gaussians), **tolerance)
         found, expected = e_step(model, x), e_step(alone, x)
         rel = 1e-6 if dtype == torch.float32 else 1e-11
         assert found.mean_log_prob == pytest.approx(expected.mean_log_prob, rel=rel)

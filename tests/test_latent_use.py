@@ -7,6 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_models import linear_vae as fresh_linear_vae
+from small_models import rough_vae, set_posterior
 from torch import Tensor
 from torch.distributions import (
     Categorical,
@@ -18,7 +20,6 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from vaexp.config import VAEConfig
 from vaexp.evaluation import latent_use as module
 from vaexp.evaluation.exact import exact_measures
 from vaexp.evaluation.latent_use import (
@@ -32,10 +33,8 @@ from vaexp.evaluation.latent_use import (
     total_correlation,
 )
 from vaexp.evaluation.measure import Evidence
-from vaexp.models import GMM, PPCA, VAE, build
+from vaexp.models import GMM, PPCA, VAE
 from vaexp.models.covariances import Diag, Spherical
-from vaexp.models.likelihoods.gaussian import GaussianHead
-from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 5, 3
@@ -44,16 +43,7 @@ SCALES = (0.3, 0.6, 0.9)
 
 def linear_vae(weight: Tensor, bias: Tensor, scale: Tensor | tuple[float, ...]) -> VAE:
     """q(z|x) = N(weight x + bias, diag scale^2) for every x."""
-    latents = len(weight)
-    head = partial(GaussianHead, data_dim=D, sigma_mode="fixed", sigma=1.0, floor=1e-3)
-    model = VAE(D, latents, [], "relu", head).double()
-    with torch.no_grad():
-        model.posterior.weight[:latents] = weight
-        model.posterior.weight[latents:] = 0
-        model.posterior.bias[:latents] = bias
-        raw = [raw_for(float(s), POSTERIOR_FLOOR) for s in scale]
-        model.posterior.bias[latents:] = torch.tensor(raw)
-    return model
+    return set_posterior(fresh_linear_vae(D, len(weight)).double(), weight, bias, scale)
 
 
 def some_vae() -> VAE:
@@ -62,15 +52,7 @@ def some_vae() -> VAE:
     return linear_vae(weight, torch.tensor([0.0, 0.5, -0.3]), SCALES)
 
 
-def nonlinear_vae(conditional: bool = False) -> VAE:
-    torch.manual_seed(1)
-    config = VAEConfig(kind="vae", hidden=[8], latent_dim=L, conditional=conditional)
-    model = build(config, data_dim=D, classes=10)
-    assert isinstance(model, VAE)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return model
+nonlinear_vae = partial(rough_vae, D, 0.5, latent_dim=L)
 
 
 def ppca(dtype: torch.dtype = torch.float64) -> PPCA:

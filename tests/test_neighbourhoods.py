@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from small_models import gaussian_noise as draw
 from torch import Tensor
 
 from vaexp.evaluation import neighbourhoods as module
@@ -19,11 +20,6 @@ from vaexp.evaluation.neighbourhoods import (
 )
 
 F = 5
-
-
-def draw(n: int, seed: int, shift: float = 0.0, size: int = F) -> Tensor:
-    torch.manual_seed(seed)
-    return torch.randn(n, size, dtype=torch.float64) + shift
 
 
 def naive_neighbours(generated: np.ndarray, real: np.ndarray, k: int, wide_k: int) -> dict:

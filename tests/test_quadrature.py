@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from small_models import linear_vae, rough_vae
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.special import log_ndtr
 
-from vaexp.config import VAEConfig
 from vaexp.evaluation import quadrature as module
 from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.measure import Measure
 from vaexp.evaluation.quadrature import TOLERANCE, integrate, quadrature
-from vaexp.models import VAE, build
+from vaexp.models import VAE
 from vaexp.models.absent import answered
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.ppca import of_linear_vae
@@ -34,15 +34,8 @@ families = pytest.mark.parametrize(
 )
 
 
-def small_vae(**keys: object) -> VAE:
-    """An untrained VAE with rough functions of z: its weights are drawn wide."""
-    torch.manual_seed(1)
-    settings = {"hidden": [12], "conditional": False, "activation": "tanh", **keys}
-    model = build(VAEConfig(kind="vae", **settings), data_dim=D, classes=10)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    return model
+# an untrained VAE with rough functions of z
+small_vae = partial(rough_vae, D, 1.0, hidden=[12], activation="tanh")
 
 
 @torch.no_grad()
@@ -54,8 +47,7 @@ def images_of(model: VAE, n: int) -> tuple[Tensor, Tensor]:
 
 def linear(latent_dim: int, sigma: float) -> VAE:
     torch.manual_seed(1)
-    head = partial(GaussianHead, data_dim=D, sigma_mode="fixed", sigma=sigma, floor=1e-3)
-    return VAE(D, latent_dim, [], "relu", head)
+    return linear_vae(D, latent_dim, sigma)
 
 
 def zeros(n: int) -> Tensor:

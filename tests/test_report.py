@@ -1,11 +1,11 @@
 """The page of a comparison: what it says to those who do not see it, and where its files go."""
 
-import html.parser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import Page
 
 from vaexp import figures
 from vaexp.comparison.compare import compare
@@ -14,21 +14,6 @@ from vaexp.comparison.pictures import _short
 from vaexp.runs.folder import RunFolder
 
 IMAGES = np.random.default_rng(0).uniform(size=(1, 2, 28, 28))
-
-
-class Page(html.parser.HTMLParser):
-    """The attributes of every tag, by tag."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def of(self, tag: str, name: str) -> list[str | None]:
-        return [attrs[name] for found, attrs in self.found if found == tag and name in attrs]
 
 
 @pytest.fixture

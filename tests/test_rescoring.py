@@ -1,13 +1,13 @@
 """Other sigmas for the same q(z|x) and mu(z), against numerical optima and closed forms."""
 
 import math
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
+from small_models import in_blocks, linear_vae, no_label, rough_vae
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -28,9 +28,8 @@ FLOOR = 1e-3
 
 def linear_gaussian(sigma: float = 0.5) -> VAE:
     """mu(z) = W z + b; q(z|x) linear in x, and nothing in particular."""
-    head = partial(GaussianHead, data_dim=D, sigma_mode="fixed", sigma=sigma, floor=FLOOR)
     torch.manual_seed(1)
-    model = VAE(D, L, [], "relu", head).double()
+    model = linear_vae(D, L, sigma, floor=FLOOR).double()
     with torch.no_grad():
         model.posterior.bias[L:] = raw_for(0.4, POSTERIOR_FLOOR)
         model.posterior.weight[L:] = 0
@@ -53,29 +52,13 @@ def images(n: int, seed: int = 2) -> Tensor:
     return torch.randn(n, D, dtype=torch.float64) * torch.arange(1.0, D + 1)
 
 
-def no_label(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), dtype=torch.int64)
-
-
-def blocks(x: Tensor, label: Tensor | None = None, size: int = 70) -> Iterator:
-    label = no_label(x) if label is None else label
-    yield from zip(x.split(size), label.split(size), strict=True)
-
-
-def small_vae(**keys: object) -> VAE:
-    torch.manual_seed(1)
-    config = VAEConfig(**{"kind": "vae", "hidden": [8], "conditional": False, **keys})
-    model = build(config, data_dim=D, classes=10)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+small_vae = partial(rough_vae, D, 0.3)
 
 
 def run(model: VAE, x: Tensor, train: Tensor, **keys: object) -> Evidence:
     torch.manual_seed(3)
     options = {"beta": 1.0, "floor": FLOOR, **keys}
-    return rescored(model, x, no_label(x), blocks(train), **options)
+    return rescored(model, x, no_label(x), in_blocks(train), **options)
 
 
 def test_every_elbo_is_the_closed_form():
@@ -112,7 +95,7 @@ def test_every_elbo_is_the_closed_form():
 def test_the_squared_error_is_the_closed_form():
     model, x = linear_gaussian(), images(20_000)
     torch.manual_seed(4)
-    found = mean_squared_error(model, blocks(x, size=3_000))
+    found = mean_squared_error(model, in_blocks(x, size=3_000))
     with torch.no_grad():
         q = model.encode(x)
         weight = model.likelihood.mean.weight
@@ -232,7 +215,7 @@ def test_the_label_reaches_both_networks():
     values = []
     for test, train in ((label, label), (label.flip(0), label), (label, label.flip(0))):
         torch.manual_seed(7)
-        found = rescored(model, x, test, blocks(x, train), beta=1.0, floor=FLOOR)
+        found = rescored(model, x, test, in_blocks(x, train), beta=1.0, floor=FLOOR)
         values.append({name: entry.summary()["value"] for name, entry in found.entries.items()})
     right, other_test, other_train = values
     assert right["elbo_as_trained"] != pytest.approx(other_test["elbo_as_trained"], rel=1e-4)

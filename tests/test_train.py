@@ -334,7 +334,7 @@ def test_resume_refuses_another_config(invoke: Any, fixed: Path) -> None:
     for arguments in (["quickstart"], [config, "model.beta=3"], [config, "seed=2"]):
         done = invoke("train", *arguments, "--resume", fixed)
         assert done.exit_code == 2
-        assert "keeps the config" in done.stderr
+        assert "a resumed run keeps its config" in done.stderr
         assert done.stdout == ""
     assert invoke("train", config, "--resume", fixed).exit_code == 0
 

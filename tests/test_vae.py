@@ -1,12 +1,11 @@
 """The VAE's shapes and wiring, and its ELBO on a linear-Gaussian model where ln p(x) is known."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
+from small_models import linear_gaussian, marginal
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
 
 from vaexp.config import VAEConfig
 from vaexp.models import VAE, build
@@ -14,51 +13,16 @@ from vaexp.models.elbo import elbo_terms
 from vaexp.models.likelihoods.bernoulli import IndependentBernoulli
 from vaexp.models.likelihoods.continuous_bernoulli import IndependentContinuousBernoulli
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian
-from vaexp.models.likelihoods.gaussian import GaussianHead
-from vaexp.models.likelihoods.location_scale import raw_for
-from vaexp.models.vae import POSTERIOR_FLOOR
 from vaexp.seeding import derive, seeded
 
 D, L, N, C = 6, 2, 5, 3
+COLUMNS = (1.5, 0.6)  # lengths of W's columns
 
 
 def tiny(**keys: object) -> VAE:
     torch.manual_seed(1)
     config = VAEConfig(**{"kind": "vae", "latent_dim": L, "hidden": [4, 3], **keys})
     return build(config, data_dim=D, classes=C).double()
-
-
-def linear_gaussian(sigma_mode: str = "fixed", sigma: float = 0.5) -> VAE:
-    """x = W z + b + sigma noise, W with orthogonal columns, and q(z|x) the exact posterior.
-
-    p(z|x) = N(S W^T (x - b) / sigma^2, S), S = (I + W^T W / sigma^2)^-1, which is diagonal.
-    """
-    model = VAE(
-        D, L, [], "relu", partial(GaussianHead, data_dim=D, sigma_mode=sigma_mode, sigma=sigma,
-                                  floor=1e-3)
-    ).double()  # fmt: skip
-    torch.manual_seed(1)
-    weight, _ = torch.linalg.qr(torch.randn(D, L, dtype=torch.float64))
-    weight = weight * torch.tensor([1.5, 0.6], dtype=torch.float64)
-    with torch.no_grad():
-        sigma = model.likelihood(torch.zeros(L, dtype=torch.float64)).stddev[0].item()
-        model.likelihood.mean.weight.copy_(weight)
-        model.likelihood.mean.bias.copy_(torch.randn(D))
-        precision = 1 + weight.square().sum(0) / sigma**2
-        mean = (weight / precision / sigma**2).T
-        model.posterior.weight.zero_()
-        model.posterior.weight[:L] = mean
-        model.posterior.bias[:L] = -mean @ model.likelihood.mean.bias
-        for j, variance in enumerate(1 / precision):
-            model.posterior.bias[L + j] = raw_for(math.sqrt(variance), POSTERIOR_FLOOR)
-    return model
-
-
-def exact_log_prob(model: VAE, x: Tensor) -> Tensor:
-    weight, bias = model.likelihood.mean.weight, model.likelihood.mean.bias
-    sigma = model.likelihood(torch.zeros(L, dtype=torch.float64)).stddev[0]
-    covariance = weight @ weight.T + sigma**2 * torch.eye(D, dtype=torch.float64)
-    return MultivariateNormal(bias, covariance).log_prob(x)
 
 
 def images(n: int = N, seed: int = 2) -> Tensor:
@@ -209,20 +173,20 @@ def test_elbo_terms_are_the_two_integrals():
 @pytest.mark.parametrize("sigma_mode", ["fixed", "global"])
 def test_with_the_exact_posterior_every_draw_gives_ln_p(sigma_mode):
     """ln p(x, z) - ln q(z|x) = ln p(x), whatever z."""
-    model = linear_gaussian(sigma_mode)
+    model = linear_gaussian(D, COLUMNS, sigma_mode=sigma_mode)
     x = images()
     q = model.encode(x)
     z = q.sample(torch.Size([50]))
     log_w = model.decode(z).log_prob(x) + model.prior().log_prob(z) - q.log_prob(z)
-    assert torch.allclose(log_w, exact_log_prob(model, x).expand(50, N), rtol=0, atol=1e-10)
+    assert torch.allclose(log_w, marginal(model).log_prob(x).expand(50, N), rtol=0, atol=1e-10)
 
 
 def test_with_the_exact_posterior_the_elbos_gradient_is_that_of_ln_p():
     """Averaged over draws, and for the decoder's weights."""
-    model = linear_gaussian("global")
+    model = linear_gaussian(D, COLUMNS, sigma_mode="global")
     x = images()
     parameters = list(model.likelihood.parameters())
-    exact = torch.autograd.grad(exact_log_prob(model, x).mean(), parameters)
+    exact = torch.autograd.grad(marginal(model).log_prob(x).mean(), parameters)
     torch.manual_seed(6)
     draws = []
     for _ in range(400):
