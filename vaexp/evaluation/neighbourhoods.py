@@ -144,7 +144,8 @@ def neighbour_entries(features: Tensor, real: Tensor, radii: Tensor) -> dict[str
     radii: ``neighbour_radii`` of real (N, F), for MANIFOLD_K and DENSITY_K.
     """
     (own,) = neighbour_radii(features, (MANIFOLD_K,))
-    near = neighbours(features, real, own, *radii, DENSITY_K)
+    radius, wide = radii
+    near = neighbours(features, real, own, radius, wide, DENSITY_K)
     density = near.density.mean().item()
     se = joint_standard_error(near.density, near.density_of_real)
     # the share of draws in the neighbourhood of the real image that has the most
