@@ -86,7 +86,7 @@ def read_digits(classifier: DigitClassifier, x: Tensor) -> Reading:
     The caller clips values outside of 0..1. Raises ValueError if the shape of x is not (N, 784).
     """
     if x.ndim != 2 or x.shape[1] != SIDE**2:
-        raise ValueError(f"images have the shape (N, {SIDE**2}), but x has {tuple(x.shape)}")
+        raise ValueError(f"x has the shape {tuple(x.shape)}, but must have (N, {SIDE**2})")
     read = [classifier(block.float()) for (block,) in blocks(x, rows=IMAGES_PER_BLOCK)]
     features = torch.cat([features for features, _ in read])
     scores = torch.cat([scores for _, scores in read]).double()
