@@ -20,13 +20,14 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from vaexp.evaluation import blocks
 from vaexp.evaluation import latent_use as module
 from vaexp.evaluation.exact import exact_measures
 from vaexp.evaluation.latent_use import (
     index_information,
     kl_to_standard_normal,
     latent_use,
-    log_ratios,
+    log_posterior_ratios,
     mean_variance,
     mixture_split,
     share_below,
@@ -100,7 +101,7 @@ def test_log_ratios_are_those_of_torch(n):
     scale = torch.rand(n, L, dtype=torch.float64) + 0.05
     z = mean + scale * torch.randn_like(mean)
     q = Independent(Normal(mean, scale), 1)
-    found, without = log_ratios(z, mean, scale)
+    found, without = log_posterior_ratios(z, mean, scale)
     expected = q.log_prob(z) - aggregated(q).log_prob(z)
     assert torch.allclose(found, expected, rtol=0, atol=1e-10)
     for i in (0, 1, n - 1):
@@ -250,13 +251,13 @@ def test_the_order_of_images_and_the_size_of_blocks_change_nothing(monkeypatch):
     torch.manual_seed(9)
     mean, scale = torch.randn(70, L).double(), torch.rand(70, L).double() + 0.1
     z, order = mean + scale * torch.randn_like(mean), torch.randperm(70)
-    whole = log_ratios(z, mean, scale)
-    permuted = log_ratios(z[order], mean[order], scale[order])
+    whole = log_posterior_ratios(z, mean, scale)
+    permuted = log_posterior_ratios(z[order], mean[order], scale[order])
     x = images(70)
     before = {model: use(model, x) for model in (some_vae(), ppca())}
     monkeypatch.setattr(module, "ROWS_PER_BLOCK", 9)
-    monkeypatch.setattr(module, "IMAGES_PER_BLOCK", 11)
-    for a, b, c in zip(whole, permuted, log_ratios(z, mean, scale), strict=True):
+    monkeypatch.setattr(blocks, "IMAGES_PER_BLOCK", 11)
+    for a, b, c in zip(whole, permuted, log_posterior_ratios(z, mean, scale), strict=True):
         assert torch.allclose(a[order], b, rtol=0, atol=1e-11)
         assert torch.allclose(a, c, rtol=0, atol=1e-11)
     for model, evidence in before.items():
@@ -275,8 +276,8 @@ def test_information_does_not_depend_on_the_units_of_z():
     mean = torch.randn(50, L, dtype=torch.float64)
     scale, factor = torch.rand(50, L).double() + 0.1, torch.tensor([1e-4, 3.0, 500.0]).double()
     z = mean + scale * torch.randn_like(mean)
-    before = log_ratios(z, mean, scale)
-    after = log_ratios(z * factor, mean * factor, scale * factor)
+    before = log_posterior_ratios(z, mean, scale)
+    after = log_posterior_ratios(z * factor, mean * factor, scale * factor)
     assert torch.allclose(torch.stack(before), torch.stack(after), rtol=0, atol=1e-9)
 
 
@@ -290,7 +291,7 @@ def test_narrow_codes_reach_the_ceiling_and_never_pass_it(scale, spread):
     torch.manual_seed(11)
     mean = spread * torch.randn(200, 4, dtype=torch.float64)
     scales = torch.full_like(mean, scale)
-    found, without = log_ratios(mean + scales * torch.randn_like(mean), mean, scales)
+    found, without = log_posterior_ratios(mean + scales * torch.randn_like(mean), mean, scales)
     assert torch.allclose(found, torch.tensor(200.0).double().log(), rtol=1e-12)
     assert found.max() <= math.log(200) + 1e-9
     assert (without > found).all()
@@ -302,7 +303,7 @@ def test_mixed_scales_stay_below_the_ceiling():
     scale = 10 ** (6 * torch.rand(300, 1, dtype=torch.float64) - 6).expand(300, L)
     q = Independent(Normal(mean, scale), 1)
     z = q.sample()
-    found, _ = log_ratios(z, mean, scale)
+    found, _ = log_posterior_ratios(z, mean, scale)
     assert found.max() <= math.log(300) + 1e-9
     assert torch.allclose(found, q.log_prob(z) - aggregated(q).log_prob(z), rtol=0, atol=1e-6)
 

@@ -1,13 +1,13 @@
-"""The two ways a command ends badly. The command line prints their message without a traceback."""
+"""The errors that a command ends with. Their messages are printed without a traceback."""
 
 
 class UserError(Exception):
-    """What the user asked for is wrong; the message says where and what to do. Exit code 2."""
+    """The input of the user is wrong. The message says what, where, and what to do. Exit code 2."""
 
 
 class RunError(Exception):
-    """The work itself failed, or a run folder is broken. Exit code 1."""
+    """The work failed, or a run folder is damaged. Exit code 1."""
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Exit code 143."""
+    """The process received SIGTERM. Exit code 143."""

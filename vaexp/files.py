@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing whole files: a reader sees the old file or the new one, never a part of it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file to write, which takes ``path``'s place when the block ends without error."""
+    """Give a temporary file to write. It replaces ``path`` if the block ends without an error."""
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}-", suffix=f".tmp{path.suffix}"
     )
@@ -30,18 +30,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file at once."""
+    """Write a text file, or nothing if that fails."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a whole JSON file at once; NaN and infinity, which JSON lacks, are an error."""
+    """Write a JSON file, or nothing if that fails.
+
+    Raises ValueError for NaN and infinity, which JSON does not have.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """The umask of the process. It can only be read by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -1,6 +1,6 @@
-"""What a person sees while a command works: a bar on a terminal, plain lines anywhere else.
+"""Progress and messages of a command: a progress bar on a terminal, plain lines elsewhere.
 
-Everything goes to stderr. What is said while a run folder is open also goes to its train.log.
+Everything goes to stderr. While a run folder is open, messages are also written to its train.log.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 
 class Reporter:
-    """Messages and progress on stderr, and in a log file once there is one."""
+    """Shows messages and progress on stderr, and writes messages to a log file if one is open."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -22,7 +22,7 @@ class Reporter:
 
     @contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
-        """Inside, everything said is also appended to ``path``."""
+        """Also append all messages to the file ``path`` inside the block."""
         with path.open("a", encoding="utf-8") as self._log:
             try:
                 yield
@@ -30,23 +30,26 @@ class Reporter:
                 self._log = None
 
     def say(self, message: str) -> None:
-        """One line."""
+        """Show and log a message of one line."""
         self.console.print(message, markup=False)
         self._write(message)
 
     def log(self, text: str) -> None:
-        """Only to the log file, such as the traceback of a failed run."""
+        """Write a text, such as the traceback of a failed run, only to the log file."""
         self._write(text)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """A spinner on a terminal, nothing elsewhere."""
+        """Show a spinner on a terminal, and nothing elsewhere, inside the block."""
         with self.console.status(what):
             yield
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0) -> Iterator[None]:
-        """A progress bar over so many of a unit, of which ``done`` are over; nothing when piped."""
+        """Show a progress bar inside the block, but only on a terminal.
+
+        It runs from ``done`` to ``total`` of a unit, such as images.
+        """
         if not self.console.is_terminal:
             yield
             return
@@ -68,7 +71,7 @@ class Reporter:
                 self._bar = None
 
     def advance(self, count: int) -> None:
-        """Move the bar."""
+        """Move the bar by ``count`` units, if there is a bar."""
         if self._bar:
             progress, task = self._bar
             progress.advance(task, count)
@@ -77,7 +80,7 @@ class Reporter:
                 progress.update(task, speed=f"{now.speed:,.0f} {now.fields['unit']}/s")
 
     def step(self, title: str, numbers: str, speed: str) -> None:
-        """An epoch or iteration: its numbers beside the bar, or as a line."""
+        """Show the numbers of an epoch or iteration beside the bar, or else as a line."""
         line = f"{title}  {numbers}  {speed}"
         if self._bar:
             progress, task = self._bar

@@ -1,7 +1,7 @@
-"""Every random draw follows from the config's seed, what it is for and when, and nothing else.
+"""Random numbers that follow from the config's seed, their purpose, and nothing else.
 
-No generator runs on from one use to the next, so a run that is resumed, or evaluated between
-epochs, draws just what it would have drawn otherwise.
+Every use starts its own generator. A run that is resumed, or evaluated between two epochs,
+therefore draws the same numbers as a run that is not.
 """
 
 import hashlib
@@ -10,19 +10,23 @@ from contextlib import contextmanager
 
 import torch
 
-# Held-out images get the same noise in every run, whatever its seed, so that runs can be paired.
+# Held-out images get the same noise in every run, whatever its seed. Then their differences
+# between runs are paired.
 HELD_OUT_SEED = 0
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose, e.g. ``derive(seed, "shuffle", epoch)``."""
+    """A 63-bit seed for one purpose, such as ``derive(seed, "shuffle", epoch)``."""
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
 def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Inside, torch's generators start from ``derive(seed, *purpose)``; outside, as they were."""
+    """Seed torch's generators with ``derive(seed, *purpose)`` inside the block.
+
+    After the block they continue as if nothing had been drawn.
+    """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive(seed, *purpose))
         yield

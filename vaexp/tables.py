@@ -1,4 +1,4 @@
-"""Rows as a terminal table, Markdown, CSV or JSON."""
+"""Values and rows as text: a table for the terminal, Markdown or CSV."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ ABSENT = "–"
 
 
 def show_value(value: Any) -> str:
-    """A setting as it would be written in a config."""
+    """A setting in the form that it has in a config."""
     if value is None:
         return ABSENT
     if isinstance(value, bool):
@@ -20,9 +20,9 @@ def show_value(value: Any) -> str:
 
 
 def show_entry(entry: dict[str, Any] | None) -> str:
-    """A metric as text: value ± standard error, and what it hangs on.
+    """A metric as text: its value ± standard error, and what one must know to read it.
 
-    That is the sigma, or the floor, of a density, and the effective sample size where it is small.
+    A density shows its sigma or its floor, and a small effective sample size is shown too.
     """
     if entry is None:
         return ABSENT
@@ -40,16 +40,16 @@ def show_entry(entry: dict[str, Any] | None) -> str:
 
 
 def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
-    """Value ± standard error, with as many digits as the error lets matter."""
+    """A value ± its standard error, with as many digits as the error leaves significant."""
     sign = "+" if signed else ""
-    if not se or se < 1e-12 * max(1, abs(value)):  # of rounding only
+    if not se or se < 1e-12 * max(1, abs(value)):  # the error is only one of rounding
         return f"{value:{sign}.5g}"
     digits = max(0, 1 - math.floor(math.log10(se)))
     return f"{value:{sign},.{digits}f} ± {se:,.{digits}f}"
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """To stdout: as wide as the terminal, or as wide as it needs to be in a pipe."""
+    """Print a table to stdout. It is as wide as the terminal, or in a pipe as wide as needed."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -70,7 +70,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """The rows as a Markdown table."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -79,7 +79,7 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def comma_separated(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """CSV; None is an empty cell."""
+    """The rows as CSV, with an empty cell for None."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(headers)

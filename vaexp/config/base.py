@@ -2,6 +2,7 @@
 
 import re
 from abc import abstractmethod
+from collections.abc import Set
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, field_validator
@@ -41,6 +42,16 @@ class ModelSection(Section):
         mass is on. The sigma, or the floor of sigma or of the covariances, stands under its own
         key where there is one.
         """
+
+    @property
+    @abstractmethod
+    def kl_factor(self) -> float:
+        """The factor of the KL term in the training objective; 1 if that is the ELBO itself."""
+
+    @property
+    @abstractmethod
+    def discrete(self) -> bool:
+        """Whether z is the index of a component, and not a vector."""
 
 
 def _name_is_optional(schema: dict[str, Any]) -> None:
@@ -87,3 +98,12 @@ class BaseConfig(Section):
     def model_caption(self) -> list[str]:
         """The model's caption, and what the settings of its training add to it."""
         return self.model.caption()
+
+    @property
+    def importance_samples(self) -> int:
+        """K of the importance-weighted bound; 0 if the config asks for none."""
+        return 0
+
+    def too_few_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
+        """Why so many training images of these digits are too few for the model; None if not."""
+        return None

@@ -46,6 +46,16 @@ class FAConfig(ModelSection):
         """A density of x, which the floor of the noise variances bounds."""
         return {"measure": "density", "of": "x", "covariance_floor": self.noise_floor}
 
+    @property
+    def kl_factor(self) -> float:
+        """EM maximises the ELBO itself."""
+        return 1.0
+
+    @property
+    def discrete(self) -> bool:
+        """z is a vector."""
+        return False
+
 
 class FATrainConfig(EMConfig):
     """Expectation maximisation, whose iterations are many and take milliseconds."""

@@ -1,5 +1,6 @@
 """A Gaussian mixture by EM: its model's section, and the whole experiment."""
 
+from collections.abc import Set
 from typing import ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
@@ -70,6 +71,16 @@ class GMMConfig(ModelSection):
         """A density of x, which the floor of the covariances bounds."""
         return {"measure": "density", "of": "x", "covariance_floor": self.covariance_floor}
 
+    @property
+    def kl_factor(self) -> float:
+        """EM maximises the ELBO itself."""
+        return 1.0
+
+    @property
+    def discrete(self) -> bool:
+        """z is the index of a component."""
+        return True
+
 
 class GMMExperiment(BaseConfig):
     """A Gaussian mixture by EM. The smallest is ``model: {kind: gmm}``."""
@@ -99,3 +110,18 @@ class GMMExperiment(BaseConfig):
     def model_caption(self) -> list[str]:
         """The model's caption, and whether EM left its parameters as they were initialised."""
         return super().model_caption() + (["as initialised"] if self.train.max_iter == 0 else [])
+
+    def too_few_images(self, images: int, digits: Set[int]) -> str | None:
+        """Every component needs an image to start from, and with init: labels its own digit."""
+        missing = sorted(set(self.data.labels or range(10)) - digits)
+        if self.model.init == "labels" and missing:
+            return (
+                f"model.init: labels starts one component per digit, and none of the {images:,} "
+                f"training images is a {' or a '.join(map(str, missing))}; raise data.limit"
+            )
+        if self.model.components > images:
+            return (
+                f"model.components: {self.model.components:,} are more than the {images:,} "
+                "training images"
+            )
+        return None

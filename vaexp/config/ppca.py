@@ -44,6 +44,16 @@ class PPCAConfig(ModelSection):
         """A density of x, with no floor to stand beside it."""
         return {"measure": "density", "of": "x"}
 
+    @property
+    def kl_factor(self) -> float:
+        """EM maximises the ELBO itself."""
+        return 1.0
+
+    @property
+    def discrete(self) -> bool:
+        """z is a vector."""
+        return False
+
 
 class PPCAExperiment(BaseConfig):
     """Probabilistic PCA. The smallest is ``model: {kind: ppca}``."""

@@ -140,6 +140,16 @@ class VAEConfig(ModelSection):
             facts[key] = getattr(self, key)
         return facts
 
+    @property
+    def kl_factor(self) -> float:
+        """The KL term has the factor beta."""
+        return self.beta
+
+    @property
+    def discrete(self) -> bool:
+        """z is a vector."""
+        return False
+
 
 class VAEExperiment(BaseConfig):
     """A VAE by stochastic gradients. The smallest is ``model: {kind: vae}``."""
@@ -147,6 +157,11 @@ class VAEExperiment(BaseConfig):
     model: VAEConfig
     train: SGDConfig = SGDConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def importance_samples(self) -> int:
+        """The number that ``evaluate`` names."""
+        return self.evaluate.importance_samples
 
     @model_validator(mode="after")
     def _likelihood_suits_the_data(self) -> Self:

@@ -1,7 +1,7 @@
-"""The shipped classifier of digits, whose features measure how digit-like images are.
+"""The classifier of digits that ships with vaexp. Its features measure how digit-like images are.
 
 It is a small convolutional network that scripts/train_digit_classifier.py trained on the first
-50,000 training images of MNIST. It is not Inception: distances between its features can be compared
+50,000 training images of MNIST. It is not Inception. Distances between its features can be compared
 with one another, but not with a published FID.
 """
 
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from vaexp.errors import RunError
+from vaexp.evaluation.blocks import blocks
 
 WEIGHTS = "digit_classifier.safetensors"  # beside the bundled MNIST, in vaexp/data
 SIDE = 28  # pixels
 CLASSES = 10
 FEATURES = 64
-IMAGES_PER_BLOCK = 250  # what the processor caches hold is fastest
-WHOSE = {"features": "the shipped digit classifier, not Inception"}  # beside every number of them
+IMAGES_PER_BLOCK = 250  # as many images as the processor caches can hold
+WHOSE = {"features": "the shipped digit classifier, not Inception"}  # a fact of every number
 
 
 class DigitClassifier(nn.Module):
@@ -41,7 +42,7 @@ class DigitClassifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # nearly twice as fast
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The features (N, 64), none of them negative, and logits (N, C) of x (N, D) in 0..1."""
+        """The features (N, 64), none of them negative, and logits (N, C) for x (N, D) in 0..1."""
         h = x.reshape(-1, 1, SIDE, SIDE)
         for convolution in self.convolutions:
             h = nn.functional.max_pool2d(relu(convolution(h)), 2)
@@ -50,18 +51,18 @@ class DigitClassifier(nn.Module):
 
 
 class Reading(NamedTuple):
-    """What the classifier makes of a set of images."""
+    """The output of the classifier for N images."""
 
     features: Tensor
-    """(N, 64) float32, not negative."""
+    """(N, 64) float32, none of them negative."""
     log_prob: Tensor
-    """(N, C) float64: ln p(digit|image)."""
+    """ln p(digit|image), (N, C) float64."""
 
 
 def load_classifier() -> DigitClassifier:
-    """The classifier with the weights that ship with vaexp.
+    """Load the classifier with the weights that ship with vaexp.
 
-    Raises RunError if they are damaged or missing.
+    Raises RunError if the weights are damaged or missing.
     """
     classifier = DigitClassifier()
     try:
@@ -82,11 +83,11 @@ def load_classifier() -> DigitClassifier:
 def read_digits(classifier: DigitClassifier, x: Tensor) -> Reading:
     """The features and predictions for images x (N, D) on the display scale, 0 black to 1 white.
 
-    The caller clips values outside of 0..1. Raises ValueError where x is not (N, 784).
+    The caller clips values outside of 0..1. Raises ValueError if the shape of x is not (N, 784).
     """
     if x.ndim != 2 or x.shape[1] != SIDE**2:
-        raise ValueError(f"images of shape {tuple(x.shape)}, where (N, {SIDE**2}) belongs")
-    blocks = [classifier(block.float()) for block in x.split(IMAGES_PER_BLOCK)]
-    features = torch.cat([block[0] for block in blocks])
-    scores = torch.cat([block[1] for block in blocks]).double()
+        raise ValueError(f"x has the shape {tuple(x.shape)}, but must have (N, {SIDE**2})")
+    read = [classifier(block.float()) for (block,) in blocks(x, rows=IMAGES_PER_BLOCK)]
+    features = torch.cat([features for features, _ in read])
+    scores = torch.cat([scores for _, scores in read]).double()
     return Reading(features, scores.log_softmax(1))

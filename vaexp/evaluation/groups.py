@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of measures: its name, what it answers, and the functions that measure and draw it."""
+    """A group of measures: its name, what it answers, and what measures and draws it."""
 
     name: str
     """The name in ``vaexp evaluate --only``, metrics.json and evidence/."""

@@ -117,7 +117,8 @@ def index_information(mean: Tensor, scale: Tensor, draws: int) -> Information:
     """
     moments, without = Moments(), 0.0
     for _ in range(draws):
-        ratio, ratio_without = log_posterior_ratios(mean + scale * torch.randn_like(mean), mean, scale)
+        z = mean + scale * torch.randn_like(mean)
+        ratio, ratio_without = log_posterior_ratios(z, mean, scale)
         moments.add(ratio)
         without += ratio_without.mean().item() / draws
     variance = moments.variance_of_mean() if draws > 1 else None
@@ -125,9 +126,9 @@ def index_information(mean: Tensor, scale: Tensor, draws: int) -> Information:
 
 
 def kl_to_standard_normal(mean: Tensor, scale: Tensor) -> Tensor:
-    """KL(N(mean, scale^2) to N(0, 1)) = (mean^2 + scale^2 - 1) / 2 - ln scale, elementwise, in nats.
+    """KL(N(mean, scale^2) to N(0, 1)) of every element, in nats.
 
-    See Kingma and Welling 2014, appendix B.
+    It is (mean^2 + scale^2 - 1) / 2 - ln scale (Kingma and Welling 2014, appendix B).
     """
     return 0.5 * (mean.square() + scale.square() - 1) - scale.log()
 

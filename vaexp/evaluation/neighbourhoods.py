@@ -1,13 +1,13 @@
-"""Precision, recall, density and coverage: whose features lie near whose.
+"""Precision, recall, density and coverage of drawn images, from neighbourhoods in feature space.
 
-The neighbourhood of an image is the ball around its features that reaches to its k-th nearest other
+The neighbourhood of an image is the ball around its features that reaches to the k-th nearest other
 image of the same set. Letters in shapes: n drawn images, N real ones, F features, G groups of real
 images, H groups of drawn ones.
 
-scikit-learn has no test whether points lie in balls of different radii that is as fast: its k-d
-tree needs 2.2 s for one of the three tests with 10,000 x 64 features on each side, where
-``neighbours`` does all three in 1.0 s. It finds the radii in 0.5 s, as ``neighbour_radii`` does.
-Ours are used, as they are rounded in the same way as the distances that they are compared with.
+scikit-learn cannot test as fast whether points lie in balls of different radii. With 10,000 x 64
+features on each side its k-d tree needs 2.2 s for one of three such tests, and ``neighbours`` does
+all three in 1.0 s. The radii take 0.5 s in scikit-learn and in ``neighbour_radii``. The latter are
+used because they are rounded in the same way as the distances that they are compared with.
 """
 
 import math
@@ -22,29 +22,29 @@ from vaexp.evaluation.digit_classifier import WHOSE
 from vaexp.evaluation.measure import Estimate
 from vaexp.evaluation.statistics import joint_standard_error
 
-ROWS_PER_BLOCK = 250  # of the N x N distances: what the processor caches hold is fastest
-GROUPS = 20  # or nearly as many, where groups of ROWS_PER_BLOCK would be fewer
-MANIFOLD_K = 3
-DENSITY_K = 5
+ROWS_PER_BLOCK = 250  # rows of the N x N distances; as many as the processor caches can hold
+GROUPS = 20  # about so many groups of images, unless groups of ROWS_PER_BLOCK make more
+MANIFOLD_K = 3  # k of the neighbourhoods for precision and recall
+DENSITY_K = 5  # k of the neighbourhoods for density and coverage
 
 
 class Neighbours(NamedTuple):
     """Which drawn images and which real ones lie within each other's neighbourhoods.
 
-    Membership is stored for each group of images of the other set: how much a number depends on a
-    single group shows how uncertain it is.
+    Membership is stored for each group of images of the other set. The uncertainty of a number is
+    estimated from how much it depends on single groups.
     """
 
     precision: Tensor
-    """(n, G) bool: the draw is in the neighbourhood of a real image of the group."""
+    """Whether the draw is in the neighbourhood of a real image of the group, (n, G) bool."""
     recall: Tensor
-    """(N, H) bool: the real image is in the neighbourhood of a draw of the group."""
+    """Whether the real image is in the neighbourhood of a draw of the group, (N, H) bool."""
     density: Tensor
-    """(n,) float64: the number of neighbourhoods of real images that the draw is in, over k."""
+    """The number of neighbourhoods of real images that the draw is in, over k, (n,) float64."""
     density_of_real: Tensor
-    """(N,) float64: the number of draws in the real image's neighbourhood, over k n / N."""
+    """The number of draws in the real image's neighbourhood, over k n / N, (N,) float64."""
     coverage: Tensor
-    """(N, H) bool: a draw of the group is in the real image's neighbourhood."""
+    """Whether a draw of the group is in the real image's neighbourhood, (N, H) bool."""
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -57,9 +57,12 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def neighbour_radii(features: Tensor, ks: tuple[int, ...]) -> Tensor:
-    """Squared distance from each image (n, F) to its k-th nearest other one, (len(ks), n)."""
+    """The squared distance of each image to its k-th nearest other one, (len(ks), n).
+
+    features (n, F).
+    """
     columns = torch.tensor(ks) - 1
-    size = group_size(len(features))  # as in ``neighbours``, so that distances round alike
+    size = group_size(len(features))  # as in ``neighbours``, so that distances are rounded alike
     radii = []
     for start in range(0, len(features), size):
         block = features[start : start + size]
@@ -76,7 +79,7 @@ def neighbours(
     generated_radius: Tensor,
     real_radius: Tensor,
     density_radius: Tensor,
-    density_k: int = DENSITY_K,
+    density_k: int,
 ) -> Neighbours:
     """Which features (n, F) and (N, F) lie in the neighbourhoods of the other set.
 
@@ -106,25 +109,25 @@ def neighbours(
 
 
 def group_size(images: int) -> int:
-    """The number of images in a group: at most ROWS_PER_BLOCK, so that there are about GROUPS."""
+    """The number of images in a group, at most ROWS_PER_BLOCK. About GROUPS groups result."""
     return min(ROWS_PER_BLOCK, math.ceil(images / GROUPS))
 
 
 def _by_group(within: Tensor, size: int) -> Tensor:
-    """Whether any of each group of ``size`` columns of (N, n) bool is true, (N, H)."""
+    """Whether any of the ``size`` columns of each group is true, for (N, n) bool, (N, H) bool."""
     missing = -within.shape[1] % size
     return pad(within, (0, missing)).unflatten(1, (-1, size)).any(2)
 
 
 def share_in_any(within: Tensor) -> tuple[float, float]:
-    """The share of images that are within any of G groups, (m, G) bool, and its standard error.
+    """The share of m images that are within any of G groups, and its standard error.
 
-    The variance has two parts. The first is that of a mean of m images while the groups stay as
-    they are. The second is the jackknife's over groups, (G - 1) / G sum_g (d_g - d)^2: d_g is the
-    share of images that are within group g alone, which would be lost without that group, and d is
-    the mean of the d_g. The m images themselves add to that sum even if all groups are alike; this
-    is subtracted. Both parts hold the radii fixed, although a neighbourhood that is wide in this
-    set would not be in most others: the error is up to twice too large.
+    within (m, G) bool. The variance has two parts. The first is that of a mean of m images for
+    fixed groups. The second is the jackknife's variance over groups, (G - 1) / G sum_g (d_g - d)^2.
+    Here d_g is the share of images that are within group g alone, which would be lost without that
+    group, and d is the mean of the d_g. The m images add to this sum even if all groups are alike;
+    that part is subtracted. Both parts hold the radii fixed. A neighbourhood that is wide in this
+    set would not be wide in most others, so the error is up to twice too large.
     """
     m, groups = within.shape
     inside = within.any(1).double()
@@ -141,26 +144,26 @@ def neighbour_entries(features: Tensor, real: Tensor, radii: Tensor) -> dict[str
     radii: ``neighbour_radii`` of real (N, F), for MANIFOLD_K and DENSITY_K.
     """
     (own,) = neighbour_radii(features, (MANIFOLD_K,))
-    found = neighbours(features, real, own, *radii)
-    density = found.density.mean().item()
-    se = joint_standard_error(found.density, found.density_of_real)
-    # the largest share of draws that is in the neighbourhood of one and the same real image
-    fullest = found.density_of_real.max().item() * DENSITY_K / len(real)
+    radius, wide = radii
+    near = neighbours(features, real, own, radius, wide, DENSITY_K)
+    density = near.density.mean().item()
+    se = joint_standard_error(near.density, near.density_of_real)
+    # the share of draws in the neighbourhood of the real image that has the most
+    fullest = near.density_of_real.max().item() * DENSITY_K / len(real)
 
     def entry(value: float, se: float, k: int, unit: str = "share", **more: float) -> Estimate:
         facts = {
-            "kind": "estimate",
             "k": k,
             **WHOSE,
             "against": len(real),
             "se_of": "both sets, the radii held fixed",
             **more,
         }
-        return Estimate(value, unit, len(features), se, facts=facts)
+        return Estimate(value, unit, len(features), se, facts=facts, kind="estimate")
 
     return {
-        "precision": entry(*share_in_any(found.precision), MANIFOLD_K),
-        "recall": entry(*share_in_any(found.recall), MANIFOLD_K),
+        "precision": entry(*share_in_any(near.precision), MANIFOLD_K),
+        "recall": entry(*share_in_any(near.recall), MANIFOLD_K),
         "density": entry(density, se, DENSITY_K, "", fullest=fullest),
-        "coverage_real": entry(*share_in_any(found.coverage), DENSITY_K),
+        "coverage_real": entry(*share_in_any(near.coverage), DENSITY_K),
     }

@@ -1,4 +1,4 @@
-"""In how many regions of pixel space a set of images has too many or too few.
+"""How many regions of pixel space hold too many or too few images of a set.
 
 Letters in shapes: K bins, D pixels, n images of the set, N training images.
 """
@@ -13,31 +13,34 @@ from vaexp.evaluation.measure import Estimate, bootstrapped
 from vaexp.evaluation.statistics import RESAMPLES, entropy
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 
-BINS, IMAGES_PER_BIN = 100, 20  # the second only where training images are few
-CLUSTERED, LLOYD_ITERATIONS = 10_000, 30
-Z_95 = 1.959964
+BINS = 100
+IMAGES_PER_BIN = 20  # training images for each bin, at least: with few of them there are fewer bins
+CLUSTERED = 10_000  # the training images that k-means gets
+LLOYD_ITERATIONS = 30
+Z_95 = 1.959964  # the 97.5 % quantile of the normal distribution
 
 
 class Bins(NamedTuple):
-    """Cells of pixel space: the points nearest to each of K centres."""
+    """Regions of pixel space: each bin is the set of points nearest to one of K centres."""
 
     centres: Tensor
     """(K, D)"""
     share: Tensor
-    """(K,) float64: the share of the training images that lie in each bin."""
+    """The share of the training images that lie in each bin, (K,) float64."""
     n: int
     """The number of training images."""
 
     def counts(self, x: Tensor) -> Tensor:
-        """How many of images (n, D) lie in each bin, (K,) int64."""
+        """How many of the images x (n, D) lie in each bin, (K,) int64."""
         return nearest_centre(x, self.centres).bincount(minlength=len(self.centres))
 
 
 def make_bins(train: Tensor) -> Bins:
-    """100 bins of training images (N, D), by k-means on 10,000 of them; shares are of all N.
+    """BINS bins of training images (N, D), by k-means on CLUSTERED of them.
 
-    k-means stops after at most 30 iterations, since the bins only need to lie where images are.
-    Fewer than 2,000 training images give one bin for every 20.
+    The shares are those of all N images. k-means stops after at most LLOYD_ITERATIONS iterations,
+    as the bins only need to lie where images are. If there are fewer than IMAGES_PER_BIN training
+    images for each bin, there is one bin for every IMAGES_PER_BIN of them.
     """
     count = min(BINS, len(train) // IMAGES_PER_BIN)
     some = train[torch.randperm(len(train))[:CLUSTERED]].float()
@@ -47,11 +50,12 @@ def make_bins(train: Tensor) -> Bins:
 
 
 def proportions_differ(counts_a: Tensor, counts_b: Tensor) -> Tensor:
-    """For each bin, (K,) bool: whether its shares of two sets differ at the 5 % level.
+    """Whether the shares of each bin in two sets differ at the 5 % level, (K,) bool.
 
-    The two-sample z-test: |p - q| > 1.96 sqrt(r (1 - r) (1 / n_a + 1 / n_b)), with r the share of
-    both sets together (Richardson and Weiss 2018, section 2). Two samples of one distribution
-    differ in 5 % of the bins.
+    counts_a and counts_b (K,) are the numbers of images in each bin. This is the two-sample z-test:
+    |p - q| > 1.96 sqrt(r (1 - r) (1 / n_a + 1 / n_b)), where p and q are the shares of the bin in
+    the two sets, and r is its share in both together (Richardson and Weiss 2018, section 2). Two
+    samples of one distribution differ in 5 % of the bins.
     """
     counts_a, counts_b = counts_a.double(), counts_b.double()
     n_a, n_b = counts_a.sum(), counts_b.sum()
@@ -61,24 +65,24 @@ def proportions_differ(counts_a: Tensor, counts_b: Tensor) -> Tensor:
 
 
 def js_divergence(p: Tensor, q: Tensor) -> float:
-    """Jensen-Shannon divergence of two vectors of shares (K,): nats, 0 to ln 2.
+    """The Jensen-Shannon divergence of two vectors of shares (K,), in nats, from 0 to ln 2.
 
-    H((p + q) / 2) - (H(p) + H(q)) / 2  (Lin 1991, with equal weights).
+    It is H((p + q) / 2) - (H(p) + H(q)) / 2 (Lin 1991, with equal weights).
     """
     return (entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2).item()
 
 
 def resampled_shares(share: Tensor, n: int) -> Tensor:
-    """The shares (K,) of n images drawn with probabilities ``share`` (K,).
+    """The shares (K,) of n images that are drawn with the probabilities ``share`` (K,).
 
-    This is the bootstrap of counts. The draws come from torch's global generator.
+    This is a bootstrap sample of counts. The draws come from torch's global generator.
     """
     drawn = torch.searchsorted(share.cumsum(0), torch.rand(n, dtype=share.dtype), right=True)
     return drawn.clamp(max=len(share) - 1).bincount(minlength=len(share)).double() / n
 
 
 def bin_entries(counts: Tensor, bins: Bins) -> dict[str, Estimate]:
-    """``ndb`` and ``js_divergence`` of a set of images with these counts (K,) in the bins.
+    """``ndb`` and ``js_divergence`` of a set of images; counts (K,) are its numbers in the bins.
 
     The bootstrap resamples the set and the training images.
     """
@@ -89,12 +93,12 @@ def bin_entries(counts: Tensor, bins: Bins) -> dict[str, Estimate]:
         js_divergence(resampled_shares(share, n), resampled_shares(bins.share, bins.n))
         for _ in range(RESAMPLES)
     ]
-    facts = {"kind": "estimate", "bins": k, "against": bins.n}
+    facts = {"bins": k, "against": bins.n}
     divergence = js_divergence(share, bins.share)
     value = proportions_differ(counts, bins.share * bins.n).double().mean().item()
     se = math.sqrt(value * (1 - value) / k)
     of_ndb = {**facts, "level": 0.05, "se_of": "bins, as if independent"}
     return {
-        "ndb": Estimate(value, "share", n, se, facts=of_ndb),
-        "js_divergence": bootstrapped(divergence, replicates, "nats", n, facts),
+        "ndb": Estimate(value, "share", n, se, facts=of_ndb, kind="estimate"),
+        "js_divergence": bootstrapped(divergence, replicates, "nats", n, facts, kind="estimate"),
     }

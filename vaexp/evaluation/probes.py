@@ -1,4 +1,4 @@
-"""How well digits are read from codes: by a linear rule, and by the nearest training codes.
+"""How well codes predict the digit: by a linear classifier, and by the nearest training codes.
 
 Letters in shapes: N images, M training images, L latents, C classes.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vaexp.evaluation.measure import Measure
 
-RIDGE = 1.0
-TOLERANCE = 1e-6  # of the gradient of the mean over images
-ITERATIONS = 1000
+RIDGE = 1.0  # the weight of the penalty of the linear probe
+TOLERANCE = 1e-6  # the largest entry of the gradient of the mean loss at which L-BFGS stops
+ITERATIONS = 1000  # of L-BFGS, at most
 NEIGHBOURS = 10
 
 
@@ -23,23 +23,23 @@ class Probe:
     """Multinomial logistic regression on standardised codes."""
 
     classifier: Any
-    """scikit-learn's, which has no types."""
+    """A classifier of scikit-learn, which has no types."""
     converged: bool
-    """Whether the optimiser met its tolerance: no entry of the gradient of the mean over images is
-    above TOLERANCE, or the loss no longer changes in float64."""
+    """Whether the optimiser reached its tolerance: no entry of the gradient of the mean loss over
+    images is above TOLERANCE, or the loss no longer changes in float64."""
 
     def predict(self, z: Tensor) -> Tensor:
-        """The most probable label of codes (N, L), (N,)."""
+        """The most probable label of each code z (N, L), (N,)."""
         return torch.from_numpy(self.classifier.predict(z.double().numpy()))
 
 
 def fit_probe(z: Tensor, label: Tensor) -> Probe:
-    """The probe that minimises -sum_i ln softmax(W s_i + b)[y_i] + RIDGE / 2 |W|^2, by L-BFGS.
+    """Fit the probe that minimises -sum_i ln softmax(W s_i + b)[y_i] + RIDGE / 2 |W|^2, by L-BFGS.
 
     z (M, L), label (M,). s_i is a code minus the mean of all codes, divided by their standard
-    deviation (by 1 where they do not vary). The intercepts b are free. Formula: Bishop 2006,
-    section 4.3.4, with a Gaussian prior on W; the idea of a linear probe: Alain and Bengio 2017.
-    For two labels scikit-learn penalises the difference of the two rows of W instead.
+    deviation, or by 1 if they do not vary. The intercepts b are not penalised. The formula is that
+    of Bishop 2006, section 4.3.4, with a Gaussian prior on W; linear probes are due to Alain and
+    Bengio 2017. For two labels scikit-learn penalises the difference of the two rows of W instead.
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.exceptions import ConvergenceWarning
@@ -53,7 +53,7 @@ def fit_probe(z: Tensor, label: Tensor) -> Probe:
     else:
         regression = LogisticRegression(C=1 / RIDGE, tol=TOLERANCE, max_iter=ITERATIONS)
         classifier = make_pipeline(StandardScaler(), regression)
-    # More than one thread takes longer: each product is small, and threads wait by spinning.
+    # More than one thread takes longer, as each product is small and threads wait by spinning.
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         classifier.fit(z.double().numpy(), label.numpy())
@@ -62,14 +62,15 @@ def fit_probe(z: Tensor, label: Tensor) -> Probe:
 
 
 def vote_of_nearest(z: Tensor, z_train: Tensor, label_train: Tensor, k: int) -> Tensor:
-    """The most frequent label of the k training codes (M, L) nearest to each code (N, L), (N,).
+    """The most frequent label among the k training codes nearest to each code, (N,).
 
-    Distances are Euclidean and exact. Of labels with equally many votes the smallest wins (Cover
-    and Hart 1967).
+    z (N, L), z_train (M, L), label_train (M,). Distances are Euclidean and exact. If several labels
+    have the most votes, the smallest of them wins (Cover and Hart 1967).
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    centre = z_train.double().mean(0)  # distances from matrix products lose less near the origin
+    # Distances from matrix products lose fewer digits near the origin.
+    centre = z_train.double().mean(0)
     classifier = KNeighborsClassifier(k)
     classifier.fit((z_train.double() - centre).numpy(), label_train.numpy())
     return torch.from_numpy(classifier.predict((z.double() - centre).numpy()))
@@ -78,7 +79,11 @@ def vote_of_nearest(z: Tensor, z_train: Tensor, label_train: Tensor, k: int) -> 
 def probed(
     z: Tensor, label: Tensor, z_train: Tensor, label_train: Tensor, facts: dict[str, Any]
 ) -> dict[str, Measure]:
-    """``linear_probe_accuracy`` and ``knn_accuracy`` of codes (N, L), trained on others (M, L)."""
+    """``linear_probe_accuracy`` and ``knn_accuracy`` of codes z (N, L) with labels (N,).
+
+    Both classifiers are fitted to the codes z_train (M, L) with labels (M,). ``facts`` go to both
+    measures.
+    """
     probe = fit_probe(z_train, label_train)
     k = min(NEIGHBOURS, len(z_train))
     common = facts | {
@@ -94,10 +99,10 @@ def probed(
 
 
 def accuracy(predicted: Tensor, label: Tensor, facts: dict[str, Any]) -> Measure:
-    """1 for each image whose prediction (N,) is its label (N,), else 0."""
+    """The accuracy of predictions (N,): 1 for each image whose prediction is its label, else 0."""
     return Measure((predicted == label).double(), "share", facts=facts)
 
 
 def share_of_most_frequent(label: Tensor, label_train: Tensor) -> float:
-    """The accuracy of predicting the most frequent training label (M,) for every image (N,)."""
+    """The accuracy of always predicting the most frequent training label; labels (N,) and (M,)."""
     return (label == label_train.bincount().argmax()).double().mean().item()

@@ -1,1 +1,1 @@
-"""From a config to a finished run: prepare, train, measure, evaluate, sample, draw."""
+"""The steps from a config to a finished run: prepare, train, measure, evaluate, sample, draw."""

@@ -1,15 +1,14 @@
-"""Groups of measures on a finished run: for ``vaexp evaluate``, and for the end of training.
+"""Measuring groups on a run, for ``vaexp evaluate`` and at the end of training.
 
-Which groups there are stands in ``evaluation.groups``; what each number means in docs/measures.md.
+``evaluation.groups`` is the table of the groups; docs/measures.md says what each number means.
 """
 
 import math
 import time
-from typing import Any, assert_never
+from typing import Any
 
 from torch import Tensor
 
-from vaexp.config import Config, FAConfig, GMMConfig, PPCAConfig, VAEConfig, VAEExperiment
 from vaexp.data import Transform
 from vaexp.errors import RunError
 from vaexp.evaluation.groups import GROUPS, Group, fast_groups, find_groups
@@ -25,11 +24,11 @@ from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
 
-IMPORTANCE_SAMPLES = 1_000  # where neither the config nor the command says how many
-DIGITS = ("mnist", "emnist_digits")  # data that the shipped classifier of digits can read
+IMPORTANCE_SAMPLES = 1_000  # if neither the config nor the command gives a number
+DIGITS = ("mnist", "emnist_digits")  # data whose images the shipped classifier can read
 
 Entries = dict[str, dict[str, Any]]
-"""Name -> entry of metrics.json."""
+"""The entries of metrics.json, by name."""
 
 
 def evaluate(
@@ -40,12 +39,13 @@ def evaluate(
     importance_samples: int | None = None,
     images: int | None = None,
 ) -> dict[str, Entries]:
-    """Measure groups on the test split of a finished run, and keep each as soon as it is done.
+    """Measure groups on the test split of a finished run, and save each as soon as it is done.
 
-    only: the groups, by default all but the slow ones. importance_samples: K of the importance-
-    weighted bound, by default the config's. images: measure the first so many test images; by
-    default as many as the group's table says. Returns the new entries of metrics.json by group.
-    Raises UserError for a group there is not, RunError for a run that has not finished.
+    ``only`` names the groups; the default is all but the slow ones. ``importance_samples`` is K of
+    the importance-weighted bound; the default is that of the config. ``images`` is how many of the
+    first test images are measured; the default is in the table of groups. Returns the new entries
+    of metrics.json by group. Raises UserError for an unknown group, and RunError for a run that has
+    not finished.
     """
     groups = find_groups(only or fast_groups())
     if not run.metrics():
@@ -53,7 +53,7 @@ def evaluate(
             f"{run.path}: has no final metrics (status {run.status()}); "
             f"vaexp train --resume {run.path} finishes it"
         )
-    found: dict[str, Entries] = {}
+    measured: dict[str, Entries] = {}
     with run.locked(), reporter.logging_to(run.path / "train.log"):
         with reporter.waiting("loading the run and the data"):
             experiment = Experiment.prepare(run.config())
@@ -63,10 +63,10 @@ def evaluate(
         for group in groups:
             x = test[: images or group.images]
             subject = _subject(experiment, x, importance_samples, reporter)
-            found[group.name] = _measure(run, experiment, group, subject, reporter)
+            measured[group.name] = _measure(run, experiment, group, subject, reporter)
         for path in illustrate_evidence(run, [group.name for group in groups]):
             reporter.say(f"figure {path}")
-    return found
+    return measured
 
 
 def evaluate_after_training(
@@ -82,7 +82,7 @@ def evaluate_after_training(
 def _subject(
     experiment: Experiment, x: Tensor, importance_samples: int | None, reporter: Reporter
 ) -> Subject[Model]:
-    """The fitted model and the first test images x, with what groups need of the config."""
+    """The fitted model and the first test images x (N, D), with what the groups need to know."""
     config = experiment.config
 
     def validation() -> Tensor | None:
@@ -97,26 +97,11 @@ def _subject(
         validation=validation,
         transform=Transform(config.data.transform),
         digits=config.data.name in DIGITS,
-        beta=_beta(config),
+        beta=config.model.kl_factor,
         floor=config.model.floor,
-        importance_samples=importance_samples or _importance_samples(config),
+        importance_samples=importance_samples or config.importance_samples or IMPORTANCE_SAMPLES,
         on_images=reporter.advance,
     )
-
-
-def _beta(config: Config) -> float:
-    match config.model:
-        case VAEConfig():
-            return config.model.beta
-        case GMMConfig() | PPCAConfig() | FAConfig():
-            return 1.0
-        case _:
-            assert_never(config.model)
-
-
-def _importance_samples(config: Config) -> int:
-    configured = config.evaluate.importance_samples if isinstance(config, VAEExperiment) else 0
-    return configured or IMPORTANCE_SAMPLES
 
 
 def _measure(
@@ -126,9 +111,9 @@ def _measure(
     subject: Subject[Model],
     reporter: Reporter,
 ) -> Entries:
-    """Measure a group and write what it found into the run folder.
+    """Measure a group and write its evidence into the run folder.
 
-    Returns its entries of metrics.json. Raises RunError where a measure is not finite.
+    Returns its entries of metrics.json. Raises RunError if a measure is not finite.
     """
     n, seed = len(subject.x), experiment.config.seed
     began = time.perf_counter()
@@ -147,19 +132,24 @@ def _measure(
     }
     for name, one in entries.items():
         if not math.isfinite(one["value"]):
-            raise RunError(f"{run.path}: {name} came out as {one['value']}; please report it")
+            raise RunError(
+                f"{run.path}: the measure {name} is {one['value']}, which is a fault of vaexp; "
+                "please report it"
+            )
     per_example = {name: measure.values.cpu().numpy() for name, measure in by_image.items()}
     run.add_evidence(group.name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
     reporter.say(f"{group.name}: {len(entries)} measures of {n:,} test images, {seconds:.1f} s")
-    _say_what_is_missing(entries, evidence.absent, reporter)
+    _say_absent_and_unreliable(entries, evidence.absent, reporter)
     return entries
 
 
-def _say_what_is_missing(entries: Entries, absent: dict[str, str], reporter: Reporter) -> None:
-    """The measures that the model does not have, and those that rest on too few samples."""
+def _say_absent_and_unreliable(
+    entries: Entries, absent: dict[str, str], reporter: Reporter
+) -> None:
+    """Say which measures the model does not have, and which rest on too few samples."""
     for reason in dict.fromkeys(absent.values()):
         names = [name for name, why in absent.items() if why == reason]
         reporter.say(f"  no {', '.join(names)}: {reason}")
     for name, one in entries.items():
         if one.get("effective_samples", 10) < 10:
-            reporter.say(f"  do not trust {name}: {show_entry(one)}")
+            reporter.say(f"  {name} is not reliable: {show_entry(one)}; more samples may help")

@@ -1,4 +1,4 @@
-"""Fitting a model: by gradients or by EM, with each step on disk soon after it is done."""
+"""Fitting a model by gradients or by EM. Each step is written to disk soon after it is done."""
 
 import math
 import time
@@ -28,19 +28,22 @@ from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 
-EM_WRITES_EVERY = 1.0  # seconds: an iteration may take a millisecond, and writing it far more
+EM_WRITES_EVERY = 1.0  # seconds, as an iteration may take far less time than writing it
 
 EMExperiment = GMMExperiment | PPCAExperiment | FAExperiment
 
 
 def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
-    """Fit the model, or go on from where the run stopped."""
+    """Fit the model, or continue from where the run stopped.
+
+    Raises RunError if the checkpoint is missing or belongs to another config.
+    """
     state = run.state()
     if state is None and len(run.records()) > 1:
-        raise RunError("checkpoints/state.pt is missing; copy the run folder again")
+        raise RunError("checkpoints/state.pt is missing; copy the whole run folder again")
     if state is not None and not {"records", "at"} <= state.keys():
         raise RunError(
-            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes "
+            "checkpoints/state.pt does not fit config.yaml: one of the two was changed or comes "
             "from another run"
         )
     run.truncate_records(state["records"] if state else 0)
@@ -87,12 +90,13 @@ def _fit_by_gradients(
         write_steps(run, fitted, lambda record: _show_epoch(record, epochs, reporter))
     if run.records()[-1]["step"] < steps:
         reporter.say(
-            f"stopped early: no better validation ELBO for {config.train.patience} epochs; "
-            f"keeping epoch {run.weights()[1]}"
+            f"stopped early, as the validation ELBO did not rise for {config.train.patience} "
+            f"epochs; the weights of epoch {run.weights()[1]} are kept"
         )
 
 
 def _show_epoch(record: dict[str, Any], epochs: int, reporter: Reporter) -> None:
+    """Show the ELBO, rate and distortion of an epoch, on validation images if there are any."""
     split = "validation" if "validation" in record else "train"
     numbers = [f"{key} {record[split][key]:,.2f}" for key in ("elbo", "rate", "distortion")]
     reporter.step(
@@ -135,17 +139,17 @@ def _fit_by_em(
     last = run.records()[-1]
     if last["stopped"] == "max_iter" and options.max_iter > 0:
         reporter.say(
-            f"stopped at train.max_iter = {options.max_iter}, before an iteration added less than "
-            f"train.tolerance = {options.tolerance:g} nats"
+            f"stopped at train.max_iter = {options.max_iter} before EM converged: the last "
+            f"iteration still added at least train.tolerance = {options.tolerance:g} nats per image"
         )
 
 
 def _steps_and_options(
     experiment: Experiment, config: EMExperiment
 ) -> tuple[em.EMSteps[Any, Any], em.EMOptions]:
-    """The steps of the model that the config names, on its images, and when they stop.
+    """The EM steps of the model that the config names, on its images, and when they stop.
 
-    Only a mixture's steps keep the images. A linear-Gaussian model needs but their moments.
+    Only the steps of a mixture keep the images. Linear-Gaussian models only need their moments.
     """
     held_out = experiment.validation_images()
     validation = None if held_out is None else held_out[0]
@@ -179,7 +183,7 @@ def _steps_and_options(
 
 
 def what_helps(config: Config) -> str:
-    """What a user is told where a number is not finite: the cause, and what helps."""
+    """What a user is told if a number is not finite: the probable cause, and what helps."""
     match config:
         case VAEExperiment():
             return (
@@ -196,13 +200,15 @@ def what_helps(config: Config) -> str:
 
 
 def _moments(x: Tensor, validation: Tensor | None) -> tuple[Moments, Moments | None]:
+    """The moments of training images (N, D) and of validation images (M, D)."""
     return Moments.of(x), None if validation is None else Moments.of(validation)
 
 
-def _show_iteration(record: dict[str, Any], restarts: int, beside: str, reporter: Reporter) -> None:
+def _show_iteration(record: dict[str, Any], restarts: int, floor: str, reporter: Reporter) -> None:
+    """Show the mean ln p(x) of an iteration; ``floor`` is the text that is shown after it."""
     restart = f"restart {record['restart'] + 1}, " if restarts > 1 else ""
     numbers = [
-        f"{split} log_prob {record[split]['log_prob']:,.3f}{beside}"
+        f"{split} log_prob {record[split]['log_prob']:,.3f}{floor}"
         for split in ("train", "validation")
         if split in record
     ]
@@ -217,17 +223,18 @@ def write_steps(
     every: float = 0.0,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Go through the steps of a fit and write them, those of ``every`` seconds together.
+    """Write the steps of a fit to the run folder, at most once in ``every`` seconds.
 
-    However the fit ends, the steps that it finished are written.
+    Every finished step is written, however the fit ends. ``show`` gets the record of the last step
+    of each write, and ``on_step`` is called after each step.
     """
     done = len(run.records())
     pending: list[FitStep] = []
     written = -math.inf  # the first step is written at once
 
     def write() -> None:
-        # In this order a kill at any point leaves something to resume from: the state is last, and
-        # what was written before it is written again, the same, by the resumed step.
+        # The run can be resumed after a kill at any point: the state is written last, and the
+        # resumed step writes again, with the same values, what was written before the state.
         run.append_records([step.record for step in pending])
         kept = [step for step in pending if step.keep]
         if kept:
@@ -246,5 +253,6 @@ def write_steps(
                 written = time.monotonic()
     finally:
         if pending:
-            run.truncate_records(done - len(pending))  # a stop may have come in the midst of write
+            # The stop may have come in the middle of a write.
+            run.truncate_records(done - len(pending))
             write()

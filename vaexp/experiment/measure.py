@@ -1,4 +1,4 @@
-"""What is measured on a split once a model is fitted, and what must stand beside each number."""
+"""The measures of every split of a fitted model, and their entries in metrics.json."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from vaexp.models.ppca import of_linear_vae
 
 
 def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
-    """Name -> measure of images x (N, D) with digits label (N,), for all but the costly ones."""
+    """The measures by name of images x (N, D) with labels (N,), except those that take long."""
     match model:
         case GMM() | LinearGaussian():
             return exact_measures(model, x)
@@ -33,16 +33,16 @@ def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
 def importance_weighted(
     model: VAE, x: Tensor, label: Tensor, k: int, on_images: Callable[[int], None]
 ) -> dict[str, Measure]:
-    """``iw_bound`` with K = ``k`` samples."""
+    """The importance-weighted bound with K = ``k`` samples, by its name ``iw_bound``."""
     return {"iw_bound": iw_bound(model, x, label, k=k, on_images=on_images)}
 
 
 def with_bits_per_dim(
     measures: Mapping[str, Measure], transform: Transform, x: Tensor, facts: Mapping[str, Any]
 ) -> dict[str, Measure]:
-    """The measures, and each ln p(x) among them in bits per dimension too, where x has them.
+    """Add each ln p(x) among the measures in bits per dimension, if x has bits per dimension.
 
-    x (N, D): the images that they are of. facts: those of the model's likelihood.
+    x (N, D) are the measured images. ``facts`` are those of the model's likelihood.
     """
     bits = {
         f"{name}_bits_per_dim": converted
@@ -56,10 +56,10 @@ def with_bits_per_dim(
 def _bits_per_dim(
     log_prob: Measure, transform: Transform, x: Tensor, facts: Mapping[str, Any]
 ) -> Measure | None:
-    """Nats as bits per pixel of the 0..255 image, or None where x says too little of that image.
+    """A ln p(x) in bits per pixel of the image on 0..255, or None if x determines no such number.
 
-    A density goes through the transform's Jacobian. A mass of the grey values themselves is
-    -ln p / (D ln 2). A lower bound becomes an upper one.
+    A density is converted with the Jacobian of the transform. A mass on the grey values themselves
+    becomes -ln p / (D ln 2). A lower bound on ln p(x) becomes an upper bound on the bits.
     """
     nats = log_prob.values.to(x.device)
     per_bit = x.shape[1] * math.log(2)
@@ -75,8 +75,9 @@ def _bits_per_dim(
         values=values.cpu(),
         unit="bits/dim",
         monte_carlo_variance=None if variance is None else variance / per_bit**2,
-        facts={key: fact for key, fact in log_prob.facts.items() if key != "error"},  # in nats
-        kind=_turned_over(log_prob.kind),
+        # the fact ``error`` is in nats
+        facts={key: fact for key, fact in log_prob.facts.items() if key != "error"},
+        kind=_negated(log_prob.kind),
         likelihood="derived",
         tightness=None,
         scope="any_transform",
@@ -84,8 +85,8 @@ def _bits_per_dim(
     )
 
 
-def _turned_over(kind: Kind | None) -> Kind | None:
-    """The kind of a number that falls where the one of this kind rises."""
+def _negated(kind: Kind | None) -> Kind | None:
+    """The kind of the negative of a number: a lower bound becomes an upper bound."""
     match kind:
         case "lower_bound":
             return "upper_bound"
@@ -97,5 +98,5 @@ def _turned_over(kind: Kind | None) -> Kind | None:
 
 
 def entry(measure: Measure | Estimate, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Its entry of metrics.json: a log-likelihood has the model's ``facts`` beside it."""
+    """The entry of a measure in metrics.json. A log-likelihood also gets the model's ``facts``."""
     return ({} if measure.likelihood is None else dict(facts)) | measure.summary()

@@ -26,12 +26,12 @@ MODE_NAMES = {
     "sweep": "Draws x = μ(z) + k σ(z), z ~ p(z)",
 }
 COLUMNS = 10
-MOST_DRAWN = 200  # of one call, in the picture; the arrays have them all
+MOST_DRAWN = 200  # images in one picture; the arrays have all of them
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Where a call of ``sample`` left its image and arrays."""
+    """The files that a call of ``sample`` has written."""
 
     image: Path
     arrays: Path
@@ -39,10 +39,11 @@ class Drawn:
 
 @torch.no_grad()
 def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeMode) -> Tensor:
-    """z (..., L) to transformed x: (..., D), or (5, ..., D) for sweep.
+    """Decode latents z (..., L) to transformed images x (..., D), or (5, ..., D) for a sweep.
 
-    mean: mu(z). sample: a draw of p(x|z) from torch's global generator. sweep: mu(z) + k sigma(z),
-    k = -2..2. Raises UserError for a sweep of a model without sigma.
+    The mode ``mean`` gives mu(z), ``sample`` a draw of p(x|z) from torch's global generator, and
+    ``sweep`` mu(z) + k sigma(z) for k = -2..2. Raises UserError for a sweep of a model that has
+    none.
     """
     p = trained.model.decode(z, label)
     if mode == "mean":
@@ -58,10 +59,10 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
 
 
 def latent_grid(latent_dim: int, axes: tuple[int, int], size: int) -> tuple[Tensor, np.ndarray]:
-    """A grid over two axes of the latent space, and its coordinates.
+    """A grid over two axes of the latent space, and its coordinates (size,).
 
-    The coordinates are quantiles of N(0, 1), so that every cell holds the same prior mass. z is
-    (rows, size, L), rows = size (1 where L = 1), 0 on all other axes; coordinates (size,).
+    The coordinates are quantiles of N(0, 1), so that every cell has the same prior probability. The
+    grid z is (size, size, L), or (1, size, 1) if L = 1. All other latents are 0.
     """
     levels = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     ticks = torch.special.ndtri(levels).float()
@@ -80,7 +81,7 @@ def plane_figure(
     axis_names: tuple[str, str],
     size: int,
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """The latent plane, one panel per digit if the model is conditional, and its arrays."""
+    """The figure of the latent plane and its arrays, with one panel per digit if conditional."""
     z, ticks = latent_grid(trained.model.latent_dim, axes, size)
     conditional = trained.model.conditional
     panels = [torch.tensor(digit) for digit in digits] if conditional else [None]
@@ -114,13 +115,14 @@ def sample(
     axes: tuple[int, int] | None = None,
     seed: int | None = None,
 ) -> Drawn:
-    """Draw n images, or the latent plane, and write a PNG and an npz into the run's samples/.
+    """Draw n images, or the latent plane, and write a PNG and an npz into samples/ of the run.
 
-    label: the digit that a conditional model draws, or the component that is this digit's Gaussian;
-    None takes all it knows in turn. component: of a mixture, counted from 0; None draws it from
-    p(z). axes: the two latents of the grid, counted from 1, by default the first. The arrays are
-    ``z``, ``label`` (if conditional), ``x`` on the scale of the model and ``image`` on the display
-    scale, unclipped.
+    ``label`` is the digit that a conditional model draws, or the digit whose component a mixture
+    draws from; None takes all digits of the model in turn. ``component`` is that of a mixture,
+    counted from 0; None draws components from p(z). ``axes`` are the two latents of the grid,
+    counted from 1; the default is the first two. The arrays are ``z``, ``label`` if the model is
+    conditional, ``x`` on the scale of the model, and ``image`` on the display scale, unclipped.
+    Raises UserError for options that do not fit the model.
     """
     trained = TrainedModel.read(run)
     default = trained.config.model.decode_mode
@@ -159,7 +161,7 @@ def sample(
 def _plane(
     trained: TrainedModel, digits: list[int], mode: DecodeMode, axes: tuple[int, int] | None
 ) -> tuple[Figure, dict[str, np.ndarray], list[str]]:
-    """The latent plane of two axes, counted from 1, its arrays, and the names of its axes."""
+    """The latent plane over two axes, counted from 1, its arrays, and the names of both axes."""
     if mode == "sweep":
         raise UserError("a grid shows one image per latent; use --decode mean or sample")
     first, second = _check_axes(axes, trained.model.latent_dim)
@@ -177,7 +179,10 @@ def _plane(
 def _strip(
     trained: TrainedModel, digits: list[int], component: int | None, mode: DecodeMode, n: int
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """n draws, z ~ p(z) or all of one component, in rows of ten; a sweep has a row per k."""
+    """n draws in rows of ten, and their arrays. z ~ p(z), or z is one component for all draws.
+
+    A sweep has one row for each k.
+    """
     if component is None:
         z = trained.model.prior().sample(torch.Size([n]))
     else:
@@ -208,18 +213,22 @@ def _strip(
 
 
 def _in_rows(images: np.ndarray) -> np.ndarray:
-    """(n, H, W) to (rows, up to ten, H, W); NaN, drawn as blank paper, fills the last row."""
+    """Arrange images (n, H, W) in rows of ten, (rows, 10, H, W), or in one shorter row.
+
+    NaN fills the last row, which is drawn as blank paper.
+    """
     width = min(len(images), COLUMNS)
     blank = np.full((-len(images) % width, *images.shape[1:]), np.nan, images.dtype)
     return np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])
 
 
 def caption(trained: TrainedModel) -> str:
-    """The settings under every figure's title."""
+    """The settings of the run, which stand under the title of every figure."""
     return f"{trained.config.describe()}, {trained.config.model.unit} {trained.at}"
 
 
 def _digits(trained: TrainedModel, label: int | None) -> list[int]:
+    """The digits to draw. Raises UserError for a label that the model does not know."""
     if label is None:
         return trained.labels
     if not trained.model.conditional:
@@ -233,7 +242,7 @@ def _digits(trained: TrainedModel, label: int | None) -> list[int]:
 def _component(
     trained: TrainedModel, model: GMM, component: int | None, label: int | None
 ) -> int | None:
-    """The component of a mixture to draw from; None for all, in proportion to their weights."""
+    """The component of a mixture to draw from, or None to draw each component from p(z)."""
     config = trained.config
     assert isinstance(config, GMMExperiment)
     count = len(model.weight)
@@ -256,7 +265,7 @@ def _component(
 
 
 def _check_axes(axes: tuple[int, int] | None, latent_dim: int) -> tuple[int, int]:
-    """The two axes of a grid, counted from 0; the only one twice where L = 1."""
+    """The two axes of a grid, counted from 0. If L = 1 both are the only one."""
     if axes is None:
         return 0, min(1, latent_dim - 1)
     if latent_dim == 1:

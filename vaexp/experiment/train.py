@@ -1,4 +1,4 @@
-"""Training an experiment from its config to a finished run folder: where the parts are wired up."""
+"""Training: an experiment is fitted, measured and drawn, and its run folder is written."""
 
 import math
 import signal
@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from torch import Tensor
 
-from vaexp.config import VAEExperiment, digest
+from vaexp.config import digest
 from vaexp.data import Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
@@ -38,11 +38,11 @@ from vaexp.tables import show_entry
 def train(
     experiment: Experiment, runs_dir: Path, reporter: Reporter, resume: RunFolder | None = None
 ) -> RunFolder:
-    """Fit, measure and illustrate in a new run folder, or go on in ``resume``.
+    """Fit, measure and draw an experiment in a new run folder, or continue the run ``resume``.
 
-    However it ends, run.json says how: finished, failed (with the error) or interrupted. Every
-    finished epoch is on disk before the next one starts. Raises UserError when another process is
-    at work on the same run.
+    run.json says how the run ended: finished, failed (with the error) or interrupted. Every
+    finished epoch is on disk before the next one starts. Raises UserError if another process is
+    working on the same run.
     """
     config = experiment.config
     run = resume or RunFolder.create(runs_dir, config)
@@ -74,7 +74,7 @@ def train(
 
 
 def _note_environment(experiment: Experiment, run: RunFolder) -> None:
-    """Write environment.json; on resuming, insist that config and data are still those it names."""
+    """Write environment.json, or raise RunError if config or data differ from those it names."""
     hashes = {
         "config_sha256": digest(experiment.config),
         "data_sha256": experiment.data.sha256,
@@ -89,7 +89,7 @@ def _note_environment(experiment: Experiment, run: RunFolder) -> None:
 
 
 def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
-    """Measure the kept weights on every split: metrics.json and per_example.npz."""
+    """Measure the kept weights on every split, and write metrics.json and per_example.npz."""
     config, data, model = experiment.config, experiment.data, experiment.model
     load_weights(model, run, experiment.device)
     transform, facts = Transform(config.data.transform), config.model.likelihood_facts
@@ -108,7 +108,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
             x, label = experiment.held_out_images(split, name), split.label.to(experiment.device)
             with seeded(config.seed, "elbo", name):
                 splits[name] = measured(x, label)
-    # x and label are those of the test split, here and below
+    # the test split came last, so x and label are its images and labels from here on
     bound = _importance_weighted(experiment, x, label, reporter)
     splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
     metrics = {
@@ -129,31 +129,30 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
 def _importance_weighted(
     experiment: Experiment, x: Tensor, label: Tensor, reporter: Reporter
 ) -> dict[str, Measure]:
-    """The importance-weighted bound of test images x (N, D), for a model that has only bounds."""
-    match experiment.model:
+    """The importance-weighted bound of test images x (N, D), if model and config have one."""
+    model, k = experiment.model, experiment.config.importance_samples
+    match model:
+        case VAE():
+            if k == 0:
+                return {}
+            title = f"importance-weighted bound, K = {k}"
+            with reporter.bar(title, len(x), "images"), seeded(experiment.config.seed, "iw_bound"):
+                return importance_weighted(model, x, label, k, reporter.advance)
         case GMM() | LinearGaussian():
             return {}
-        case VAE() as model:
-            config = experiment.config
-            assert isinstance(config, VAEExperiment)
         case _:
-            assert_never(experiment.model)
-    k = config.evaluate.importance_samples
-    if k == 0:
-        return {}
-    title = f"importance-weighted bound, K = {k}"
-    with reporter.bar(title, len(x), "images"), seeded(config.seed, "iw_bound"):
-        return importance_weighted(model, x, label, k, reporter.advance)
+            assert_never(model)
 
 
 def _headline(measures: dict[str, Measure], entries: dict[str, Any]) -> str:
-    """The headlines of the test split: bounds on ln p(x), the tightest last, then the others."""
+    """The line that ends training: bounds on ln p(x), the tightest last, then other measures."""
     shown = [name for name, measure in measures.items() if measure.headline]
     shown.sort(key=lambda name: measures[name].tightness or math.inf)
     return "test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
+    """Draw the figures of the run, from its files and the test images."""
     reporter.say("drawing figures")
     test = experiment.data.test
     x = experiment.held_out_images(test, "test").cpu()
@@ -163,16 +162,18 @@ def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
 
 
 def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:
+    """Mark the run as interrupted, and say how to continue it."""
     run.end("interrupted", exit_code, how)
     state = run.state()  # the last line of metrics.jsonl may be of an epoch after the checkpoint
     done = state["at"] if state else 0
-    reporter.say(f"stopped by {how} after {done} finished {run.config().model.unit}s; go on with")
+    unit = run.config().model.unit
+    reporter.say(f"stopped by {how} after {done} finished {unit}s; to continue the run:")
     reporter.say(f"  vaexp train --resume {run.path}")
 
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the run ends in order."""
+    """Turn SIGTERM into the exception Terminated, so that the run can end properly."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         raise Terminated

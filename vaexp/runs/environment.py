@@ -1,4 +1,4 @@
-"""What a run ran on, so that its numbers can be had again."""
+"""The machine, versions and commit of a run, which are needed to reproduce its numbers."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ PACKAGES = ("vaexp", "torch", "numpy", "scikit-learn", "safetensors", "matplotli
 
 
 def describe(*, seed: int, device: str) -> dict[str, Any]:
-    """The contents of environment.json, but for the hashes of config and data."""
+    """The contents of environment.json, except for the hashes of config and data."""
     import torch
 
     return {
@@ -28,7 +28,7 @@ def describe(*, seed: int, device: str) -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit and dirty flag of the clone that vaexp runs from; None if it is installed."""
+    """The commit and dirty flag of the clone that vaexp runs from, or None without a clone."""
     package = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -41,7 +41,8 @@ def git_state() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # not some other repository around us
+        # Another repository may surround the package. In it this file is not known.
+        git("ls-files", "--error-unmatch", "__init__.py")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""The list of runs in a folder. Imports no torch."""
+"""The list of the runs in a folder. This module imports no torch."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from vaexp.runs.folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
-# What a model's description says already
+# The settings that the description of a model contains
 DESCRIBED = {
     "name",
     "data.name",
@@ -36,12 +36,12 @@ DESCRIBED = {
 
 @dataclass(frozen=True)
 class Listed:
-    """A run in a list. A run that cannot be read is listed as damaged, with the reason."""
+    """A run in the list. If it cannot be read, its status is damaged and ``error`` says why."""
 
     run: str
     status: str
     steps: int = 0
-    """Finished epochs, or EM iterations of all restarts."""
+    """The number of finished epochs, or of EM iterations of all restarts."""
     model: str = ""
     settings: dict[str, Any] | None = None
     metrics: dict[str, dict[str, Any]] | None = None
@@ -49,7 +49,7 @@ class Listed:
 
 
 def list_runs(folder: Path) -> list[Listed]:
-    """Every run directly below ``folder``, oldest first."""
+    """All runs directly below ``folder``, the oldest first."""
     listed = []
     for run in find_runs(folder):
         try:
@@ -72,7 +72,7 @@ def list_runs(folder: Path) -> list[Listed]:
 
 
 def render_runs(runs: list[Listed], format_: str) -> str | None:
-    """The list as text; a ``table`` goes to stdout by itself."""
+    """The list as text. The format ``table`` is printed to stdout instead, and returns None."""
     if format_ == "json":
         return json.dumps([asdict(run) for run in runs], indent=2) + "\n"
     readable = [run.settings for run in runs if run.settings is not None]
@@ -106,12 +106,12 @@ def render_runs(runs: list[Listed], format_: str) -> str | None:
 
 
 def _steps(records: list[dict[str, Any]]) -> int:
-    """How many epochs, or EM iterations: a restart's first record is of its start."""
+    """The number of epochs, or of EM iterations. The first record of a restart is its start."""
     return sum(1 for record in records if record.get("iteration") != 0)
 
 
 def _differing(run: Listed, keys: list[str]) -> str:
-    """The settings that differ, but for those that the model's description tells."""
+    """The settings that differ, except those that the description of the model contains."""
     if run.settings is None:
         return ""
     return ", ".join(

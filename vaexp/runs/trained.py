@@ -15,37 +15,37 @@ from vaexp.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The kept weights of a run, on the CPU, and what is needed to draw with them."""
+    """A model with the kept weights of a run, on the CPU, and the config of the run."""
 
     config: Config
     model: Model
     at: int
-    """The epoch or iteration that the weights are of."""
+    """The epoch or iteration after which the weights were kept."""
 
     @classmethod
     def read(cls, run: RunFolder) -> "TrainedModel":
-        """From a run folder. Raises RunError where its checkpoint does not fit its config."""
+        """Read the model of a run. Raises RunError if the checkpoint does not fit the config."""
         config = run.config()
-        with torch.device("meta"):  # no initial weights are drawn only to be replaced
+        with torch.device("meta"):  # so that no initial weights are drawn
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         at = load_weights(model, run, "cpu")
         return cls(config, model.eval().requires_grad_(False), at)
 
     @property
     def labels(self) -> list[int]:
-        """The digits it was trained on."""
+        """The digits that the model was trained on."""
         return self.config.data.labels or list(range(CLASSES))
 
     def to_images(self, x: Tensor) -> np.ndarray:
-        """(..., D) transformed x to (..., 28, 28) on the display scale, unclipped."""
+        """Turn transformed x (..., D) into images (..., 28, 28) on the display scale, unclipped."""
         unit = Transform(self.config.data.transform).to_unit(x)
         return unit.reshape(*x.shape[:-1], *IMAGE_SHAPE).numpy()
 
 
 def load_weights(model: Model, run: RunFolder, device: str) -> int:
-    """Give the model the weights that the run keeps, on a device.
+    """Load the weights that the run keeps into the model, on a device.
 
-    Returns the epoch or iteration they are of. Raises RunError where they do not fit the model.
+    Returns the epoch or iteration of the weights. Raises RunError if they do not fit the model.
     """
     weights, at = run.weights()
     try:
@@ -53,7 +53,7 @@ def load_weights(model: Model, run: RunFolder, device: str) -> int:
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise RunError(
-            f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}); "
+            f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}): "
             "one of the two was changed or comes from another run"
         ) from None
     return at

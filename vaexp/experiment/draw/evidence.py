@@ -1,23 +1,23 @@
-"""The figures of what ``vaexp evaluate`` found, from a run's files alone: no model, no data."""
+"""The figures of the groups of measures. They need only the files of a run, no model or data."""
 
 from pathlib import Path
-from typing import assert_never
 
 from vaexp import figures
-from vaexp.config import Config, FAConfig, GMMConfig, PPCAConfig, VAEConfig
 from vaexp.evaluation.groups import GROUPS
 from vaexp.figures.evidence import About
 from vaexp.runs.folder import RunFolder
 
 
 def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
-    """Draw figures/evidence-<group>.png of those groups that have a figure; returns their paths.
+    """Draw figures/evidence-<group>.png for those groups that have a figure; returns the paths.
 
-    A group without arrays, as not measured or absent for this model, is skipped, and so is one
-    whose numbers a kill kept from metrics.json, and one that has nothing to show.
+    A group is skipped if it has no arrays, because it was not measured or is absent for the model.
+    It is also skipped if its numbers are not in metrics.json, because the process was killed before
+    they were written, and if its figure has nothing to show.
     """
     test = run.metrics().get("test", {})
-    about = _about(run.config())
+    config = run.config()
+    about = About(config.describe(), config.model.floor, config.model.discrete)
     drawn = []
     for name in groups:
         draw = GROUPS[name].draws()
@@ -28,14 +28,3 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
             drawn.append(run.path / "figures" / f"evidence-{name}.png")
             figures.save(figure, drawn[-1])
     return drawn
-
-
-def _about(config: Config) -> About:
-    match config.model:
-        case VAEConfig() | PPCAConfig() | FAConfig():
-            mixture = False
-        case GMMConfig():
-            mixture = True
-        case _:
-            assert_never(config.model)
-    return About(config.describe(), config.model.floor, mixture)
