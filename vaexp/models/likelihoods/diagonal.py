@@ -1,4 +1,4 @@
-"""N(mu, diag sigma^2): every pixel has noise of its own."""
+"""The Gaussian N(mu, diag sigma^2), whose pixels are independent."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ LOG_2_PI = math.log(2 * math.pi)
 
 
 class DiagonalGaussian(Decoded):
-    """N(mu, diag sigma^2): mu (..., D), sigma of a shape that broadcasts to it."""
+    """N(mu, diag sigma^2) with mu (..., D) and sigma of a shape that broadcasts to it."""
 
     support = constraints.real_vector
 
@@ -79,7 +79,7 @@ class DiagonalGaussian(Decoded):
         return torch.stack(columns, 1) - 0.5 * x.shape[1] * LOG_2_PI
 
     def quadratic(self) -> Quadratic:
-        """a = mu / sigma^2, b = -1 / (2 sigma^2)."""
+        """Ln p(x|z) as a polynomial in x, with a = mu / sigma^2 and b = -1 / (2 sigma^2)."""
         precision = self.pixels.scale.square().reciprocal()
         linear = self.pixels.loc * precision
         log_det = self.pixels.scale.log().sum(-1)
@@ -89,9 +89,10 @@ class DiagonalGaussian(Decoded):
 
 
 def log_normal_of_squares(squares: Tensor, sigma: Tensor) -> Tensor:
-    """Ln N(x; mu, diag sigma^2), (N, S), of (x - mu)^2 (N, D) at each of sigma (S, D).
+    """Ln N(x; mu, diag sigma^2), (N, S) float64, at each sigma of (S, D).
 
-    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2; float64.
+    ``squares`` is (x - mu)^2, (N, D). The formula is
+    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2.
     """
     variance = sigma.double().square()
     constant = -0.5 * (2 * math.pi * variance).log().sum(1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LogitsHead(Likelihood):
-    """The logits are a linear map of the features; a subclass says of which distribution."""
+    """The logits eta are a linear map of the features. A subclass says of what distribution."""
 
     def __init__(self, features: int, data_dim: int):
         super().__init__()
@@ -29,24 +29,24 @@ class LogitsHead(Likelihood):
 
     @property
     def scale(self) -> Absent:
-        """It has none."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     @property
     def constant_log_z(self) -> bool:
-        """Z(z) depends on z through the logits."""
+        """False: Z(z) depends on z through the logits."""
         return False
 
     def best_sigma(self, squares: Tensor, floor: float) -> Absent:  # noqa: ARG002
-        """It has none."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def gap_to_mean(self, data_dim: int) -> Absent:  # noqa: ARG002
-        """It is another number for every z."""
+        """Absent: it is another number for every z."""
         return Absent("the gap between mu(z) and a draw depends on the logits")
 
     def affine(self) -> Absent:
-        """It is not linear."""
+        """Absent: the noise is not Gaussian."""
         return Absent("p(x|z) is not a Gaussian")
 
 
@@ -70,12 +70,12 @@ class LogitsDecoded(Decoded):
 
     @property
     def variance(self) -> Tensor:
-        """(..., D)."""
+        """The variance of each pixel, (..., D)."""
         return self.pixels.variance
 
     @property
     def sigma(self) -> Absent:
-        """It has none."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
@@ -101,14 +101,14 @@ class LogitsDecoded(Decoded):
         return Tempered(p_beta, self.log_prob(zero) / beta - p_beta.log_prob(zero))
 
     def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Absent:  # noqa: ARG002
-        """It has no sigma."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Absent:  # noqa: ARG002
-        """It has no sigma."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def quadratic(self) -> Quadratic:
-        """a = eta, b = 0."""
+        """Ln p(x|z) as a polynomial in x, with a = eta and b = 0."""
         zero = torch.zeros_like(self.logits)
         return Quadratic(self.log_prob(zero), self.logits, zero)
