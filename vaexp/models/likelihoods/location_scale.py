@@ -57,7 +57,7 @@ class LocationScale(Likelihood):
         return Scale(self.mode, least)
 
     def sigma_of(self, features: Tensor) -> Tensor:
-        """Sigma at features (..., H): (..., D) or (..., 1), and (D,) or (1,) if z does not matter."""
+        """Sigma at features (..., H): (..., D) or (..., 1), and (D,) or (1,) without z in it."""
         if not self.mode.learned:
             return self.get_buffer("sigma")
         if not self.mode.of_z:
@@ -69,7 +69,7 @@ def scale_above(floor: float, raw: Tensor) -> Tensor:
     """A standard deviation from an unconstrained ``raw``, never below ``floor``.
 
     It is floor + softplus(raw), which grows linearly. With exp in its place, one latent far from
-    all others sends sigma(z) to infinity, and the run diverges (as in epoch 81 of a per-pixel sigma).
+    all others sends sigma(z) to infinity and the run diverges (seen in epoch 81 of vae-pixel).
     """
     return floor + softplus(raw)
 
