@@ -1,6 +1,6 @@
 """The sections ``train``, how a model is fitted, and ``evaluate``, what is measured then."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,7 +51,7 @@ class SGDConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _steps_replace_epochs(cls, given: Any) -> Any:
+    def _steps_replace_epochs(cls, given: object) -> object:
         if isinstance(given, dict) and given.get("steps") is not None:
             if given.get("epochs") is not None:
                 raise problem("give epochs or steps, not both (set the other to null)", "steps")
