@@ -8,29 +8,21 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, constraints
 
-from vaexp.models.likelihoods.interface import Decoded, Quadratic, Tempered
+from vaexp.models.likelihoods.independent import IndependentPixels
+from vaexp.models.likelihoods.interface import Quadratic, Tempered
 
 LOG_2_PI = math.log(2 * math.pi)
 
 
-class DiagonalGaussian(Decoded):
+class DiagonalGaussian(IndependentPixels):
     """N(mu, diag sigma^2) with mu (..., D) and sigma of a shape that broadcasts to it."""
 
     support = constraints.real_vector
 
+    pixels: Normal
+
     def __init__(self, mean: Tensor, sigma: Tensor):
-        self.pixels = Normal(mean, sigma, validate_args=False)
-        super().__init__(self.pixels.batch_shape)
-
-    @property
-    def mean(self) -> Tensor:
-        """mu, (..., D)."""
-        return self.pixels.mean
-
-    @property
-    def variance(self) -> Tensor:
-        """sigma^2, (..., D)."""
-        return self.pixels.variance
+        super().__init__(Normal(mean, sigma, validate_args=False))
 
     @property
     def stddev(self) -> Tensor:
@@ -42,21 +34,9 @@ class DiagonalGaussian(Decoded):
         """sigma, (..., D)."""
         return self.pixels.stddev
 
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draws, sample_shape + (..., D)."""
-        return self.pixels.sample(torch.Size(sample_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln N(value; mu, diag sigma^2), (...)."""
-        return self.pixels.log_prob(value).sum(-1)
-
     def double(self) -> Self:
         """The same distribution in float64."""
         return type(self)(self.mean.double(), self.sigma.double())
-
-    def pixel_log_prob(self, x: Tensor) -> Tensor:
-        """Ln N(x_j; mu_j, sigma_j^2), (..., D)."""
-        return self.pixels.log_prob(x)
 
     def tempered(self, beta: float) -> Tempered:
         """N(mu, beta sigma^2) and ln Z = (1 - 1/beta)/2 ln |2 pi Sigma| + D/2 ln beta."""

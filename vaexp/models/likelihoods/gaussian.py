@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class GaussianHead(LocationScale):
     """p(x|z) = N(mu(z), diag sigma^2), or N(mu(z), diag sigma^2(z) + V(z) V(z)^T) with factors.
 
-    mu and V (D, q) are linear maps of the features. ``factors`` is q; not all sigma modes have it.
+    mu and V (D, q) are linear maps of the features. ``factors``: q, of a sigma mode that has them.
     """
 
     family = LIKELIHOODS["gaussian"]

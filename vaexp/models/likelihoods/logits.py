@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods.interface import NO_SIGMA, Decoded, Likelihood, Quadratic, Tempered
+from vaexp.models.likelihoods.independent import IndependentPixels
+from vaexp.models.likelihoods.interface import NO_SIGMA, Likelihood, Quadratic, Tempered
 
 if TYPE_CHECKING:
     from vaexp.config import VAEConfig
@@ -50,13 +51,12 @@ class LogitsHead(Likelihood):
         return Absent("p(x|z) is not a Gaussian")
 
 
-class LogitsDecoded(Decoded):
+class LogitsDecoded(IndependentPixels):
     """Independent pixels with logits eta (..., D)."""
 
     def __init__(self, logits: Tensor):
         self.logits = logits
-        self.pixels = self.of_pixels(logits)
-        super().__init__(logits.shape)
+        super().__init__(self.of_pixels(logits))
 
     @staticmethod
     @abstractmethod
@@ -64,35 +64,13 @@ class LogitsDecoded(Decoded):
         """The distribution of every pixel by itself."""
 
     @property
-    def mean(self) -> Tensor:
-        """mu(z), (..., D)."""
-        return self.pixels.mean
-
-    @property
-    def variance(self) -> Tensor:
-        """The variance of each pixel, (..., D)."""
-        return self.pixels.variance
-
-    @property
     def sigma(self) -> Absent:
         """Absent: it has no sigma."""
         return NO_SIGMA
 
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draws, sample_shape + (..., D)."""
-        return self.pixels.sample(torch.Size(sample_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln p(value|z), (...)."""
-        return self.pixels.log_prob(value).sum(-1)
-
     def double(self) -> Self:
         """The same distribution in float64."""
         return type(self)(self.logits.double())
-
-    def pixel_log_prob(self, x: Tensor) -> Tensor:
-        """Ln p(x_j|z), (..., D)."""
-        return self.pixels.log_prob(x)
 
     def tempered(self, beta: float) -> Tempered:
         """The same family with logits eta / beta; Z = p(0)^(1/beta) / p_beta(0)."""
