@@ -207,10 +207,8 @@ def _spectrum(
         Line2D([], [], color=_NOISE, linewidth=2.5,
                label=f"in their place: {names[2]} = {number(noise_variance)}"),
     ]  # fmt: skip
-    axes = place(figure, left, y, width, height)
+    axes = place(figure, left, y, width, height, title=names[0], ylabel=names[1])
     _eigenvalues(axes, values, kept, noise_variance, view)
-    axes.set_title(names[0])
-    axes.set_ylabel(names[1])
     legend_at(figure, handles, left, top)
     cumulative = place(figure, left + width + 15 + BEFORE, y, width, height)
     _shares(cumulative, values, kept)
