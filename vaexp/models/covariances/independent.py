@@ -1,4 +1,4 @@
-"""What covariances without correlations share, whether pixels share a variance or not."""
+"""The base of the families whose pixels are independent given the component."""
 
 from abc import abstractmethod
 from typing import Self
