@@ -1,4 +1,4 @@
-"""Check elbo <= iw_bound(K) <= iw_bound(1,000) <= ln p(x) on finished runs; prints a table.
+"""Check elbo <= iw_bound(K) <= iw_bound(1,000) <= ln p(x) on finished runs. Prints a table.
 
     python benchmarks/bounds.py BEFORE AFTER
 
@@ -18,6 +18,7 @@ IMAGES = 300
 
 
 def difference(upper: np.ndarray, lower: np.ndarray) -> str:
+    """The mean of upper - lower over images (N,), with its standard error."""
     gap = upper[:IMAGES] - lower[:IMAGES]
     return f"{gap.mean():,.3f} ± {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}"
 

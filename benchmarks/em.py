@@ -1,11 +1,13 @@
-"""EM against scikit-learn on MNIST, and how its cost grows; prints the tables of README.md.
+"""Compare EM with scikit-learn on MNIST, and measure how its cost grows.
+
+Prints the tables of README.md.
 
     python benchmarks/em.py [mixtures] [ppca] [growth]
 
 Both programs start from the same parameters and take turns of a few iterations, after a pause in
-which the other one's threads fall asleep; times are medians. An iteration of ours is all that
-`vaexp train` does in one: M-step, ELBO, E-step and the components' smallest eigenvalues. Needs
-scikit-learn; half an hour in all on two cores.
+which the threads of the other one fall asleep. Times are medians. An iteration of ours is all that
+`vaexp train` does in one: M-step, ELBO, E-step and the smallest eigenvalues of the components. It
+all takes half an hour on two cores.
 """
 
 import resource
@@ -30,8 +32,8 @@ from vaexp.models.moments import Moments
 from vaexp.seeding import seeded
 
 FLOOR = 1e-3
-PAUSE = 0.3  # seconds: the other program's threads go on spinning for a while, on the same cores
-# Our covariance and scikit-learn's, which lacks lowrank ones; K, N, turns, iterations in each.
+PAUSE = 0.3  # seconds, as the threads of the other program go on spinning for a while
+# Our covariance; that of scikit-learn, which lacks lowrank ones; K; N; turns; iterations per turn.
 MIXTURES: list[tuple[CovarianceName, str, int, int, int, int]] = [
     ("full", "full", 50, 60_000, 3, 1),
     ("full", "full", 10, 10_000, 5, 2),
@@ -47,16 +49,19 @@ MIXTURES: list[tuple[CovarianceName, str, int, int, int, int]] = [
 
 
 def images(count: int) -> torch.Tensor:
+    """The first training images, scaled to [0, 1], (count, D)."""
     return load(DataConfig(validation_size=0)).train.pixels[:count] / 255
 
 
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """The seconds that a call takes, and its result."""
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result
 
 
 def our_steps(x: torch.Tensor, covariance: CovarianceName, k: int) -> gmm.GMMSteps:
+    """The steps of EM on images x (N, D) for K components."""
     return gmm.GMMSteps(
         x,
         torch.zeros(len(x), dtype=torch.int64),
@@ -74,6 +79,7 @@ def our_steps(x: torch.Tensor, covariance: CovarianceName, k: int) -> gmm.GMMSte
 def our_iteration(
     steps: gmm.GMMSteps, expected: gmm.Statistics, model: GMM
 ) -> tuple[gmm.Statistics, GMM]:
+    """One iteration, as `vaexp train` does it: the next E-step and its model."""
     updated = steps.m_step(expected, model)
     steps.elbo_after_m(expected, model, updated)
     expected = steps.e_step(updated)
@@ -92,6 +98,7 @@ def peer(x: np.ndarray, covariance: str, k: int) -> GaussianMixture:
 
 
 def mixtures() -> None:
+    """Print the table of mixtures."""
     print("| covariance | K | N | ours s | scikit-learn s | times faster | ln p(x) | difference |")
     print("|---|---|---|---|---|---|---|---|")
     for covariance, their_covariance, k, n, turns, iterations in MIXTURES:
@@ -128,6 +135,7 @@ def mixtures() -> None:
 
 
 def memory() -> None:
+    """Print the peak memory of the largest fit with full covariances, in GB."""
     steps = our_steps(images(60_000), "full", 50)
     model = steps.start(0)
     expected = steps.e_step(model)
@@ -137,7 +145,7 @@ def memory() -> None:
 
 
 def our_ppca(x: torch.Tensor, latent_dim: int, target: float, seed: int) -> tuple[PPCA, int]:
-    """From images to a mean ln p(x) of at least target, and the iterations it took."""
+    """A model of images x (N, D) whose mean ln p(x) reaches ``target``, and its iterations."""
     steps = ppca.PPCASteps(Moments.of(x), None, latent_dim, closed=False, seed=seed)
     model = steps.start(0)
     iterations = 0
@@ -151,7 +159,7 @@ def our_ppca(x: torch.Tensor, latent_dim: int, target: float, seed: int) -> tupl
 
 
 def of_peer(pca: PCA, moments: Moments) -> PPCA:
-    """The model that scikit-learn's PCA is the maximum of, whose covariance divides by N - 1."""
+    """The model that a PCA of scikit-learn stands for, whose covariance divides by N - 1."""
     eigenvalues = torch.from_numpy(pca.explained_variance_).double()
     eigenvalues *= (moments.count - 1) / moments.count
     axes = torch.from_numpy(pca.components_).double()
@@ -161,6 +169,7 @@ def of_peer(pca: PCA, moments: Moments) -> PPCA:
 
 
 def linear() -> None:
+    """Print the tables of probabilistic PCA."""
     x = images(60_000)
     moments = Moments.of(x)
     best = ppca.e_step(ppca.closed_form(moments, 50), moments).mean_log_prob
@@ -211,7 +220,7 @@ def linear() -> None:
 
 
 def growth() -> None:
-    """Seconds per iteration of full covariances."""
+    """Print the seconds per iteration of full covariances, by N and K."""
     counts, sizes = (10, 20, 50, 100, 200), (10_000, 20_000, 40_000, 60_000)
     print("| N | " + " | ".join(f"K = {k}" for k in counts) + " |")
     print("|---|" + "---|" * len(counts))

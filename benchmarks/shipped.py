@@ -28,12 +28,14 @@ METRICS = (
 
 
 def finished(runs_dir: Path, name: str) -> RunFolder | None:
+    """The newest finished run of a config, or None."""
     runs = find_runs(runs_dir) if runs_dir.is_dir() else []
     matching = [run for run in runs if run.config().name == name and run.status() == "finished"]
     return matching[-1] if matching else None
 
 
 def cell(entry: dict[str, Any] | None) -> str:
+    """A number with its standard error, or nothing where the run has no such number."""
     return "" if entry is None else show_number(entry["value"], entry["se"])
 
 

@@ -1,9 +1,9 @@
-"""How long the torch-free commands take, against ``python -c "import torch"`` in the same run.
+"""Measure how long commands without torch take, beside ``python -c "import torch"``.
 
     python benchmarks/startup.py RUN RUN [--rounds 11]
 
 RUN are two finished run folders. The commands take turns with the import, so that a slow moment of
-the machine hits both; printed are medians and their ratio, as a Markdown table.
+the machine affects both. Prints medians and their ratio, as a Markdown table.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 
 def seconds(command: list[str]) -> float:
+    """How long a command takes."""
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start

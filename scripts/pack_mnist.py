@@ -3,8 +3,9 @@
     python scripts/pack_mnist.py IDX_DIR
 
 IDX_DIR holds train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-t10k-labels-idx1-ubyte, each plain or with .gz. Needs nothing but Python. The same liblzma makes the
-same bytes again; another version may make other bytes that decode to the same files.
+t10k-labels-idx1-ubyte, each plain or with .gz. The script needs nothing but Python. The same
+liblzma makes the same bytes again. Another version may make other bytes, which decode to the same
+files.
 """
 
 import gzip
@@ -41,8 +42,8 @@ FILES = {
     ),
 }
 
-# Found by measuring: neighbouring pixels matter (lc=4), alignment does not (pb=0). The dictionary
-# covers a whole part; a larger one would only cost the reader memory.
+# These were found by measuring: neighbouring pixels matter (lc=4), and alignment does not (pb=0).
+# The dictionary covers a whole part. A larger one would only need more memory to read.
 FILTERS = [
     {
         "id": lzma.FILTER_LZMA2,

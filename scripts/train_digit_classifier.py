@@ -2,9 +2,9 @@
 
     python scripts/train_digit_classifier.py [SEED]
 
-Trains on the first 50,000 training images, randomly shifted by up to two pixels, for a number of
-epochs fixed beforehand; the last 10,000 and the test images are only read at the end. The same
-machine and versions make the same weights from the same seed (7 unless given).
+It is trained on the first 50,000 training images, randomly shifted by up to two pixels, for a
+number of epochs that was fixed beforehand. The last 10,000 and the test images are read only at the
+end. The same machine and versions give the same weights from the same seed, which is 7 by default.
 """
 
 import sys
@@ -28,7 +28,7 @@ SHIFT = 2  # pixels
 
 
 def shifted(x: Tensor) -> Tensor:
-    """Each image x (N, D) moved by -2..2 pixels across and down."""
+    """The images x (N, D), each moved by -2 to 2 pixels across and down."""
     rows, columns = IMAGE_SHAPE
     padded = pad(x.view(-1, rows, columns), (SHIFT,) * 4)
     down, across = torch.randint(2 * SHIFT + 1, (2, len(x), 1))
@@ -38,7 +38,7 @@ def shifted(x: Tensor) -> Tensor:
 
 
 def fit(classifier: DigitClassifier, x: Tensor, label: Tensor) -> None:
-    """Minimise the cross-entropy by Adam with decoupled weight decay; one cycle of the rate."""
+    """Minimise the cross-entropy by AdamW with one cycle of the learning rate."""
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=EPOCHS * -(-len(x) // BATCH), pct_start=0.2
@@ -58,9 +58,9 @@ def fit(classifier: DigitClassifier, x: Tensor, label: Tensor) -> None:
 
 @torch.no_grad()
 def standardise(classifier: DigitClassifier, x: Tensor) -> None:
-    """Scale the features to a mean variance of 1 over x, and leave the scores as they are.
+    """Scale the features to a mean variance of 1 over x (N, D), without a change of the scores.
 
-    relu(c h) = c relu(h) for c > 0.
+    This is possible as relu(c h) = c relu(h) for c > 0.
     """
     scale = read_digits(classifier, x).features.double().var(0).mean().rsqrt().float()
     for parameter in classifier.features.parameters():
@@ -69,6 +69,7 @@ def standardise(classifier: DigitClassifier, x: Tensor) -> None:
 
 
 def accuracy(classifier: DigitClassifier, x: Tensor, label: Tensor) -> float:
+    """The share of images x (N, D) whose digit (N,) the classifier finds most probable."""
     return (read_digits(classifier, x).log_prob.argmax(1) == label).double().mean().item()
 
 

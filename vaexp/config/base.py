@@ -1,4 +1,4 @@
-"""What every experiment has, whatever its model, and what every model's section answers."""
+"""The base of all experiments, and the base of the sections that describe a model."""
 
 import re
 from abc import abstractmethod
@@ -14,33 +14,32 @@ DecodeMode = Literal["mean", "sample", "sweep"]
 
 
 class ModelSection(Section):
-    """What the rest of the program asks of a model's section instead of looking at its kind.
+    """The section ``model``, and the questions that it answers whatever the kind of model is.
 
     Its subclasses are ``@final``, so that the type checker names what one of them leaves out.
     """
 
     @abstractmethod
     def caption(self) -> list[str]:
-        """The settings that matter when looking at a picture or a number, for its title."""
+        """The settings that belong in the title of a picture or a number."""
 
     @property
     @abstractmethod
     def unit(self) -> Literal["epoch", "iteration"]:
-        """What training counts: epochs of gradients, or iterations of EM."""
+        """The unit that training is counted in: epochs of gradients, or iterations of EM."""
 
     @property
     @abstractmethod
     def floor(self) -> float:
-        """The floor of what a likelihood may shrink, sigma or the covariances; 0 without one."""
+        """The least sigma, in units of x, or variance, in units of x squared; 0 without a floor."""
 
     @property
     @abstractmethod
     def likelihood_facts(self) -> dict[str, str | float]:
-        """What stands beside every likelihood, so that it is not read as something else.
+        """The facts that are written beside every likelihood, so that it is not misread.
 
-        ``measure`` is density or mass, ``of`` is x or x given label, and ``on`` the values that a
-        mass is on. The sigma, or the floor of sigma or of the covariances, stands under its own
-        key where there is one.
+        ``measure`` is density or mass, ``of`` is x or x given label, and ``on`` names the values
+        that have a mass. A fixed sigma, or a floor of sigma or of the covariances, has its own key.
         """
 
     @property
@@ -55,21 +54,21 @@ class ModelSection(Section):
 
 
 def _name_is_optional(schema: dict[str, Any]) -> None:
-    """In a file: the loader fills it in from the file's own name."""
+    """Make ``name`` optional in a file, as the loader fills it in from the name of the file."""
     schema["required"].remove("name")
 
 
 class BaseConfig(Section):
-    """What every experiment has, whatever its model."""
+    """The keys that every experiment has, whatever its model."""
 
     model_config = ConfigDict(json_schema_extra=_name_is_optional)
 
     name: str
-    """Part of the run folder's name; by default the config file's own name."""
+    """A part of the name of the run folder. The default is the name of the config file."""
     seed: int = Field(1, ge=0, lt=2**63)
-    """Everything random follows from it."""
+    """All random numbers follow from the seed."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto is cuda where there is one."""
+    """auto is cuda where there is such a device, otherwise cpu."""
     data: DataConfig = DataConfig()
     model: ModelSection
 
@@ -92,7 +91,7 @@ class BaseConfig(Section):
         return str(kind)
 
     def describe(self) -> str:
-        """The settings that matter when looking at a picture or a number, on one line."""
+        """The settings that belong in the title of a picture or a number, on one line."""
         return ", ".join(self.model_caption() + self.data.caption())
 
     def model_caption(self) -> list[str]:

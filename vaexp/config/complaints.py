@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a document, in words that say where it stands and what to do."""
+"""The errors of pydantic as messages that say where they stand and what to do."""
 
 import json
 from difflib import get_close_matches
@@ -12,7 +12,7 @@ from vaexp.config.section import Section
 
 
 def explain(source: Source, details: ErrorDetails, experiment: type[Config]) -> str:
-    """One line, ``file:line:column: key: message``."""
+    """An error as one line, ``file:line:column: key: message``."""
     context = details.get("ctx", {})
     location: Location = (*details["loc"], *context.get("key", ()))
     kind = details["type"]
@@ -39,6 +39,7 @@ def shown(value: Any) -> str:
 
 
 def _unknown_key(location: Location, experiment: type[Config]) -> str:
+    """The message on a key that the experiment has not, with what may have been meant."""
     *parents, key = map(str, location)
     section: type[Section] = experiment
     for part in parents:

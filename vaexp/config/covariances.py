@@ -8,12 +8,12 @@ CovarianceName = Literal["full", "tied", "diag", "spherical", "lowrank"]
 
 @dataclass(frozen=True)
 class CovarianceFamily:
-    """What the checks and the captions of a config need to know of a family."""
+    """The facts on a family that the checks and the captions of a config need."""
 
     caption: str
-    """Its name in a title, where {factors} stands for the value of model.factors."""
+    """The name of the family in a title, where {factors} stands for the value of model.factors."""
     factors: bool = False
-    """Whether model.factors applies."""
+    """Whether ``model.factors`` applies."""
 
 
 COVARIANCES: dict[CovarianceName, CovarianceFamily] = {

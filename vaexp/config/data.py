@@ -1,4 +1,4 @@
-"""The section ``data``: which images, and what is done to their pixels."""
+"""The section ``data``: the images, and the transform of their pixels."""
 
 from typing import Annotated, Literal, Self
 
@@ -20,21 +20,21 @@ Digit = Annotated[int, Field(ge=0, le=9)]
 
 
 class DataConfig(Section):
-    """Which images, and what is done to their pixels."""
+    """The images, and the transform of their pixels."""
 
     name: Literal["mnist", "fashion_mnist", "kmnist", "emnist_digits"] = "mnist"
-    """mnist ships with the package; the others are downloaded through torchvision."""
+    """mnist comes with the package. The others are downloaded through torchvision."""
     root: str | None = None
-    """Where downloaded data live; null is a per-user cache."""
+    """The folder for downloaded data. null is a cache of the user."""
     transform: TransformName = "scale"
     """scale: x/255. dequantize: (x+u)/256. logit: dequantize, then logit(a + (1-2a) x), a = 1e-6.
     binarize: threshold at 1/2. binarize_stochastic: a fresh Bernoulli(x/255) draw each epoch."""
     labels: Annotated[list[Digit], Field(min_length=1)] | None = None
-    """Keep only these digits, e.g. [4]; null keeps all."""
+    """Keep only these digits, such as [4]. null keeps all."""
     limit: int | None = Field(None, ge=1)
-    """Keep only the first N training images; null keeps all."""
+    """Keep only the first so many training images. null keeps all."""
     validation_size: int = Field(10_000, ge=0)
-    """The last N training images are held out for validation."""
+    """Hold out the last so many training images for validation."""
 
     @field_validator("labels")
     @classmethod
@@ -61,7 +61,7 @@ class DataConfig(Section):
         return self
 
     def caption(self) -> list[str]:
-        """What differs from the usual: all digits of MNIST, scaled to [0, 1]."""
+        """The settings that differ from the usual ones: all digits of MNIST, scaled to [0, 1]."""
         digits = [] if self.labels is None else ["digits " + " ".join(map(str, self.labels))]
         name = [] if self.name == "mnist" else [self.name]
         transform = [] if self.transform == "scale" else [self.transform]

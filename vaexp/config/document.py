@@ -1,7 +1,7 @@
-"""YAML text to values that know their place in it, and values to YAML text.
+"""Read YAML text as values whose places are known, and write values as YAML text.
 
-PyYAML takes the text apart. What a plain scalar means is decided here, by the core schema of YAML
-1.2: by PyYAML alone, which follows YAML 1.1, ``1e-3`` is a string, ``on`` is true and 1:30 is 90.
+PyYAML parses the text. What a plain scalar means is decided here, by the core schema of YAML 1.2.
+PyYAML itself follows YAML 1.1, in which ``1e-3`` is a string, ``on`` is true and 1:30 is 90.
 """
 
 import re
@@ -18,12 +18,13 @@ from vaexp.errors import UserError
 
 Location = tuple[str | int, ...]
 
-MAX_DEPTH = 16  # no config nests deeper; stops documents that contain themselves
-MAX_NODES = 10_000  # nor is any larger; stops aliases of aliases of aliases
+MAX_DEPTH = 16  # No config nests deeper. This stops documents that contain themselves.
+MAX_NODES = 10_000  # No config is larger. This stops aliases of aliases of aliases.
 
 _TAG = "tag:yaml.org,2002:"
-# Tag, the plain scalars that have it, and the characters that these begin with. The first that fits
-# counts. Beyond YAML 1.2, digits may be grouped by underscores, and 0b11 and -0x1F are integers.
+# Each tag with the plain scalars that have it and the characters that these begin with. The first
+# tag that fits counts. Beyond YAML 1.2, digits may be grouped by underscores, and 0b11 and -0x1F
+# are integers.
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
@@ -42,12 +43,12 @@ _SCALARS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser with the scalars of YAML 1.2. Nothing in it makes objects of a tag."""
+    """The parser of PyYAML with the scalars of YAML 1.2. No tag makes it create an object."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """The next node. An anchor may be given again, as in YAML 1.2: the last one counts."""
+        """The next node. An anchor may occur again, as in YAML 1.2; then the last one counts."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if not isinstance(event, yaml.AliasEvent):
             self.anchors.pop(event.anchor, None)
@@ -55,7 +56,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes each string that a reader of YAML 1.1 or of 1.2 would take for something else."""
+    """Writes YAML with quotes around strings that YAML 1.1 or 1.2 would take for other values."""
 
 
 for _name, _pattern, _first in _SCALARS:
@@ -68,7 +69,7 @@ _Dumper.add_representer(
 
 @dataclass
 class Source:
-    """A parsed document and where in it, or on the command line, each key and value stands."""
+    """A parsed document, and the place of each key and value in it or on the command line."""
 
     path: Path
     data: dict[str, Any]
@@ -87,7 +88,7 @@ class Source:
 
 
 def read_file(path: Path) -> Source:
-    """The mapping in a YAML file. Raises UserError if it cannot be read or holds none."""
+    """The mapping in a YAML file. Raises UserError if there is none or it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -107,7 +108,7 @@ def read_file(path: Path) -> Source:
 
 
 def read_text(text: str, source: Source) -> Any:
-    """The document's value, with each part's place noted in ``source``; None of an empty text.
+    """The value of a document, whose places are noted in ``source``. An empty text has None.
 
     Raises UserError if the text is not one YAML document, has a key twice, nests too deeply, or
     contains itself.
@@ -131,7 +132,7 @@ def read_text(text: str, source: Source) -> Any:
 
 
 def _value(node: Node, location: Location, source: Source) -> Any:
-    """The node's value, of scalars, lists and mappings. Raises UserError for a duplicate key."""
+    """The value of a node: a scalar, list or mapping. Raises UserError for a duplicate key."""
     place = _place(node, source)
     source.values[location] = place
     if len(location) > MAX_DEPTH:
@@ -152,6 +153,7 @@ def _value(node: Node, location: Location, source: Source) -> Any:
 
 
 def _mapping(node: MappingNode, location: Location, source: Source) -> dict[str, Any]:
+    """The value of a mapping. Raises UserError for a duplicate key or one that is no word."""
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         place, key = _place(key_node, source), key_node.value
@@ -168,7 +170,7 @@ def _mapping(node: MappingNode, location: Location, source: Source) -> dict[str,
 
 
 def _scalar(node: ScalarNode) -> Any:
-    """What a scalar means. Raises ValueError if its tag, written by hand, does not suit it."""
+    """The value of a scalar. Raises ValueError if a tag that is written out does not suit it."""
     text: str = node.value
     digits = text.replace("_", "").lower()
     match node.tag.removeprefix(_TAG):
@@ -193,9 +195,10 @@ def _unknown_tag(tag: str) -> str:
 
 
 def _place(node: Node, source: Source) -> str:
+    """``file:line:column`` of a node."""
     return f"{source.path}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
 
 def write_text(values: dict[str, Any]) -> str:
-    """The values as YAML that readers of version 1.1 and of 1.2 understand alike."""
+    """The values as YAML text, which readers of YAML 1.1 and of 1.2 understand alike."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

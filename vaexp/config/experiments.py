@@ -1,4 +1,4 @@
-"""The experiments that a config can describe: one for each kind of model."""
+"""The experiments that a config can describe, one for each kind of model."""
 
 from typing import get_args
 

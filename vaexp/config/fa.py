@@ -13,7 +13,7 @@ from vaexp.config.training import EMConfig
 class FAConfig(ModelSection):
     """Factor analysis: p(z) = N(0, I), p(x|z) = N(W z + mu, Psi), Psi diagonal, fitted in float64.
 
-    The first restart begins at the maximum of probabilistic PCA, further ones at random.
+    The first restart begins at the maximum of probabilistic PCA. Other restarts begin at random.
     """
 
     kind: Literal["fa"]
@@ -21,10 +21,10 @@ class FAConfig(ModelSection):
     latent_dim: int = Field(2, ge=1, lt=PIXELS)
     """L, the number of latent dimensions."""
     noise_floor: float = Field(1e-3, gt=0)
-    """No noise variance goes below this. Without it the likelihood has no bound: a pixel that is
-    the same in all images, or that a latent explains alone, needs no noise."""
+    """The least noise variance. Without a floor the likelihood has no bound, as a pixel that is the
+    same in all images, or that a latent explains alone, needs no noise."""
     decode_mode: DecodeMode = "mean"
-    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    """What figures and `vaexp sample` draw by default. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma, k = -2..2, with a sigma for every pixel."""
 
     def caption(self) -> list[str]:
@@ -33,7 +33,7 @@ class FAConfig(ModelSection):
 
     @property
     def unit(self) -> Literal["epoch", "iteration"]:
-        """EM counts iterations."""
+        """The unit of EM is an iteration."""
         return "iteration"
 
     @property
@@ -58,12 +58,12 @@ class FAConfig(ModelSection):
 
 
 class FATrainConfig(EMConfig):
-    """Expectation maximisation, whose iterations are many and take milliseconds."""
+    """Expectation maximisation, which takes many iterations of milliseconds each."""
 
     max_iter: int = Field(5000, ge=0)
-    """At most so many iterations; 0 keeps the initial parameters."""
+    """The largest number of iterations. 0 keeps the initial parameters."""
     tolerance: float = Field(1e-7, ge=0)
-    """Stop when an iteration adds less to the mean ln p(x) of the training images, in nats."""
+    """Stop when an iteration adds fewer nats to the mean ln p(x) of the training images."""
 
 
 class FAExperiment(BaseConfig):

@@ -29,21 +29,21 @@ class GMMConfig(ModelSection):
     components: int = Field(10, ge=1, le=1000)
     """K, the number of components."""
     covariance: CovarianceName = "full"
-    """full: any, one per component. tied: any, the same for all. diag: a variance per pixel.
-    spherical: one variance. lowrank: W W^T + sigma^2 I, a mixture of probabilistic PCAs."""
+    """full: each component has any covariance of its own. tied: all share one. diag: a variance for
+    each pixel. spherical: one variance. lowrank: W W^T + sigma^2 I, as in probabilistic PCA."""
     factors: int = Field(6, ge=1, lt=PIXELS)
-    """The columns of W, per component."""
+    """q, the number of columns of W in each component."""
     covariance_floor: float = Field(1e-3, ge=0)
-    """Added to the diagonal of every covariance, so that no variance is below it; of lowrank ones
-    it is the least sigma^2. 0 lets components collapse, which ends the run and is explained."""
+    """Added to the diagonal of every covariance, so that no variance is below it. For lowrank it is
+    the least sigma^2. With 0 a component may collapse, which ends the run with an explanation."""
     init: Literal["kmeans", "kmeans++", "random", "labels"] = "kmeans"
-    """Which images each component starts with: those nearest to centres that are k-means' result,
-    its kmeans++ seeds or random images; or, with labels, those of one digit each."""
+    """The images that each component starts with. labels: those of one digit. Otherwise those that
+    are nearest to a centre: one found by kmeans, a seed of kmeans++, or a random image."""
     precision: Literal["float32", "float64"] = "float32"
-    """float32: products with the images in single precision, sums in double. float64: all in
-    double."""
+    """float32: products with the images are computed in single precision, sums in double. float64:
+    everything is computed in double precision."""
     decode_mode: DecodeMode = "sample"
-    """What figures and `vaexp sample` draw unless told otherwise. mean: the component's mean.
+    """What figures and `vaexp sample` draw by default. mean: the component's mean.
     sample: a draw of the component. sweep: mean + k standard deviations, k = -2..2."""
 
     def caption(self) -> list[str]:
@@ -58,7 +58,7 @@ class GMMConfig(ModelSection):
 
     @property
     def unit(self) -> Literal["epoch", "iteration"]:
-        """EM counts iterations."""
+        """The unit of EM is an iteration."""
         return "iteration"
 
     @property
@@ -108,7 +108,7 @@ class GMMExperiment(BaseConfig):
         return self
 
     def model_caption(self) -> list[str]:
-        """The model's caption, and whether EM left its parameters as they were initialised."""
+        """The caption of the model, and whether its parameters are the initial ones."""
         return super().model_caption() + (["as initialised"] if self.train.max_iter == 0 else [])
 
     def too_few_images(self, images: int, digits: Set[int]) -> str | None:

@@ -1,4 +1,4 @@
-"""The families of p(x|z): what a config may name, and what is known of each without torch.
+"""The families of p(x|z) that a config may name, with the facts on each that need no torch.
 
 The entry of a family names its head, the class under ``vaexp.models.likelihoods`` that answers
 everything else. It is imported only when a model is built.
@@ -13,24 +13,24 @@ BINARY = ("binarize", "binarize_stochastic")
 
 @dataclass(frozen=True)
 class Family:
-    """What titles, tables and the checks of a config need to know of a likelihood."""
+    """The facts on a likelihood that titles, tables and the checks of a config need."""
 
     caption: str
-    """Its name in a title."""
+    """The name of the family in a title."""
     head: str
-    """``module:class`` of its head."""
+    """The class of its head, as ``module:class``."""
     measure: Literal["density", "mass"]
-    """What p(x|z) is. The two are never subtracted or ranked against each other."""
+    """Whether p(x|z) is a density or a mass. The two are never compared with each other."""
     on: str
     """The values that x may have, in words. Masses on other values are not compared."""
     transforms: tuple[str, ...]
-    """Values of data.transform that give such x."""
+    """The values of ``data.transform`` that give such x."""
     sigma: bool = False
-    """Whether it has a sigma, so that model.sigma_mode and its keys apply."""
+    """Whether it has a sigma, so that ``model.sigma_mode`` and the keys beside it apply."""
     factors: bool = False
     """Whether sigma modes with factors apply too."""
     no_sweep: str | None = None
-    """Why mu(z) + k sigma(z) is not an image of it; None where it is."""
+    """The reason why mu(z) + k sigma(z) is not an image of it, or None where it is."""
 
 
 LIKELIHOODS: dict[str, Family] = {
@@ -78,4 +78,4 @@ LIKELIHOODS: dict[str, Family] = {
         no_sweep="values between the grey levels have no mass",
     ),
 }
-"""Name in a config -> family. A new family is its file and one entry here."""
+"""The families by their names in a config. A new family is its own file and one entry here."""

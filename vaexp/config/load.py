@@ -1,4 +1,4 @@
-"""From the name of a config and KEY=VALUE overrides to a Config."""
+"""Load the Config that a name and KEY=VALUE overrides describe."""
 
 import os
 import re
@@ -59,7 +59,7 @@ def _experiment(source: Source) -> type[Config]:
     """The type that the document's model.kind asks for. Raises UserError if it asks for none."""
     model = source.data.get("model")
     if not isinstance(model, dict):
-        return EXPERIMENTS["vae"]  # whose validation says what is missing
+        return EXPERIMENTS["vae"]  # Its validation says what is missing.
     if "kind" not in model:
         place = source.at(("model", "kind"))
         raise UserError(f"{place}: model.kind: this key is required: {', '.join(EXPERIMENTS)}")
@@ -71,5 +71,6 @@ def _experiment(source: Source) -> type[Config]:
 
 
 def _name_from(path: Path) -> str:
+    """The name of a file as a part of the name of a run folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
     return name[:64] or "run"

@@ -1,4 +1,4 @@
-"""KEY=VALUE overrides: set one key of a document, and clear away what no longer applies."""
+"""KEY=VALUE overrides: set one key of a document, and remove the keys that no longer apply."""
 
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,12 @@ def apply_override(source: Source, override: str) -> Location:
 def remove_overruled(
     data: dict[str, Any], overridden: set[Location], experiment: type[Config]
 ) -> None:
-    """Remove from the file's data what the overrides leave without a meaning.
+    """Remove from the data of a file the keys that no longer apply after the overrides.
 
-    So a file need not be edited for ``model.likelihood=bernoulli``, which leaves its sigma_mode
-    without a meaning, for ``train.steps=5``, which takes the place of its epochs, or for another
-    ``model.kind``, which does not have all of its keys. What is itself overridden stays, and is
-    complained about when the data are validated.
+    So a file need not be edited for ``model.likelihood=bernoulli``, with which its sigma_mode does
+    not apply, for ``train.steps=5``, which takes the place of its epochs, or for another
+    ``model.kind``, which does not have all of its keys. A key that is itself overridden stays, and
+    is an error when the data are validated.
     """
     other_kind = ("model", "kind") in overridden
     if other_kind:
@@ -55,7 +55,7 @@ def remove_overruled(
     for location, section in sections:
         for condition in section.conditions:
             decider = (*location, *condition.decider.split("."))
-            # two kinds may share a key, such as factors, whose decider the file then leaves out
+            # Two kinds may share a key, such as factors, whose decider the file then leaves out.
             moved = decider in overridden or (other_kind and location == ("model",))
             if moved and not condition.suits(_value_at(data, decider, section)):
                 for key in condition.keys:
@@ -70,6 +70,7 @@ def remove_overruled(
 def _remove_keys_of_other_kinds(
     data: dict[str, Any], overridden: set[Location], experiment: type[Config]
 ) -> None:
+    """Remove the keys that experiments of other kinds have and this one has not."""
     for name, values in list(data.items()):
         section = experiment.below(name)
         if section is None:
@@ -82,7 +83,7 @@ def _remove_keys_of_other_kinds(
                 _remove(data, (name, key), overridden)
 
 
-def _value_at(data: dict[str, Any], location: Location, section: type[Section]) -> Any:
+def _value_at(data: dict[str, Any], location: Location, section: type[Section]) -> object:
     """The value at a location, or its default in the section that it is a key of."""
     holder, key = _holder(data, location), str(location[-1])
     if isinstance(holder, dict) and key in holder:
@@ -91,7 +92,7 @@ def _value_at(data: dict[str, Any], location: Location, section: type[Section]) 
 
 
 def _holder(data: dict[str, Any], location: Location) -> Any:
-    """What the file has around a location."""
+    """The value that holds the last key of a location."""
     value: Any = data
     for part in location[:-1]:
         value = value[part]
@@ -99,7 +100,7 @@ def _holder(data: dict[str, Any], location: Location) -> Any:
 
 
 def _remove(data: dict[str, Any], location: Location, overridden: set[Location]) -> None:
-    """Remove what the file has at a location; what an override set there, or below it, stays."""
+    """Remove a location from the data, but not what an override has set there or below it."""
     holder, key = _holder(data, location), str(location[-1])
     if not isinstance(holder, dict) or key not in holder:
         return

@@ -19,9 +19,9 @@ class PPCAConfig(ModelSection):
     latent_dim: int = Field(2, ge=1, lt=PIXELS)
     """L, the number of latent dimensions."""
     method: Literal["em", "closed_form"] = "em"
-    """closed_form: from the eigenvectors of the covariance (Tipping and Bishop 1999)."""
+    """em: by EM. closed_form: from the eigenvectors of the covariance (Tipping and Bishop 1999)."""
     decode_mode: DecodeMode = "mean"
-    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    """What figures and `vaexp sample` draw by default. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma, k = -2..2."""
 
     def caption(self) -> list[str]:
@@ -31,12 +31,12 @@ class PPCAConfig(ModelSection):
 
     @property
     def unit(self) -> Literal["epoch", "iteration"]:
-        """EM counts iterations."""
+        """The unit of EM is an iteration."""
         return "iteration"
 
     @property
     def floor(self) -> float:
-        """Nothing bounds sigma."""
+        """0: sigma has no floor."""
         return 0.0
 
     @property

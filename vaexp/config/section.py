@@ -1,4 +1,4 @@
-"""What every section of a config is: strict, frozen, and clear on which of its keys apply.
+"""The base of all sections of a config: strict, frozen, and clear on which of its keys apply.
 
 The docstring under each field of a section is its documentation, in ``vaexp schema`` and so in
 editors.
@@ -28,16 +28,16 @@ def problem(message: str, *key: str) -> PydanticCustomError:
 
 @dataclass(frozen=True)
 class Condition:
-    """When keys have a meaning: while another key, their decider, has a value that suits them."""
+    """Keys that apply only while another key, their decider, has a value that suits them."""
 
     keys: tuple[str, ...]
     """The keys that do not always apply."""
     decider: str
-    """The other key, dotted where it stands in a section below."""
-    suits: Callable[[Any], bool]
+    """The other key, with dots where it stands in a section below."""
+    suits: Callable[[object], bool]
     """Whether the keys apply at this value of the decider."""
     otherwise: str
-    """What follows 'does not apply' in the complaint; {value} stands for the decider's value."""
+    """The text after 'does not apply' in a message, where {value} is the value of the decider."""
 
 
 def only_when(keys: tuple[str, ...], decider: str, *values: str) -> Condition:
@@ -46,8 +46,8 @@ def only_when(keys: tuple[str, ...], decider: str, *values: str) -> Condition:
     return Condition(keys, decider, lambda value: value in values, otherwise)
 
 
-def one_of(table: Mapping[str, Any]) -> tuple[Any, ...]:
-    """For ``Annotated[str, ...]``: the value of a key is one of the names in ``table``."""
+def one_of(table: Mapping[str, object]) -> tuple[AfterValidator, WithJsonSchema]:
+    """The annotations of a ``str`` key whose value must be one of the names in ``table``."""
 
     def check(name: str) -> str:
         if name not in table:
@@ -61,7 +61,7 @@ def one_of(table: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 class Section(BaseModel):
-    """A mapping in the config: no unknown keys, no silent conversions, no NaN or infinity."""
+    """A mapping in a config. Unknown keys, conversions of types, NaN and infinity are refused."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -72,10 +72,10 @@ class Section(BaseModel):
     )
 
     conditions: ClassVar[tuple[Condition, ...]] = ()
-    """When which keys apply; where several conditions name a key, all of them must hold. A key that
+    """When which keys apply. Where several conditions name a key, all of them must hold. A key that
     does not apply is an error in a file, and is left out where the section is written."""
     alternatives: ClassVar[tuple[frozenset[str], ...]] = ()
-    """Keys of which a file gives one: an override of one takes the place of the others."""
+    """Sets of keys of which a config has one. An override of one replaces the others."""
 
     @classmethod
     def below(cls, key: str) -> "type[Section] | None":
@@ -96,7 +96,7 @@ class Section(BaseModel):
                 yield from (f"{key}.{inner}" for inner in section.dotted_keys())
 
     def _inapplicable(self) -> dict[str, str]:
-        """Key -> why it does not apply, for those that do not."""
+        """The keys that do not apply, and why each of them does not."""
         reasons: dict[str, str] = {}
         for condition in self.conditions:
             value = attrgetter(condition.decider)(self)

@@ -1,4 +1,4 @@
-"""A whole config as text, as a digest, and as settings with dotted keys."""
+"""Write a whole config as text, as a digest, and as settings with dotted keys."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ def dump(config: Config) -> str:
 
 
 def digest(config: Config) -> str:
-    """SHA-256 of the resolved config, whatever the order and layout of the file it came from."""
+    """The SHA-256 of the resolved config, whatever the layout of the file it came from."""
     text = json.dumps(config.model_dump(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -34,7 +34,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     """The dotted keys in which flattened configs differ.
 
-    A key that only some have is no difference: the one that decides whether it applies is.
+    A key that only some of them have does not count. Its decider, which all have, differs too.
     """
     keys = dict.fromkeys(key for flat in settings for key in flat)
     return [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]

@@ -1,4 +1,4 @@
-"""What sigma can be: how many numbers it is, whether they are learned and whether z moves them."""
+"""The modes of sigma: how many numbers it is, and whether they are learned and depend on z."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ class SigmaMode:
     """One way to give p(x|z) its standard deviations. A likelihood builds its head from this."""
 
     caption: str
-    """What a title says, with {sigma}, {floor} and {factors} filled in."""
+    """The words for it in a title, where {sigma}, {floor} and {factors} are filled in."""
     learned: bool
-    """Whether training moves it. If not, it is the config's number."""
+    """Whether it is learned. If not, it is the number in the config."""
     of_z: bool
     """Whether it is a function sigma(z)."""
     per_pixel: bool
@@ -33,4 +33,4 @@ SIGMA_MODES: dict[str, SigmaMode] = {
         factors=True,
     ),
 }
-"""Name in a config -> what it means. A mode of a shape that is there already is one entry more."""
+"""The modes by their names in a config. A mode of a shape that exists is one more entry here."""

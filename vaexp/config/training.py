@@ -1,6 +1,6 @@
-"""The sections ``train`` and ``evaluate``: how a model is fitted, and what is measured then."""
+"""The sections ``train``, how a model is fitted, and ``evaluate``, what is measured then."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,11 @@ class EMConfig(Section):
     """Expectation maximisation."""
 
     max_iter: int = Field(500, ge=0)
-    """At most so many iterations; 0 keeps the initial parameters."""
+    """The largest number of iterations. 0 keeps the initial parameters."""
     tolerance: float = Field(1e-3, ge=0)
-    """Stop when an iteration adds less to the mean ln p(x) of the training images, in nats."""
+    """Stop when an iteration adds fewer nats to the mean ln p(x) of the training images."""
     restarts: int = Field(1, ge=1)
-    """Fit so many times from different random starts, and keep the best."""
+    """Fit so many times from different random starts, and keep the best result."""
 
 
 class SGDConfig(Section):
@@ -28,30 +28,30 @@ class SGDConfig(Section):
     alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"epochs", "steps"}),)
 
     epochs: int | None = Field(30, ge=1)
-    """Passes over the training images."""
+    """The number of passes over the training images."""
     steps: int | None = Field(None, ge=1)
-    """Optimizer steps, instead of epochs."""
+    """The number of optimizer steps, in place of epochs."""
     batch_size: int = Field(256, ge=1)
-    """Images per step; the last batch of an epoch may be smaller."""
+    """The number of images per step. The last batch of an epoch may be smaller."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """The optimizer."""
+    """The algorithm that turns gradients into steps."""
     learning_rate: float = Field(1e-3, gt=0)
-    """The learning rate, at its start if the schedule changes it."""
+    """The learning rate. If the schedule changes it, this is the first one."""
     weight_decay: float = Field(0.01, ge=0)
-    """Decoupled weight decay."""
+    """The decoupled weight decay of adamw."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum."""
+    """The momentum of sgd."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """cosine: the learning rate falls to 0 over the whole training."""
+    """constant: the learning rate stays. cosine: it falls to 0 over the whole training."""
     gradient_clip: float | None = Field(None, gt=0)
-    """Largest norm of the gradient of the objective per image; null does not clip."""
+    """The largest norm of the gradient of the objective per image. null does not clip it."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many epochs without a better validation ELBO and keep the best epoch's
-    weights; null trains to the end and keeps the last."""
+    """Stop after so many epochs without a better validation ELBO, and keep the weights of the best
+    epoch. null trains to the end and keeps the last weights."""
 
     @model_validator(mode="before")
     @classmethod
-    def _steps_replace_epochs(cls, given: Any) -> Any:
+    def _steps_replace_epochs(cls, given: object) -> object:
         if isinstance(given, dict) and given.get("steps") is not None:
             if given.get("epochs") is not None:
                 raise problem("give epochs or steps, not both (set the other to null)", "steps")
@@ -66,7 +66,7 @@ class SGDConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """What is measured once training is over."""
+    """What is measured when training is over."""
 
     importance_samples: int = Field(1000, ge=0)
-    """K of the importance-weighted bound on the test split; 0 leaves it out."""
+    """K of the importance-weighted bound on the test images. 0 leaves the bound out."""

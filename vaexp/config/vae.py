@@ -13,7 +13,6 @@ from vaexp.config.training import EvaluateConfig, SGDConfig
 
 Width = Annotated[int, Field(ge=1, le=16_384)]
 
-# A value may still be anything here, also a list: a list of names can be asked, a dict cannot.
 SIGMA_KEYS = ("sigma_mode", "sigma", "sigma_floor", "factors")
 WITH_SIGMA = " or ".join(name for name, family in LIKELIHOODS.items() if family.sigma)
 WITH_FACTORS = " or ".join(name for name, mode in SIGMA_MODES.items() if mode.factors)
@@ -21,19 +20,21 @@ WITH_FACTORS = " or ".join(name for name, mode in SIGMA_MODES.items() if mode.fa
 
 @final
 class VAEConfig(ModelSection):
-    """A variational autoencoder: p(z) = N(0, I), networks for q(z|x) and p(x|z)."""
+    """A variational autoencoder: p(z) = N(0, I), with networks for q(z|x) and p(x|z)."""
 
     conditions: ClassVar[tuple[Condition, ...]] = (
         Condition(
             SIGMA_KEYS,
             "likelihood",
-            lambda name: name in list(LIKELIHOODS) and LIKELIHOODS[name].sigma,
+            lambda name: isinstance(name, str) and name in LIKELIHOODS and LIKELIHOODS[name].sigma,
             f"when likelihood is {{value}}, only when it is {WITH_SIGMA}",
         ),
         Condition(
             ("factors",),
             "sigma_mode",
-            lambda name: name in list(SIGMA_MODES) and SIGMA_MODES[name].factors,
+            lambda mode: (
+                isinstance(mode, str) and mode in SIGMA_MODES and SIGMA_MODES[mode].factors
+            ),
             f"when sigma_mode is {{value}}, only when it is {WITH_FACTORS}",
         ),
         Condition(
@@ -49,11 +50,11 @@ class VAEConfig(ModelSection):
     latent_dim: int = Field(2, ge=1, le=PIXELS)
     """L, the number of latent dimensions."""
     hidden: list[Width] = Field([512, 256], max_length=32)
-    """Widths of the encoder's hidden layers; the decoder mirrors them. [] is linear."""
+    """The widths of the hidden layers of the encoder, which the decoder mirrors. [] is linear."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
-    """The non-linearity between layers."""
+    """The non-linear function between layers."""
     conditional: bool = True
-    """Give the label to encoder and decoder (the report's supervised VAE)."""
+    """Whether encoder and decoder are given the label (the supervised VAE of the report)."""
     likelihood: Annotated[str, *one_of(LIKELIHOODS)] = "gaussian"
     """The family of p(x|z)."""
     sigma_mode: Annotated[str, *one_of(SIGMA_MODES)] = "fixed"
@@ -61,17 +62,17 @@ class VAEConfig(ModelSection):
     pixel: sigma(z), one per pixel. lowrank: one per pixel and factors V(z) that pixels share, so
     that the covariance is diag sigma^2(z) + V(z) V(z)^T."""
     factors: int = Field(8, ge=1, lt=PIXELS)
-    """The columns of V(z)."""
+    """q, the number of columns of V(z)."""
     sigma: float = Field(1.0, gt=0)
-    """The standard deviation of p(x|z) when fixed, its start when learned."""
+    """The standard deviation of p(x|z), or its first value where it is learned."""
     sigma_floor: float = Field(1e-3, gt=0)
-    """A learned sigma never goes below this."""
+    """The least value of a learned sigma."""
     beta: float = Field(1.0, ge=0)
-    """The factor of the KL term in the training objective. The reported ELBO has none."""
+    """The factor of the KL term in the training objective. The ELBO that is reported has none."""
     beta_warmup: float = Field(0.0, ge=0)
-    """Epochs over which the factor rises linearly from 0 to `beta`."""
+    """The number of epochs over which the factor rises linearly from 0 to `beta`."""
     decode_mode: DecodeMode = "mean"
-    """What figures and `vaexp sample` draw unless told otherwise. mean: mu(z). sample: a draw of
+    """What figures and `vaexp sample` draw by default. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma(z), k = -2..2."""
 
     @model_validator(mode="after")
@@ -98,12 +99,12 @@ class VAEConfig(ModelSection):
 
     @property
     def family(self) -> Family:
-        """What is known of the likelihood."""
+        """The facts on the likelihood."""
         return LIKELIHOODS[self.likelihood]
 
     @property
     def noise(self) -> SigmaMode:
-        """What sigma is, of a likelihood that has one."""
+        """The mode of sigma, where the likelihood has a sigma."""
         return SIGMA_MODES[self.sigma_mode]
 
     def caption(self) -> list[str]:
@@ -118,7 +119,7 @@ class VAEConfig(ModelSection):
 
     @property
     def unit(self) -> Literal["epoch", "iteration"]:
-        """Gradients count epochs."""
+        """The unit of gradients is an epoch."""
         return "epoch"
 
     @property
@@ -128,7 +129,7 @@ class VAEConfig(ModelSection):
 
     @property
     def likelihood_facts(self) -> dict[str, str | float]:
-        """The sigma when it is fixed, and its floor when it is learned, where there is one."""
+        """Its measure, and its sigma where that is fixed or the floor where it is learned."""
         facts: dict[str, str | float] = {
             "measure": self.family.measure,
             "of": "x given label" if self.conditional else "x",

@@ -21,10 +21,10 @@ __all__ = ["CLASSES", "IMAGE_SHAPE", "PIXELS", "Dataset", "Split", "Transform", 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What a run learns from and is measured on.
+    """The images that a run learns from and is measured on, with their labels.
 
     `validation` is None when `data.validation_size` is 0. `sha256` is that of the whole source,
-    before anything was left out: its four unpacked IDX files (train images, train labels, test
+    before anything was left out: of its four unpacked IDX files (train images, train labels, test
     images, test labels) one after another.
     """
 
@@ -37,10 +37,10 @@ class Dataset:
 def load(config: DataConfig) -> Dataset:
     """Load the data that `config` describes.
 
-    In this order: (1) the last `validation_size` images of the source's training part become the
-    validation split, the rest is train; (2) `labels` filters all three splits; (3) `limit` keeps
-    the first N of train. Test images are never trained on. `root` has no meaning for the bundled
-    MNIST.
+    The order is this: (1) the last `validation_size` images of the source's training part become
+    the validation split, and the rest is train; (2) `labels` filters all three splits; (3) `limit`
+    keeps the first N of train. Test images are never trained on. `root` has no meaning for the
+    bundled MNIST.
 
     Raises UserError if the settings leave too few images or the data cannot be downloaded, RunError
     if the data's files are damaged.
@@ -76,10 +76,12 @@ def load(config: DataConfig) -> Dataset:
 
 
 def _rows(split: Split, rows: slice | Tensor) -> Split:
+    """The rows of a split that a slice, or a mask (N,), chooses."""
     return Split(split.pixels[rows], split.label[rows])
 
 
 def _only(split: Split, labels: list[int], name: str) -> Split:
+    """The images of a split with these labels. Raises UserError if there are none."""
     kept = _rows(split, torch.isin(split.label, torch.tensor(labels)))
     if not len(kept):
         raise UserError(

@@ -1,4 +1,4 @@
-"""The MNIST inside the package: the four original files as .xz (see mnist/DATA_CARD.md)."""
+"""The MNIST in the package: its four original files as .xz (see mnist/DATA_CARD.md)."""
 
 import lzma
 import os
@@ -10,7 +10,7 @@ from vaexp.errors import RunError
 
 FOLDER = Path(__file__).with_name("mnist")
 
-# Each is NAME.xz, or NAME.part1.xz, NAME.part2.xz, ... to be decoded and joined.
+# Each file is NAME.xz, or NAME.part1.xz, NAME.part2.xz and so on, to be decoded and joined.
 NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -18,7 +18,7 @@ NAMES = (
     "t10k-labels-idx1-ubyte",
 )
 
-# Of the four decoded files, one after another.
+# This is the SHA-256 of the four decoded files, one after another.
 SHA256 = "b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a"
 
 
@@ -29,7 +29,7 @@ def read(folder: Path = FOLDER) -> idx.Source:
     """
     parts = [sorted(folder.glob(f"{name}*.xz")) for name in NAMES]
     try:
-        # lzma releases the GIL, so threads share the decoding. Each needs some 40 MB meanwhile.
+        # lzma releases the GIL, so that threads share the decoding. Each thread needs some 40 MB.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             decoded = [pool.map(_decode, paths) for paths in parts]
             files = [bytearray().join(pieces) for pieces in decoded]

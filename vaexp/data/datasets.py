@@ -1,4 +1,4 @@
-"""Data sets downloaded on first use, by torchvision: Fashion-MNIST, KMNIST, EMNIST digits.
+"""Data sets that torchvision downloads on first use: Fashion-MNIST, KMNIST, EMNIST digits.
 
 Their files lie where torchvision puts them (ROOT/FashionMNIST/raw/...), so `data.root` may be a
 folder that torchvision filled. Once they are there, no network is needed. torchvision is imported
@@ -22,14 +22,21 @@ from vaexp.errors import RunError, UserError
 
 @dataclass(frozen=True)
 class Published:
-    """Where a data set comes from, and what its files are called."""
+    """The source of a data set, and the names of its files."""
 
     title: str
-    torchvision_class: str  # also its folder's name
+    torchvision_class: str
+    """Its class in torchvision, which is also the name of its folder."""
     page: str
+    """The page that torchvision downloads it from."""
     train: str = "train"
+    """What the names of its training files begin with."""
     test: str = "t10k"
+    """What the names of its test files begin with."""
     transposed: bool = False
+    """Whether its files store columns where others store rows."""
+    split: str | None = None
+    """The split to ask torchvision for, where its class has several."""
 
     @property
     def files(self) -> list[str]:
@@ -50,6 +57,7 @@ PUBLISHED = {
         train="emnist-digits-train",
         test="emnist-digits-test",
         transposed=True,
+        split="digits",
     ),
 }
 
@@ -60,9 +68,10 @@ def default_root() -> Path:
 
 
 def read(name: str, root: str | None) -> idx.Source:
-    """The data set `name` from the folder `root` (None: the per-user cache), downloaded if need be.
+    """The data set `name` from the folder `root`, or from the per-user cache if that is None.
 
-    Raises UserError if it is not there and cannot be downloaded, RunError if a file is damaged.
+    It is downloaded if it is not there. Raises UserError if that fails, and RunError if a file is
+    damaged.
     """
     published = PUBLISHED[name]
     base = default_root() if root is None else Path(root).expanduser()
@@ -86,21 +95,23 @@ def read(name: str, root: str | None) -> idx.Source:
 
 
 def _find(folder: Path, names: list[str]) -> list[Path] | None:
-    """The files, each plain or as published with .gz; None unless all of them are there."""
+    """The files, each plain or with .gz as published, or None unless all of them are there."""
     paths = [next(filter(Path.is_file, (folder / n, folder / f"{n}.gz")), None) for n in names]
     found = [path for path in paths if path is not None]
     return found if len(found) == len(names) else None
 
 
 def _read(path: Path) -> bytearray:
+    """The content of a file, unpacked if it ends with .gz."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         return bytearray(file.read())
 
 
 def _download(published: Published, base: Path, folder: Path) -> None:
-    """Download into a folder of its own, then move the files into place: none is ever half there.
+    """Download a data set into a folder of its own, and then move its files into place.
 
-    Of many processes that start at once one downloads and the others wait for it.
+    So no file is ever there in part. When many processes start at once, one of them downloads and
+    the others wait for it. Raises UserError if the download fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +136,7 @@ def _download(published: Published, base: Path, folder: Path) -> None:
 
 
 def _fetch(published: Published, root: str) -> None:
+    """Let torchvision download a data set into the folder ``root``."""
     try:
         from torchvision import datasets
     except ImportError as error:
@@ -132,5 +144,5 @@ def _fetch(published: Published, root: str) -> None:
             f"data.name: {published.title} is downloaded by torchvision, which cannot be imported "
             f"({error}). Install one that fits torch: pip install --upgrade torch torchvision"
         ) from error
-    options = {"split": "digits"} if published.torchvision_class == "EMNIST" else {}
+    options = {} if published.split is None else {"split": published.split}
     getattr(datasets, published.torchvision_class)(root, download=True, **options)

@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and its kin: a big-endian header, then one unsigned byte per value."""
+"""The IDX files of MNIST and similar data: a big-endian header, then one byte per value."""
 
 import hashlib
 import math
@@ -18,8 +18,8 @@ CLASSES = 10
 class Split:
     """Images and their labels, in the order of the source.
 
-    `pixels`: (N, D) uint8, grey values 0 to 255, rows of the image one after another;
-    `label`: (N,) int64, 0 to 9.
+    `pixels`, (N, D) uint8, are grey values 0 to 255, the rows of an image one after another.
+    `label`, (N,) int64, are the digits 0 to 9.
     """
 
     pixels: Tensor
@@ -31,7 +31,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A whole data set as published: its two parts, and the SHA-256 that `sha256` defines."""
+    """A whole data set as published: its two parts, and the SHA-256 of its files."""
 
     train: Split
     test: Split
@@ -39,7 +39,7 @@ class Source:
 
 
 def sha256(files: Sequence[bytearray]) -> str:
-    """SHA-256 (hex) of the files' bytes, one after another: what `cat FILES | sha256sum` prints."""
+    """The SHA-256 of files one after another, in hex, as `cat FILES | sha256sum` prints it."""
     digest = hashlib.sha256()
     for data in files:
         digest.update(data)
@@ -47,9 +47,9 @@ def sha256(files: Sequence[bytearray]) -> str:
 
 
 def parse(data: bytearray) -> Tensor:
-    """The uint8 tensor an IDX file holds; it shares the memory of `data`.
+    """The uint8 tensor that an IDX file holds, which shares the memory of `data`.
 
-    Raises ValueError if this is no such file, or is cut short.
+    Raises ValueError if the file is no IDX file or is cut short.
     """
     if len(data) < 4 or data[:3] != b"\x00\x00\x08" or len(data) < 4 + 4 * data[3]:
         raise ValueError("it is not an IDX file of unsigned bytes")
@@ -65,8 +65,8 @@ def parse(data: bytearray) -> Tensor:
 def split(images: bytearray, labels: bytearray, *, transposed: bool = False) -> Split:
     """The split that two IDX files hold: images (N, 28, 28) and labels (N,).
 
-    `transposed`: the file stores columns where others store rows (EMNIST does).
-    Raises ValueError if they are not such files or do not belong together.
+    With `transposed` the file stores columns where others store rows, as EMNIST does. Raises
+    ValueError if they are not such files or do not belong together.
     """
     pixels, label = parse(images), parse(labels)
     if pixels.shape[1:] != IMAGE_SHAPE or label.shape != pixels.shape[:1]:

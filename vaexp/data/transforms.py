@@ -1,4 +1,4 @@
-"""From grey values 0..255 to the numbers a model sees, and what that does to a density.
+"""Transforms of grey values 0 to 255 to the x of a model, and of densities of x back again.
 
 With p the grey value, u uniform on [0, 1) and a = 1e-6:
 
@@ -25,13 +25,13 @@ BLOCK = 1024  # images worked on at a time, so that temporaries stay small
 
 @dataclass(frozen=True)
 class Transform:
-    """One of the transforms above, by name. It holds no state, not even a random one."""
+    """One of the transforms above, by its name. It has no state, not even a random one."""
 
     name: TransformName
 
     @property
     def has_bits_per_dim(self) -> bool:
-        """Whether x has a density that says something about the grey values: dequantize, logit."""
+        """Whether x has a density that says something about the grey values."""
         return self.name in ("dequantize", "logit")
 
     @property
@@ -46,7 +46,7 @@ class Transform:
 
     @property
     def look(self) -> str:
-        """How images look on the display scale: alike under transforms that say the same."""
+        """How images look on the display scale. Images with the same look can be compared."""
         match self.name:
             case "scale" | "dequantize" | "logit":
                 return "grey"
@@ -57,11 +57,11 @@ class Transform:
         assert_never(self.name)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """pixels (N, D) uint8 -> x (N, D) float32, on the same device.
+        """The x (N, D) float32 of pixels (N, D) uint8, on the same device.
 
-        Random transforms draw from torch's current global generator: the caller seeds it, inside
-        torch.random.fork_rng so that nothing else is disturbed. x is finite; dequantize gives x in
-        [0, 1), and logit lies between -13.82 and 13.82.
+        Random transforms draw from torch's current global generator. The caller seeds it, inside of
+        torch.random.fork_rng, so that nothing else is disturbed. x is finite. With dequantize it
+        lies in [0, 1), and with logit between -13.82 and 13.82.
         """
         x = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
         for block, out in zip(torch.split(pixels, BLOCK), torch.split(x, BLOCK), strict=True):
@@ -69,6 +69,7 @@ class Transform:
         return x
 
     def _apply(self, pixels: Tensor) -> Tensor:
+        """The transform of a block of pixels (n, D)."""
         match self.name:
             case "scale":
                 return pixels / 255
@@ -87,36 +88,44 @@ class Transform:
         assert_never(self.name)
 
     def to_unit(self, x: Tensor) -> Tensor:
-        """x (any shape) -> values on the display scale, 0 black to 1 white, unclipped.
+        """x, of any shape, on the display scale from 0 (black) to 1 (white), not clipped.
 
-        Inverts the logit, (sigmoid(x) - a) / (1 - 2a); the others are on that scale already.
+        The logit is inverted: (sigmoid(x) - a) / (1 - 2a). Others are on that scale already.
         """
-        if self.name == "logit":
-            return (torch.sigmoid(x) - LOGIT_MARGIN) / (1 - 2 * LOGIT_MARGIN)
-        return x
+        match self.name:
+            case "logit":
+                return (torch.sigmoid(x) - LOGIT_MARGIN) / (1 - 2 * LOGIT_MARGIN)
+            case "scale" | "dequantize" | "binarize" | "binarize_stochastic":
+                return x
+        assert_never(self.name)
 
     def log_det(self, x: Tensor) -> Tensor:
-        """x (N, D) -> (N,) float64: ln |det dx/dy|, with y = p + u the grey value on 0..256.
+        """ln |det dx/dy| at x (N, D), with y = p + u the grey value on 0..256, (N,) float64.
 
-        dequantize: -D ln 256. logit: sum over pixels of ln((1 - 2a) / 256) - ln s - ln(1 - s), with
-        s = sigmoid(x). Raises ValueError for transforms without a density (see has_bits_per_dim).
+        With dequantize it is -D ln 256. With logit it is the sum over pixels of
+        ln((1 - 2a) / 256) - ln s - ln(1 - s), with s = sigmoid(x). Raises ValueError for transforms
+        without such a density (see has_bits_per_dim).
         """
-        if not self.has_bits_per_dim:
-            raise ValueError(f"{self.name} has no Jacobian")
         constant = -x.shape[1] * math.log(256)
-        if self.name == "dequantize":
-            return x.new_full((len(x),), constant, dtype=torch.float64)
-        constant += x.shape[1] * math.log1p(-2 * LOGIT_MARGIN)
-        blocks = [
-            -(logsigmoid(block) + logsigmoid(-block)).sum(1)
-            for block in map(Tensor.double, torch.split(x, BLOCK))
-        ]
-        return constant + torch.cat(blocks)
+        match self.name:
+            case "dequantize":
+                return x.new_full((len(x),), constant, dtype=torch.float64)
+            case "logit":
+                constant += x.shape[1] * math.log1p(-2 * LOGIT_MARGIN)
+                blocks = [
+                    -(logsigmoid(block) + logsigmoid(-block)).sum(1)
+                    for block in map(Tensor.double, torch.split(x, BLOCK))
+                ]
+                return constant + torch.cat(blocks)
+            case "scale" | "binarize" | "binarize_stochastic":
+                raise ValueError(f"{self.name} has no Jacobian")
+        assert_never(self.name)
 
     def bits_per_dim(self, log_prob: Tensor, x: Tensor) -> Tensor:
-        """Log density of x in nats, (N,), and x (N, D) -> bits per pixel on the 0..255 scale, (N,).
+        """Bits per pixel on the scale 0..255, (N,) float64, of images x (N, D).
 
-        -(log_prob + log_det) / (D ln 2), float64. Its mean is an upper bound on the code length of
+        ``log_prob`` is the log density of x in nats, (N,). Bits are -(log_prob + log_det) /
+        (D ln 2). Their mean is an upper bound on the code length of
         the grey values (Theis et al., 2016); a uniform density has 8. Raises ValueError for
         transforms without a density (see has_bits_per_dim).
         """
@@ -124,6 +133,7 @@ class Transform:
 
 
 def _dequantize(pixels: Tensor) -> Tensor:
+    """(p + u) / 256 of pixels p, with u uniform on [0, 1) by torch's global generator."""
     # With 16 bits of noise p + u is exact in float32, so x never reaches the next grey value.
     noise = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).random_(1 << 16)
     return (pixels + noise / (1 << 16)) / 256

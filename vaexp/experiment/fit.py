@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from vaexp.fitting import FitStep, em, sgd
 from vaexp.fitting.fa import FASteps
 from vaexp.fitting.gmm import GMMSteps
 from vaexp.fitting.ppca import PPCASteps
-from vaexp.models import VAE, Model, build
+from vaexp.models import FA, GMM, PPCA, VAE, build
 from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
@@ -31,6 +31,7 @@ from vaexp.runs.folder import RunFolder
 EM_WRITES_EVERY = 1.0  # seconds, as an iteration may take far less time than writing it
 
 EMExperiment = GMMExperiment | PPCAExperiment | FAExperiment
+Exact = TypeVar("Exact", GMM, PPCA, FA)
 
 
 def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
@@ -113,17 +114,10 @@ def _fit_by_em(
     reporter: Reporter,
     state: dict[str, Any] | None,
 ) -> None:
-    steps, options = _steps_and_options(experiment, config)
-
-    def restore(parameters: dict[str, Tensor]) -> Model:
-        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
-        model.load_state_dict(parameters, assign=True)
-        return model.to(experiment.device)
-
+    options, fitted = _em(experiment, config, state)
     floor = config.model.likelihood_facts.get("covariance_floor")
     beside = "" if floor is None else f" [floor {floor:g}]"
     with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
-        fitted = em.fit(steps, options, state=state, restore=restore)
         try:
             write_steps(
                 run,
@@ -144,12 +138,12 @@ def _fit_by_em(
         )
 
 
-def _steps_and_options(
-    experiment: Experiment, config: EMExperiment
-) -> tuple[em.EMSteps[Any, Any], em.EMOptions]:
-    """The EM steps of the model that the config names, on its images, and when they stop.
+def _em(
+    experiment: Experiment, config: EMExperiment, state: dict[str, Any] | None
+) -> tuple[em.EMOptions, Iterator[FitStep]]:
+    """When EM stops, and its iterations for the model that the config names, on its images.
 
-    Only the steps of a mixture keep the images. Linear-Gaussian models only need their moments.
+    Only the steps of a mixture keep the images. A linear-Gaussian model needs only their moments.
     """
     held_out = experiment.validation_images()
     validation = None if held_out is None else held_out[0]
@@ -158,10 +152,9 @@ def _steps_and_options(
     seed = config.seed
     match config:
         case GMMExperiment(model=model):
-            label = experiment.data.train.label.to(experiment.device)
             mixture = GMMSteps(
                 x,
-                label,
+                experiment.data.train.label.to(experiment.device),
                 validation,
                 components=model.components,
                 covariance=model.covariance,
@@ -171,15 +164,34 @@ def _steps_and_options(
                 precision=model.precision,
                 seed=seed,
             )
-            return mixture, options
+            restore_gmm = _restore(GMM, config, experiment)
+            return options, em.fit(mixture, options, state=state, restore=restore_gmm)
         case PPCAExperiment(model=model):
             moments, closed = _moments(x, validation), model.method == "closed_form"
             options = replace(options, max_iter=0) if closed else options
-            return PPCASteps(*moments, model.latent_dim, closed=closed, seed=seed), options
+            ppca = PPCASteps(*moments, model.latent_dim, closed=closed, seed=seed)
+            restore_ppca = _restore(PPCA, config, experiment)
+            return options, em.fit(ppca, options, state=state, restore=restore_ppca)
         case FAExperiment(model=model):
             moments, floor = _moments(x, validation), model.noise_floor
-            return FASteps(*moments, model.latent_dim, noise_floor=floor, seed=seed), options
+            fa = FASteps(*moments, model.latent_dim, noise_floor=floor, seed=seed)
+            restore_fa = _restore(FA, config, experiment)
+            return options, em.fit(fa, options, state=state, restore=restore_fa)
     assert_never(config)
+
+
+def _restore(
+    kind: type[Exact], config: EMExperiment, experiment: Experiment
+) -> Callable[[dict[str, Tensor]], Exact]:
+    """A function from a state dict to the model of this kind that the config describes."""
+
+    def restore(parameters: dict[str, Tensor]) -> Exact:
+        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        assert isinstance(model, kind)
+        model.load_state_dict(parameters, assign=True)
+        return model.to(experiment.device)
+
+    return restore
 
 
 def what_helps(config: Config) -> str:

@@ -1,7 +1,7 @@
-"""Pictures: numpy arrays in, matplotlib figures out. No model code, no torch, no file reading.
+"""Figures: functions from numpy arrays to matplotlib figures, without models, torch or files.
 
-Every figure says by itself what it shows: a title, a subtitle with the settings that matter
-(the caller's), captioned axes with units, and a note at the foot where reading it needs one.
+Every figure says by itself what it shows. It has a title, a subtitle with the settings that matter,
+which the caller gives, axes with names and units, and a note at the foot where reading needs one.
 """
 
 from vaexp.figures.curves import training_curves

@@ -166,10 +166,9 @@ def _draw_run(
     axes = place(figure, left, y, _RUN, _HEIGHT - lower - between, title=title)
     _draw_log_prob(axes, curves, limits)
     axes.tick_params(labelbottom=False)
-    axes = place(
-        figure, left, y + _HEIGHT - lower, _RUN, lower, xlabel="iteration", ylabel="nats, log scale"
-    )
-    axes.set_title("increase of ln p(x) per iteration")
+    names = {"xlabel": "iteration", "ylabel": "nats, log scale"}
+    title = "increase of ln p(x) per iteration"
+    axes = place(figure, left, y + _HEIGHT - lower, _RUN, lower, title=title, **names)
     log_prob = values_of(records, "train", "log_prob")
     _increases(axes, times_of(records, "iteration"), log_prob, _span(curves))
 

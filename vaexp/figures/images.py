@@ -28,14 +28,14 @@ _BLOCK_GAP = 18  # pixels between blocks of rows
 
 @house_style()
 def samples(images: Array, row_names: Sequence[str] | None, title: str, subtitle: str) -> Figure:
-    """Draw a grid of images (R, C, H, W) with a name, such as the digit, before each row."""
+    """A grid of images (R, C, H, W), with a name such as the digit before each row."""
     names = [""] * len(images) if row_names is None else list(row_names)
     return _stack([(names, images)], title, subtitle, clipping_note(images))[0]
 
 
 @house_style()
 def decode_modes(mean: Array, sample: Array, sweep: Array | None, subtitle: str) -> Figure:
-    """Decode the same n latents in every way: mu(z), x ~ p(x|z), and mu + k sigma, k = -2..2.
+    """The same n latents decoded in every way: mu(z), x ~ p(x|z), and mu + k sigma, k = -2..2.
 
     `mean` and `sample` are (n, H, W); `sweep` is (5, n, H, W), or None where there is no sigma.
     """
@@ -62,7 +62,7 @@ def decode_modes(mean: Array, sample: Array, sweep: Array | None, subtitle: str)
 def reconstructions(
     x: Array, mean: Array, sample: Array, sigma: Array | None, subtitle: str
 ) -> Figure:
-    """Show images x (n, H, W), their reconstruction mu(z), a draw from p(x|z), and sigma(z).
+    """Images x (n, H, W), their reconstructions mu(z), draws from p(x|z), and sigma(z).
 
     A sigma that is the same for every pixel of every image is stated in the note; one that differs
     is drawn as a heat map, on a log scale where it differs by more than a factor of 20.
@@ -112,8 +112,8 @@ def compare_runs(
 ) -> Figure:
     """One row per run: its draws (n, H, W), and how it reconstructs the test images x (m, H, W).
 
-    `draws_name` says what the columns on the left share: runs with different latent sizes cannot
-    share z.
+    `draws_name` says what the columns on the left share. Runs with different numbers of latents
+    cannot share z.
     """
     right_name = "test images, and their reconstructions"
     left_width = mosaic(draws[0][None]).shape[1]
@@ -125,7 +125,7 @@ def compare_runs(
     tile = round(height * scale)
     pitch = max(tile + 8, max(map(len, wrapped)) * line_height(TEXT) + 12)
 
-    # Few images are narrower than their heading: it is wrapped, and the block as wide as it needs.
+    # A few images are narrower than their heading, which is wrapped and widens the block.
     left_lines = wrap(draws_name, TEXT, max(left_width * scale, 200))
     right_lines = wrap(right_name, TEXT, max(right_width * scale, 200))
     left_block = max(left_width * scale, *(text_width(line, TEXT) for line in left_lines))
@@ -156,6 +156,7 @@ def compare_runs(
 def _name_row(
     figure: Figure, left: float, middle: float, lines: Sequence[str], math: bool = False
 ) -> None:
+    """Write the name of a row before its first pixel column `left`, around a `middle` row."""
     text = "\n".join(lines)
     write(figure, left - 12, middle, text, math=math, fontsize=TEXT, ha="right", va="center")
 
@@ -172,8 +173,9 @@ def _stack(
 ) -> tuple[Figure, int, float, float]:
     """Draw blocks of named rows (names, images (R, C, H, W)) under each other at one zoom.
 
-    `below` leaves room under them: array pixels, which are zoomed too, and page pixels. Returns the
-    figure, the first pixel column of the images, the row under the last block, and the zoom.
+    `below` is the room under them: pixels of an array that has the same zoom, and pixels of the
+    page. Returns the figure, the first pixel column of the images, the row under the last block,
+    and the zoom.
     """
     boards = [mosaic(images) for _, images in blocks]
     width = boards[0].shape[1]

@@ -1,4 +1,4 @@
-"""Linear-Gaussian models: the columns of W as images, the noise, and the spectrum they keep."""
+"""Linear-Gaussian models: the columns of W as images, the noise, and the spectrum."""
 
 from typing import NamedTuple
 
@@ -40,11 +40,11 @@ _KEPT, _DISCARDED, _NOISE = TRAINING, "#9a9a9a", VALIDATION
 def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Figure:
     """The mean and the first 24 principal axes, and the mean moved along the first 5.
 
-    `mean` (H, W) is on the display scale, on which the axes must be too, as it is moved by
-    mean + k stddev axis, k = -2..2. `axes` (L, H, W) are taken as directions: each is divided by
-    its length, so that unit vectors and the columns of W give the same figure. `stddev` (L,) is the
-    standard deviation of the data along each axis. Each axis is drawn with its sign, in colours
-    from minus to plus its own largest absolute value.
+    `mean` (H, W) is on the display scale, and the axes must be too, as the mean is moved by
+    k stddev axis for k = -2..2. `axes` (L, H, W) are directions: each is divided by its length, so
+    that unit vectors and the columns of W give the same figure. `stddev` (L,) is the standard
+    deviation of the data along each axis. The colours of an axis reach from minus to plus its own
+    largest absolute value.
     """
     note = "sd: standard deviation of the data along an axis, units of x. "
     note += "The sign of an axis means nothing.\n"
@@ -69,7 +69,7 @@ def factors(mean: Array, loadings: Array, lengths: Array, subtitle: str) -> Figu
 
 
 class _Words(NamedTuple):
-    """What a figure of the columns of W calls them."""
+    """The words that a figure of the columns of W uses for them."""
 
     title: str
     one: str
@@ -157,7 +157,7 @@ def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitl
 
 
 def scaled_spectrum(eigenvalues: Array, latent_dim: int, subtitle: str) -> Figure:
-    """The spectrum that factor analysis sees: of the covariance with each pixel divided by sigma_j.
+    """The spectrum of the covariance of images whose pixels j are divided by their noise sigma_j.
 
     `eigenvalues` (D,) of Psi^-1/2 S Psi^-1/2 are in decreasing order. At a maximum of ln p(x),
     Psi^-1/2 (W W^T + Psi) Psi^-1/2 has the first L = `latent_dim` of them and 1 for the others. The
@@ -181,7 +181,10 @@ def _spectrum(
     heading: tuple[str, str, str],
     names: tuple[str, str, str],
 ) -> Figure:
-    """Draw a spectrum. `heading`: title, subtitle, note. `names`: of eigenvalue, unit, noise."""
+    """Draw a spectrum, of whose eigenvalues (D,) the first `kept` are those of the model.
+
+    `heading` holds title, subtitle and note, and `names` those of eigenvalue, unit and noise.
+    """
     title, subtitle, note = heading
     size = len(eigenvalues)
     values = np.maximum(eigenvalues, 0)
@@ -204,10 +207,8 @@ def _spectrum(
         Line2D([], [], color=_NOISE, linewidth=2.5,
                label=f"in their place: {names[2]} = {number(noise_variance)}"),
     ]  # fmt: skip
-    axes = place(figure, left, y, width, height)
+    axes = place(figure, left, y, width, height, title=names[0], ylabel=names[1])
     _eigenvalues(axes, values, kept, noise_variance, view)
-    axes.set_title(names[0])
-    axes.set_ylabel(names[1])
     legend_at(figure, handles, left, top)
     cumulative = place(figure, left + width + 15 + BEFORE, y, width, height)
     _shares(cumulative, values, kept)

@@ -1,4 +1,4 @@
-"""A number for each pixel of an image as heat maps beside each other, and colour bars."""
+"""Heat maps of a number for each pixel of an image, beside each other, and colour bars."""
 
 from collections.abc import Sequence
 from math import isqrt
@@ -59,7 +59,7 @@ def draw_maps(
 def colour_bar(
     figure: Figure, picture: AxesImage, left: float, top: float, width: float, label: str
 ) -> Axes:
-    """Put the colour bar of a picture at a pixel of the page; returns its axes."""
+    """Put the colour bar of a picture at a pixel of the page. Returns the axes of the bar."""
     axes = place(figure, left, top, width, 16)
     bar = figure.colorbar(picture, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)

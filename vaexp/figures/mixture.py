@@ -194,8 +194,8 @@ def _gathered(each: str, counts: Array, digits: Sequence[int], subtitle: str, mo
     picture = _draw_shares(table, found, digits)
     bar = colour_bar(figure, picture, left, y + height + 16, 260, f"share of the {each}'s images")
     bar.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
-    sizes = place(figure, left + columns * cell + between, y, bars, height)
-    sizes.set_xlabel(f"test images in the {each}")
+    left += columns * cell + between
+    sizes = place(figure, left, y, bars, height, xlabel=f"test images in the {each}")
     _draw_sizes(sizes, found.total, thin=pitch <= 10)
     return figure
 

@@ -68,9 +68,8 @@ def sample_quality(
     for index, (name, title, unit) in enumerate(panels):
         row, column = divmod(index, 3)
         left = MARGIN + _ASIDE + column * (_ASIDE + width)
-        axes = place(figure, left, top + above + row * (above + height + under), width, height)
-        axes.set_title(title)
-        axes.set_ylabel(unit)
+        y = top + above + row * (above + height + under)
+        axes = place(figure, left, y, width, height, title=title, ylabel=unit)
         _bars(axes, found[name], share=unit.startswith("share"))
     return figure
 

@@ -41,7 +41,11 @@ def rate_distortion(
     column = max(text_width(label, SMALL) for label in labels) + 80
     title = "Rate and distortion: the two terms of the ELBO"
     figure, top = page(BEFORE + SIDE + int(column), SIDE + 70, title, subtitle, note)
-    axes = place(figure, MARGIN + BEFORE, top, SIDE, SIDE)
+    axis_names = {
+        "xlabel": "rate, KL(q(z|x) to p(z)), nats",
+        "ylabel": "distortion, −E ln p(x|z), nats",
+    }
+    axes = place(figure, MARGIN + BEFORE, top, SIDE, SIDE, **axis_names)
     low_r, high_r = _room(rate)
     low_d, high_d = _room(distortion)
     axes.set_xlim(low_r, high_r)
@@ -59,8 +63,6 @@ def rate_distortion(
             label=labels[i],
             zorder=3,
         )
-    axes.set_xlabel("rate, KL(q(z|x) to p(z)), nats")
-    axes.set_ylabel("distortion, −E ln p(x|z), nats")
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(1.03, 1.0),

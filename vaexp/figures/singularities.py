@@ -112,7 +112,7 @@ class _Panel(NamedTuple):
     level: float | None
     """A value to mark by a dashed line."""
     level_is: str
-    """What the dashed line is."""
+    """The name of the dashed line in the legend."""
 
 
 def _names(

@@ -1,7 +1,7 @@
-"""The one look of all figures: colours, fonts, the page with its title and note, and `save`.
+"""The look that all figures share: colours, fonts, the page with its title and note, and `save`.
 
-Pages are laid out in whole pixels at `DPI`, from the top left, so that one pixel of an MNIST image
-covers the same whole number of pixels on the page everywhere, and lines of text never collide.
+Pages are laid out in whole pixels at `DPI`, counted from the top left. So one pixel of an MNIST
+image covers the same whole number of pixels everywhere on a page, and lines of text never collide.
 """
 
 import textwrap
@@ -27,14 +27,14 @@ Array = NDArray[np.floating[Any]]
 
 DPI = 150
 MARGIN = 40  # pixels around the page
-MIN_WIDTH = 800  # pixels between the margins, so that a narrow picture does not squeeze its title
+MIN_WIDTH = 800  # pixels between the margins at least, so that a title has room
 
 TITLE, TEXT, SMALL = 13.0, 9.5, 8.5  # font sizes, points
 DARK, MUTED, FAINT = "#222222", "#5c5c5c", "#b5b5b5"
-GAP = "#bccbdc"  # between tiles: tinted, to stand out from grey noise
+GAP = "#bccbdc"  # between tiles, with a tint that stands out from grey noise
 
-# M. Petroff's ten colours, which stay apart under each kind of colour blindness; one per label,
-# in an order that keeps the two greys and the two blues off digits that lie together (358, 479).
+# The ten colours of M. Petroff, which differ under each kind of colour blindness, one per label. In
+# this order the two greys and the two blues are not those of digits that lie together (358, 479).
 LABEL_COLOURS = (
     "#e76300", "#94a4a2", "#a96b59", "#bd1f01", "#832db6",
     "#92dadd", "#b9ac70", "#3f90da", "#717581", "#ffa90e",
@@ -78,29 +78,32 @@ _RC = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw in the house style, whatever the user's matplotlibrc says. Also works as a decorator."""
+    """Draw in the style of this project, whatever the matplotlibrc of the user says.
+
+    It is a context manager and a decorator.
+    """
     with matplotlib.style.context(["default", _RC]):
         yield
 
 
 def text_width(text: str, size: float, *, math: bool = False) -> float:
-    """Width of one line of text in pixels; `math` reads $...$ as mathtext."""
+    """The width of one line of text in pixels. With `math`, $...$ is mathtext."""
     font = FontProperties(family="DejaVu Sans", size=size)
     points = TextToPath().get_text_width_height_descent(text, font, math)[0]
     return float(points) * DPI / 72
 
 
 def line_height(size: float) -> int:
-    """Distance between lines of text in pixels."""
+    """The distance between lines of text in pixels, for a font size in points."""
     return round(1.35 * size * DPI / 72)
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
-    """Break text into lines of at most `width` pixels, inside words only where one is too long."""
+    """Break text into lines of at most `width` pixels, within a word only if it is too long."""
     if text_width(text, size) <= width:
         return [text]
-    # textwrap counts characters: take the longest count whose lines all fit. The narrowest
-    # characters are a quarter of the font's size wide.
+    # textwrap counts characters: this takes the largest count with which all lines fit. The
+    # narrowest characters are a quarter of the font's size wide.
     most = min(len(text), int(width / (0.25 * size * DPI / 72)))
     for characters in range(most, 1, -1):
         lines = textwrap.wrap(text, characters)
@@ -113,8 +116,8 @@ def page(width: int, height: int, title: str, subtitle: str, note: str = "") -> 
     """Make a page around a body of `width` x `height` pixels.
 
     Returns the figure and the pixel row at which the body starts; its first column is `MARGIN`.
-    Title, subtitle and note are wrapped to the page and taken as plain text: a $ is a dollar. They
-    are also the figure's label, for those who do not see it.
+    Title, subtitle and note are wrapped to the page. They are plain text, in which a $ is a dollar.
+    Together they are also the label of the figure, for those who do not see it.
     """
     room = max(width, MIN_WIDTH)
     titles = wrap(title, TITLE * 1.1, room)  # bold is wider than what `wrap` measures
@@ -170,15 +173,14 @@ def place(
 
 @house_style()
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG: the whole new file or the old one, the same bytes for the same input.
+    """Write a figure as PNG, with the same bytes for the same input.
 
-    Its label is the PNG's Description.
-
-    Raises RunError where the file cannot be written.
+    The path has the whole new file, or the old one if something fails. The label of the figure is
+    the Description of the PNG. Raises RunError where the file cannot be written.
     """
     try:
         with replacing(path) as temporary:
-            # Matplotlib's version number would make the bytes depend on more than the picture.
+            # With the version of matplotlib in it, the file would depend on more than the picture.
             metadata = {"Software": None, "Description": str(figure.get_label())}
             figure.savefig(temporary, format="png", metadata=metadata)
     except OSError as error:

@@ -6,13 +6,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FitStep:
-    """What one epoch, or one EM iteration, leaves behind."""
+    """What one epoch of gradients, or one iteration of EM, yields."""
 
     at: int
     """The number of the epoch, or of the EM iteration."""
     record: dict[str, Any]
     """The line of metrics.jsonl."""
     state: dict[str, Any]
-    """All that going on from here needs. Holds live tensors: save it before the next step."""
+    """All that is needed to go on from here. The next step changes its tensors: save it before."""
     keep: bool
-    """Whether the model's weights now are the ones the run should keep."""
+    """Whether the run should keep the weights that the model has now."""

@@ -23,7 +23,7 @@ class Expected(Protocol):
 
     @property
     def mean_elbo(self) -> float:
-        """Mean of the ELBO with the exact posterior: the same number, computed in another way."""
+        """Mean of the ELBO with the exact posterior, nats: the same number, computed otherwise."""
         ...
 
 
@@ -32,10 +32,10 @@ E = TypeVar("E", bound=Expected)
 
 
 class Collapse(RunError):
-    """The parameters make the likelihood unbounded, as where a variance has fallen to 0.
+    """The likelihood has become unbounded, as it does where a variance has fallen to 0.
 
-    The steps of a model raise it. ``fit`` reports it as "``what`` collapsed after iteration 7:
-    ``why``".
+    The steps of a model raise this error. ``fit`` reports it as "``what`` collapsed after iteration
+    7: ``why``".
     """
 
     def __init__(self, what: str, why: str):
@@ -53,7 +53,7 @@ class EMSteps(ABC, Generic[Model, E]):
     """
 
     not_finite: str
-    """What a user is told when ln p(x) is not a finite number: the cause, and what helps."""
+    """The cause and the cure that a user is told when ln p(x) is not a finite number."""
 
     @abstractmethod
     def start(self, restart: int) -> Model:
@@ -80,7 +80,7 @@ class EMSteps(ABC, Generic[Model, E]):
 
     @abstractmethod
     def facts(self, model: Model) -> dict[str, Any]:
-        """What the record of an iteration holds beside the numbers that every model has."""
+        """The numbers that only this kind of model adds to the record of an iteration."""
 
     def finish(self, model: Model) -> Model:
         """The parameters that a restart ends with: the same density in the form to be kept."""
@@ -89,14 +89,14 @@ class EMSteps(ABC, Generic[Model, E]):
 
 @dataclass(frozen=True, kw_only=True)
 class EMOptions:
-    """When to stop; the meaning of each is documented at the config key of the same name."""
+    """When to stop. The config key of the same name documents the meaning of each."""
 
     max_iter: int
     tolerance: float
     restarts: int
 
     def why_stop(self, iteration: int, gain: float) -> str | None:
-        """Why to stop after an iteration that added ``gain`` nats to ln p(x), or None."""
+        """The reason to stop after an iteration that added ``gain`` nats to ln p(x), or None."""
         if gain < self.tolerance:
             return "tolerance"
         return "max_iter" if iteration >= self.max_iter else None
@@ -160,9 +160,9 @@ def fit(
 def _position(
     state: dict[str, Any] | None, restore: Callable[[dict[str, Any]], Model]
 ) -> tuple[int, float, int, Model | None]:
-    """Where to go on: restart, the best ln p(x) of earlier ones, iteration and its model.
+    """Where to go on: the restart, the best ln p(x) of earlier restarts, the iteration, its model.
 
-    The model is None where a restart begins.
+    The model is None where a restart begins. Raises RunError where ``state`` does not fit.
     """
     if state is None:
         return 0, -math.inf, 0, None
@@ -180,7 +180,7 @@ def _position(
 
 
 def _report(error: Collapse, iteration: int, restart: int, restarts: int) -> str:
-    """The message to a user: what collapsed, when, why, and which parameters are kept."""
+    """The message that says what collapsed, when and why, and which parameters are kept."""
     when = f"after iteration {iteration}" if iteration else "at its start, before any iteration"
     when += f" of restart {restart + 1}" if restarts > 1 else ""
     message = f"{error.what} collapsed {when}: {error.why}"

@@ -1,8 +1,9 @@
-"""Fitting factor analysis: the E-step and the M-step on the images' moments.
+"""Fitting factor analysis: the E-step and the M-step on the moments of the images.
 
-Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images, and
-nothing else of them is needed. An iteration costs O(D^2 L). Rubin and Thayer 1982, EM algorithms
-for ML factor analysis; Bishop 2006, equations 12.66 to 12.69, here with a floor for the noise.
+Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images, and EM
+needs nothing else of them. An iteration costs O(D^2 L). The equations are those of Rubin and Thayer
+1982, EM algorithms for ML factor analysis, and of Bishop 2006, 12.66 to 12.69. The floor of the
+noise is added here.
 """
 
 import math
@@ -43,7 +44,7 @@ class FASteps(EMSteps[FA, "Expectations"]):
         self.seed = seed
 
     def start(self, restart: int) -> FA:
-        """The maximum of probabilistic PCA; later restarts begin with random subspaces.
+        """The maximum of probabilistic PCA, or in later restarts one within a random subspace.
 
         Probabilistic PCA is factor analysis with the same noise in every pixel. As EM never lowers
         the likelihood, the first restart ends at least as high as probabilistic PCA, if its sigma^2
@@ -57,15 +58,15 @@ class FASteps(EMSteps[FA, "Expectations"]):
         return FA(begin.mean, begin.factors, begin.variance.repeat(len(begin.mean)))
 
     def e_step(self, model: FA) -> "Expectations":
-        """``e_step`` on the moments of the training images."""
+        """Expectations over the training images; see the function of this name."""
         return e_step(model, self.moments)
 
     def m_step(self, expected: "Expectations", model: FA) -> FA:
-        """``m_step`` with the floor of the config."""
+        """W and Psi that maximise the ELBO; see the function of this name."""
         return m_step(expected, model, self.noise_floor)
 
     def elbo_after_m(self, expected: "Expectations", model: FA, updated: FA) -> float:  # noqa: ARG002
-        """``elbo_after_m``."""
+        """The mean ELBO after the M-step, nats; see the function of this name."""
         return elbo_after_m(expected, updated)
 
     def validation(self, model: FA) -> float | None:
@@ -75,20 +76,20 @@ class FASteps(EMSteps[FA, "Expectations"]):
         return e_step(model, self.validation_moments).mean_log_prob
 
     def facts(self, model: FA) -> dict[str, Any]:
-        """The smallest noise standard deviation, in units of x, and how many lie at the floor."""
+        """The smallest sigma of the noise, in units of x, and how many pixels lie at the floor."""
         return {
             "smallest_sigma": model.noise.min().sqrt().item(),
             "pixels_at_floor": int((model.noise <= self.noise_floor).sum()),
         }
 
     def finish(self, model: FA) -> FA:
-        """The same density with independent latents, the best known one first."""
+        """The same density with latents that are independent given x; see ``principal``."""
         return principal(model)
 
 
 @dataclass(frozen=True)
 class Expectations:
-    """What the M-step needs: expectations under the posterior, averaged over the images."""
+    """Expectations under the exact posterior, averaged over the images, which the M-step needs."""
 
     cross: Tensor
     """E[(x - mu) z^T] = S Psi^-1 W B^-1, (D, L), with B = I + W^T Psi^-1 W."""
@@ -101,11 +102,14 @@ class Expectations:
     mean_log_prob: float
     """Mean of ln p(x), nats."""
     mean_elbo: float
-    """Mean of E[ln p(x, z)] + entropy, which is the same number, computed in another way."""
+    """Mean of E[ln p(x, z)] + entropy, nats: the same number, computed in another way."""
 
 
 def e_step(model: FA, moments: Moments) -> Expectations:
-    """Expectations under p(z|x) of all images, in O(D^2 L), whatever their number."""
+    """Expectations under p(z|x) of the images that ``moments`` are of.
+
+    The cost is O(D^2 L), whatever the number of images.
+    """
     q = model.latent_dim
     w, noise = model.factors, model.noise
     covariance = moments.covariance_about(model.mean)
@@ -129,11 +133,11 @@ def e_step(model: FA, moments: Moments) -> Expectations:
 
 
 def m_step(expectations: Expectations, model: FA, floor: float) -> FA:
-    """The W and the Psi with no entry below ``floor`` that maximise the expected ln p(x, z).
+    """The W and the Psi, with no entry below ``floor``, that maximise the expected ln p(x, z).
 
-    W = E[(x - mu) z^T] E[z z^T]^-1, whatever Psi is, and Psi_jj = S_jj - (W E[z (x - mu)^T])_jj, or
-    the floor where that is less: for each pixel ln p falls on both sides of its maximum. mu, the
-    mean of the images, is the maximum already.
+    W = E[(x - mu) z^T] E[z z^T]^-1, whatever Psi is. Psi_jj = S_jj - (W E[z (x - mu)^T])_jj, or the
+    floor where that is less, since for each pixel ln p falls on both sides of its maximum. The mean
+    mu of the images is the maximum already.
     """
     cross = expectations.cross
     factors = torch.cholesky_solve(cross.T, torch.linalg.cholesky(expectations.latent)).T
@@ -149,12 +153,18 @@ def elbo_after_m(expectations: Expectations, updated: FA) -> float:
 
 
 def _squared_errors(variance: Tensor, w: Tensor, cross: Tensor, latent: Tensor) -> Tensor:
-    """E (x - W z - mu)_j^2 of each pixel, (D,), of E[(x - mu) z^T] and E[z z^T]."""
+    """E (x - W z - mu)_j^2 of each pixel j, (D,).
+
+    ``variance`` is the diagonal of S, ``cross`` E[(x - mu) z^T] and ``latent`` E[z z^T].
+    """
     return variance - 2 * (w * cross).sum(1) + (w @ latent * w).sum(1)
 
 
 def _expected_log_joint(error: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
-    """E ln p(x, z), of ``_squared_errors``, Psi and E[z z^T]."""
+    """E ln p(x, z) in nats, averaged over images.
+
+    ``error`` is that of ``_squared_errors``, ``noise`` the diagonal of Psi, ``latent`` E[z z^T].
+    """
     of_x = ((2 * math.pi * noise).log() + error / noise).sum()
     return -0.5 * (of_x + len(latent) * math.log(2 * math.pi) + latent.trace())
 
@@ -162,8 +172,9 @@ def _expected_log_joint(error: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
 def principal(model: FA) -> FA:
     """The same density with W^T Psi^-1 W diagonal, its largest entry first.
 
-    Then the latents of p(z|x) are independent, and each is known better than the next (Lawley and
-    Maxwell 1971, section 2.3). Psi^-1/2 W has orthogonal columns, W itself has not.
+    Then the latents are independent given x, and the variance of each is smaller than that of the
+    next (Lawley and Maxwell 1971, section 2.3). The columns of Psi^-1/2 W are orthogonal, while
+    those of W are not.
     """
     scaled = model.factors / model.noise.sqrt()[:, None]
     _, rotation = torch.linalg.eigh(scaled.T @ scaled)

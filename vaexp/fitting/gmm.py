@@ -1,4 +1,4 @@
-"""EM for a Gaussian mixture: the E-step and the M-step as pure functions, and where it starts.
+"""EM for a Gaussian mixture: the E-step, the M-step and the initial parameters.
 
 Letters in shapes: N data, D pixels, K components. Section 2.2 of the report this project follows.
 What depends on the covariances stands with their family, in ``vaexp.models.covariances``.
@@ -58,7 +58,7 @@ class GMMSteps(EMSteps[GMM, Statistics]):
         self.seed = seed
 
     def start(self, restart: int) -> GMM:
-        """The moments of the images that ``assign`` gives to each component."""
+        """Weights, means and covariances of the images that ``assign`` gives to each component."""
         with seeded(self.seed, "initial parameters", restart):
             assigned = assign(self.images.x, self.label, self.components, self.init)
         return initial_gmm(
@@ -71,16 +71,16 @@ class GMMSteps(EMSteps[GMM, Statistics]):
         )
 
     def e_step(self, model: GMM) -> Statistics:
-        """``e_step`` on the training images."""
+        """The statistics of the training images; see the function of this name."""
         with self._explaining_collapse(model):
             return e_step(model, self.images)
 
     def m_step(self, expected: Statistics, model: GMM) -> GMM:
-        """``m_step`` with the floor of the config."""
+        """The mixture that maximises the ELBO; see the function of this name."""
         return m_step(expected, model, self.floor)
 
     def elbo_after_m(self, expected: Statistics, model: GMM, updated: GMM) -> float:
-        """``elbo_after_m`` as a mean over the training images, nats."""
+        """The mean ELBO after the M-step, nats; see the function of this name."""
         with self._explaining_collapse(updated):
             return (elbo_after_m(expected, model, updated, self.floor) / expected.count).item()
 
@@ -91,7 +91,7 @@ class GMMSteps(EMSteps[GMM, Statistics]):
         return model.log_prob(self.validation_images).mean().item()
 
     def facts(self, model: GMM) -> dict[str, Any]:
-        """For each component the smallest eigenvalue of its covariance, and N pi_k."""
+        """The smallest eigenvalue of each component's covariance, and the N pi_k."""
         return {
             "smallest_eigenvalue": model.gaussians.smallest_eigenvalues().tolist(),
             "effective_count": (model.weight.double() * len(self.images.x)).tolist(),
@@ -109,8 +109,9 @@ class GMMSteps(EMSteps[GMM, Statistics]):
 def assign(x: Tensor, label: Tensor, components: int, init: Init) -> Tensor:
     """The component that each image of x (N, D) starts in, (N,), by torch's global generator.
 
-    With ``labels`` it is the rank of the image's digit among the digits there are. With the others
-    it is the nearest of K centres: random images, seeds of k-means++, or where k-means moves these.
+    With ``labels`` it is the rank of the image's digit among the digits of the images. Otherwise it
+    is the nearest of K centres: random images, the seeds of k-means++, or the centres that k-means
+    finds from these seeds.
     """
     match init:
         case "labels":
@@ -143,7 +144,7 @@ def _collapse(error: SingularCovariance, model: GMM, images: int) -> Collapse:
 def e_step(model: GMM, images: Images) -> Statistics:
     """The statistics of images (N, D) under the responsibilities that ``model`` gives them.
 
-    Raises SingularCovariance.
+    Raises SingularCovariance where a covariance of ``model`` is not positive definite.
     """
     log_weight = model.weight.double().log()
     return model.gaussians.e_step(images.to(model.gaussians.mean), log_weight)
@@ -181,7 +182,7 @@ def initial_gmm(
     factors: int,
     floor: float,
 ) -> GMM:
-    """The mixture to start from when each image belongs to one component, ``assigned`` (N,).
+    """The mixture that EM starts from when each image belongs to one component, ``assigned`` (N,).
 
     The weights and means are those of the images of each component, and the covariances are what
     their family makes of these images. ``floor`` is that of ``m_step``, ``factors`` that of lowrank

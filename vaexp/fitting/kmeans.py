@@ -1,4 +1,4 @@
-"""Where a mixture starts: k-means++ seeding and Lloyd's iterations."""
+"""The images that a mixture starts from: k-means++ seeding and Lloyd's iterations."""
 
 import torch
 from torch import Tensor
@@ -20,12 +20,12 @@ def seed_centres(x: Tensor, count: int) -> Tensor:
         squares = (lengths - 2 * (x @ centre) + centre.square().sum()).clamp(min=0)
         nearest = torch.minimum(nearest, squares)
         nearest[chosen] = 0
-        # by the distribution function, as torch.multinomial takes at most 2^24 categories
+        # Drawn by the distribution function, as torch.multinomial takes at most 2^24 categories.
         total = nearest.double().cumsum(0)
         if total[-1] > 0:
             drawn = torch.rand((), dtype=torch.float64) * total[-1]
             chosen.append(min(int(torch.searchsorted(total, drawn, right=True)), len(x) - 1))
-        else:  # fewer different images than centres
+        else:  # There are fewer different images than centres.
             chosen.append(int(torch.randint(len(x), ())))
     return x[chosen]
 

@@ -1,4 +1,4 @@
-"""Fitting probabilistic PCA: the E-step and M-step on the images' moments, and the closed form.
+"""Fitting probabilistic PCA: the E-step and M-step on moments of the images, and the closed form.
 
 Letters in shapes: D pixels, L latents. S is the maximum-likelihood covariance of the images. EM and
 the closed form need nothing of the images but their moments. The equations are those of Tipping and
@@ -23,8 +23,8 @@ from vaexp.seeding import seeded
 class PPCASteps(EMSteps[PPCA, "Expectations"]):
     """EM on the moments of the images, from a random start or from the maximum.
 
-    ``validation`` holds the moments of other images. ``closed`` starts at the closed form. The
-    steps raise RunError where the latents explain the images entirely and leave no sigma^2.
+    ``validation`` holds the moments of other images. With ``closed`` EM starts at the closed form.
+    The steps raise RunError where the latents explain the images entirely and leave no sigma^2.
     """
 
     not_finite = "sigma is too small for these numbers; fewer model.latent_dim help"
@@ -80,7 +80,7 @@ class PPCASteps(EMSteps[PPCA, "Expectations"]):
 
 @dataclass(frozen=True)
 class Expectations:
-    """What the M-step needs: expectations under the exact posterior, averaged over the images."""
+    """Expectations under the exact posterior, averaged over the images, which the M-step needs."""
 
     cross: Tensor
     """E[(x - mu) z^T] = S W M^-1, (D, L)."""
@@ -93,7 +93,7 @@ class Expectations:
     mean_log_prob: float
     """Mean of ln p(x), nats."""
     mean_elbo: float
-    """Mean of E[ln p(x, z)] + entropy, which is the same number by another way, nats."""
+    """Mean of E[ln p(x, z)] + entropy, nats: the same number, computed in another way."""
 
 
 def e_step(model: PPCA, moments: Moments) -> Expectations:
@@ -161,8 +161,7 @@ def start(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
     The subspace is the span of S^3 times noise from torch's global generator, which is twice as
     wide as W (Halko, Martinsson and Tropp 2011, algorithm 4.4). EM turns W as the power method
     does. From a span no wider than W it would need hundreds of iterations more to exchange axes of
-    nearly the same length. sigma^2 is at least ``floor``. Raises RunError where it
-    would be 0.
+    nearly the same length. sigma^2 is at least ``floor``. Raises RunError where it would be 0.
     """
     covariance = moments.covariance
     d = len(covariance)
@@ -172,7 +171,7 @@ def start(moments: Moments, latent_dim: int, floor: float = 0.0) -> PPCA:
     eigenvalues, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
     eigenvalues, vectors = eigenvalues[-latent_dim:], (basis @ vectors)[:, -latent_dim:]
     rest = covariance.trace() - eigenvalues.sum()
-    # Not shorter than noise makes them, since EM never leaves W = 0.
+    # No column of W may be 0, since EM never moves it from there.
     return _from_eigen(moments, eigenvalues, vectors, rest, floor, shortest=0.1)
 
 
@@ -199,16 +198,15 @@ def _from_eigen(
 
     ``eigenvalues`` (L,) are in increasing order, ``vectors`` (D, L) belong to them, and ``rest`` is
     the sum of the D - L other eigenvalues. The squared length of a column of W is its eigenvalue
-    less sigma^2, but at least the share ``shortest`` of the eigenvalue. sigma^2 is at
-    least ``floor``.
+    less sigma^2, but at least the share ``shortest`` of the eigenvalue. sigma^2 is at least
+    ``floor``. Raises RunError where it would be 0.
     """
     d, q = vectors.shape
     variance = (rest / (d - q)).clamp(min=floor)
     if not variance > eigenvalues[-1] * d * torch.finfo(eigenvalues.dtype).eps:
         raise RunError(_no_noise_left(q))
-    factors = (
-        vectors * (eigenvalues - variance).clamp(min=shortest * eigenvalues.clamp(min=0)).sqrt()
-    )
+    lengths = (eigenvalues - variance).clamp(min=shortest * eigenvalues.clamp(min=0)).sqrt()
+    factors = vectors * lengths
     return PPCA(moments.mean, with_signs(factors.flip(1)), variance)
 
 
@@ -225,6 +223,7 @@ def with_signs(factors: Tensor) -> Tensor:
 
 
 def _no_noise_left(latent_dim: int) -> str:
+    """The message to a user where sigma^2 would be 0."""
     many = f"{latent_dim} latents explain" if latent_dim > 1 else "one latent explains"
     return (
         f"{many} the training images entirely, so that sigma is 0 and the likelihood unbounded; "

@@ -6,16 +6,16 @@ Answer = TypeVar("Answer")
 
 
 class Absent(NamedTuple):
-    """Stands where an answer would be, and says why there is none."""
+    """Stands in the place of an answer and says why there is none."""
 
     reason: str
     """A sentence without its full stop: "p(x|z) has no sigma"."""
 
 
 def answered(answer: Answer | Absent) -> Answer:
-    """The answer to a question whose absence was ruled out before.
+    """The answer itself, where the caller has made sure that there is one.
 
-    Raises TypeError, with the reason, where it was not.
+    Raises TypeError, with the reason, where there is none.
     """
     if isinstance(answer, Absent):
         raise TypeError(answer.reason)

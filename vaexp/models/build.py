@@ -1,4 +1,4 @@
-"""How a config becomes a model."""
+"""The model that a config describes."""
 
 from typing import assert_never
 
@@ -21,9 +21,9 @@ def build(
 ) -> Model:
     """The model that the config describes.
 
-    A VAE has fresh weights from torch's global generator; the parameters of the others mean nothing
-    until they are fitted or loaded. data_dim: D pixels. classes: C labels, which only a conditional
-    model sees.
+    ``data_dim`` is D, the number of pixels, and ``classes`` C, the number of labels, which only a
+    conditional model sees. The weights of a VAE are drawn from torch's global generator. The
+    parameters of the other models mean nothing until they are fitted or loaded.
     """
     match config:
         case VAEConfig():
@@ -40,6 +40,7 @@ def build(
 
 
 def _vae(config: VAEConfig, data_dim: int, classes: int) -> VAE:
+    """A VAE with fresh weights."""
     return VAE(
         data_dim,
         config.latent_dim,
@@ -51,6 +52,7 @@ def _vae(config: VAEConfig, data_dim: int, classes: int) -> VAE:
 
 
 def _gmm(config: GMMConfig, data_dim: int) -> GMM:
+    """A mixture of the right shapes, whose parameters mean nothing."""
     dtype = PRECISIONS[config.precision]
     size = Size(config.components, data_dim, config.factors)
     weight = torch.empty(size.components, dtype=dtype)
@@ -58,5 +60,6 @@ def _gmm(config: GMMConfig, data_dim: int) -> GMM:
 
 
 def _mean_and_factors(d: int, latent_dim: int) -> tuple[Tensor, Tensor]:
+    """A mean (D,) and factors (D, L) without values."""
     factors = torch.empty(d, latent_dim, dtype=torch.float64)
     return factors.new_empty(d), factors

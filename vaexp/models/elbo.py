@@ -1,4 +1,4 @@
-"""The two terms of the evidence lower bound, for training and for measuring."""
+"""The two terms of the evidence lower bound (ELBO), for training and for measuring."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ class ElboTerms(NamedTuple):
     """ELBO = -distortion - rate, in nats per image."""
 
     distortion: Tensor
-    """-ln p(x|z) at one draw z ~ q(z|x), (N,)"""
+    """-ln p(x|z) at one draw z ~ q(z|x), (N,)."""
     rate: Tensor
-    """KL(q(z|x) to p(z)), in closed form, (N,)"""
+    """KL(q(z|x) to p(z)), in closed form, (N,)."""
     decoded: Decoded
-    """p(x|z) at that draw"""
+    """p(x|z) at that draw."""
 
 
 def elbo_terms(model: VAE, x: Tensor, label: Tensor | None) -> ElboTerms:

@@ -7,14 +7,14 @@ from torch.distributions import Categorical, Distribution, constraints
 from vaexp.models.covariances import Gaussians
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-"""What the values of ``model.precision`` stand for."""
+"""The torch type of each value of ``model.precision``."""
 
 
 class GMM(nn.Module):
     """p(z = k) = pi_k, p(x|z = k) = N(mu_k, Sigma_k); the posterior and ln p(x) are exact.
 
-    ``weight`` holds the pi_k (K,), ``gaussians`` the components. Methods that need a density raise
-    SingularCovariance where a covariance is not positive definite.
+    ``weight`` holds the pi_k (K,), and ``gaussians`` the components. Methods that need a density
+    raise SingularCovariance where a covariance is not positive definite.
     """
 
     latent_dim = 1
@@ -41,7 +41,7 @@ class GMM(nn.Module):
         return Component(self.gaussians, z)
 
     def log_joint(self, x: Tensor) -> Tensor:
-        """Ln p(x, z = k) of images (N, D), (N, K) float64, nats; -inf where that is negligible."""
+        """Ln p(x, z = k) of images (N, D), (N, K) float64, nats; -inf where it is negligible."""
         mean = self.gaussians.mean
         return self.gaussians.log_joint(x.to(mean), self.weight.double().log())
 

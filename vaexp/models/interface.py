@@ -1,8 +1,8 @@
-"""What every model offers, whatever it is and however it was fitted.
+"""What every model offers, whatever its family and however it was fitted.
 
-There are three families, and code that treats them differently matches all of them: ``VAE`` has
-bounds of ln p(x) only; in a ``GMM`` z is an index, and in a ``LinearGaussian`` model z is a vector,
-and both are exact.
+There are three families, and code that treats them differently matches all of them. A ``VAE`` has
+only bounds of ln p(x). In a ``GMM`` z is an index, and in a ``LinearGaussian`` model z is a vector;
+ln p(x) of both is exact.
 """
 
 from typing import Protocol
@@ -20,7 +20,7 @@ class LatentVariableModel(Protocol):
     latent_dim: int
     """L, or 1 for a component index."""
     conditional: bool
-    """Whether encode and decode need the label."""
+    """Whether ``encode`` and ``decode`` need the label."""
     has_sigma: bool
     """Whether p(x|z) has a standard deviation to draw."""
     no_sweep: str | None
@@ -31,11 +31,11 @@ class LatentVariableModel(Protocol):
         ...
 
     def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:
-        """q(z|x): (..., D) images to a distribution over (..., L)."""
+        """q(z|x) of images (..., D): batch shape (...), event shape (L,)."""
         ...
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:
-        """p(x|z): (..., L) latents to a distribution over (..., D)."""
+        """p(x|z) of latents (..., L): batch shape (...), event shape (D,)."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Count, mean and scatter of images: all that a linear-Gaussian model needs of them."""
+"""The count, mean and scatter of images, which are all that a linear-Gaussian model needs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +23,9 @@ class Moments:
 
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
-        """The moments of images (N, D), which may have any precision."""
-        # By numpy, which computes half of a^T a and copies the rest (BLAS syrk), as torch does not,
-        # and by it alone: the threads of the two would wait for work on the same cores.
+        """The moments of images x (N, D), which may have any precision."""
+        # numpy computes half of a^T a and copies the rest (BLAS syrk), which torch does not. torch
+        # takes no part, as the threads of the two would wait for work on the same cores.
         centre = x[:ROWS].cpu().numpy().mean(0, dtype=np.float64)  # so that little cancels below
         total, scatter = np.zeros_like(centre), np.zeros((len(centre), len(centre)))
         for block in x.split(ROWS):
@@ -68,10 +68,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class Images:
-    """Images that a model is fitted to, with what is computed of all of them once."""
+    """Images that a model is fitted to, with their moments, which are computed once."""
 
     x: Tensor
-    """(N, D)."""
+    """The images, (N, D)."""
 
     @cached_property
     def moments(self) -> Moments:

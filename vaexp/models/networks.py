@@ -13,7 +13,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def mlp(inputs: int, widths: Sequence[int], activation: str) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by the activation; no widths, no layers."""
+    """Linear layers of the given widths, each followed by the activation. [] gives no layer."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]

@@ -74,9 +74,10 @@ class PPCA(LinearGaussian):
 
 
 def of_linear_vae(vae: VAE) -> PPCA | None:
-    """The probabilistic PCA with the p(x, z) of a VAE, if there is one: then ln p(x) is exact.
+    """The probabilistic PCA that has the p(x, z) of a VAE, or None where there is none.
 
-    There is for a linear decoder of N(W z + b, sigma^2 I) that sees no label.
+    There is one for a linear decoder of N(W z + b, sigma^2 I) that sees no label. Its ln p(x) is
+    the exact ln p(x) of the VAE.
     """
     if len(vae.decoder) > 0 or vae.conditional:
         return None

@@ -16,10 +16,10 @@ POSTERIOR_FLOOR = 1e-6
 
 
 class VAE(nn.Module):
-    """p(z) = N(0, I); q(z|x) a diagonal Gaussian and p(x|z) a likelihood head, both on MLPs.
+    """p(z) = N(0, I), q(z|x) a diagonal Gaussian and p(x|z) a likelihood, both given by MLPs.
 
-    ``hidden`` are the encoder's widths, mirrored by the decoder; [] makes both linear. ``head``
-    maps a number of decoder features to the module that turns them into p(x|z). With
+    ``hidden`` holds the widths of the encoder, which the decoder mirrors; [] makes both linear.
+    ``head`` maps the number of decoder features to the module that turns features into p(x|z). With
     ``classes`` > 0 the model is conditional: both networks also see the label, one-hot.
     """
 
@@ -49,13 +49,13 @@ class VAE(nn.Module):
         return Independent(Normal(zeros, torch.ones_like(zeros), validate_args=False), 1)
 
     def encode(self, x: Tensor, label: Tensor | None = None) -> Distribution:
-        """q(z|x) for images (..., D) and, if conditional, labels (...): batch (...), event (L,)."""
+        """q(z|x) of images (..., D) and, if conditional, labels (...): batch (...), event (L,)."""
         mean, raw = self.posterior(self.encoder(self._with_label(x, label))).chunk(2, dim=-1)
         scale = scale_above(POSTERIOR_FLOOR, raw)
         return Independent(Normal(mean, scale, validate_args=False), 1)
 
     def decode(self, z: Tensor, label: Tensor | None = None) -> Decoded:
-        """p(x|z) for latents (..., L) and, if conditional, labels: batch (...), event (D,).
+        """p(x|z) of latents (..., L) and, if conditional, labels: batch (...), event (D,).
 
         Labels have the shape of z without its last axis, or one that broadcasts to it.
         """
@@ -63,6 +63,7 @@ class VAE(nn.Module):
         return decoded
 
     def _with_label(self, inputs: Tensor, label: Tensor | None) -> Tensor:
+        """The inputs (..., F), with the one-hot label behind them if the model is conditional."""
         if not self.conditional:
             return inputs
         if label is None:

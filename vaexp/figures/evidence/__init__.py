@@ -1,4 +1,4 @@
-"""The figure of each group of measures: its arrays and entries in, a matplotlib figure out.
+"""The figure of each group of measures, drawn from its arrays and its entries.
 
 ``evaluation.groups`` names the functions. They know no run folder and no config.
 """

@@ -1,4 +1,4 @@
-"""What the figure of a group is drawn from."""
+"""The material that the figure of a group is drawn from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ Entries = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class About:
-    """What a figure must know of the run that its numbers are of."""
+    """The facts that a figure needs on the run whose numbers it shows."""
 
     settings: str
     """The settings that matter, on one line."""
@@ -23,5 +23,5 @@ class About:
     """Whether z is the index of a mixture's component."""
 
     def images(self, entry: dict[str, Any]) -> str:
-        """The settings, and how many test images a measure is of."""
+        """The settings, and the number of test images that a measure is of."""
         return f"{self.settings}, {entry['n']:,} test images"

@@ -8,7 +8,7 @@ from vaexp.figures.induced import tilted_prior
 
 
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure | None:
-    """The tilted prior; None where it is the prior, or has more than two latents."""
+    """The tilted prior, or None where it is the prior or has more than two latents."""
     log_c = entries["log_c"]
     if "grid" not in arrays or log_c["method"] == "constant":
         return None  # Z(z) is the same for all z: the tilted prior is the prior

@@ -9,7 +9,7 @@ Z_95 = 1.96
 
 
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure | None:  # noqa: ARG001
-    """Each measure of draws beside its control; None where images have no features."""
+    """Each measure of draws beside its control, or None where images have no features."""
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for name, entry in entries.items():
         measure, _, row = name.rpartition("_")

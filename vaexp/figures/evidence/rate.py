@@ -8,7 +8,7 @@ from vaexp.figures.latent_use import latent_use
 
 
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
-    """What each latent carries, with the two parts of the rate in the note."""
+    """The KL of each latent, with the two parts of the rate in the note."""
     active, collapsed = entries["active_units"], entries["collapsed_latents"]
     total, mutual, marginal = (
         entries[name]["value"] for name in ("rate_bits", "mutual_information", "marginal_kl")

@@ -8,7 +8,7 @@ from vaexp.figures.floor import near_the_floor
 
 
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
-    """Where sigma lies near its floor, with what that adds to the likelihood in the note."""
+    """Where sigma lies near its floor; the note says what that adds to the likelihood."""
     said = []
     if (slope := entries.get("floor_slope")) is not None:
         said.append(

@@ -1,4 +1,4 @@
-"""What every family of covariances answers for itself: K Gaussians at once.
+"""The questions that every family of covariances answers, for K Gaussians at once.
 
 Letters in shapes: N data, D pixels, K components, q factors. A family holds the means and the
 covariances of the K components of a mixture in float32 or float64. Products with the images are
@@ -18,14 +18,14 @@ from vaexp.models.moments import Images
 
 
 class Size(NamedTuple):
-    """The numbers that the shapes of all parameters follow from."""
+    """The sizes from which the shapes of all parameters follow."""
 
     components: int
-    """K."""
+    """K, the number of Gaussians."""
     pixels: int
     """D."""
     factors: int
-    """q, which only lowrank covariances have."""
+    """q, which has a meaning for lowrank covariances only."""
 
 
 class Collapsed(NamedTuple):
@@ -68,21 +68,21 @@ class Gaussians(nn.Module, ABC):
     def from_assigned(
         cls, images: Images, assigned: Tensor, mean: Tensor, size: Size, floor: float
     ) -> Self:
-        """The parameters to start EM from, when each image belongs to one component alone.
+        """The parameters that EM starts from when each image belongs to one component alone.
 
-        ``assigned`` (N,) are the components of the images, and ``mean`` (K, D) float64 the means of
-        the images of each. ``floor`` is that of ``m_step``.
+        ``assigned`` (N,) holds the component of each image, and ``mean`` (K, D) float64 the mean of
+        the images of each component. ``floor`` is that of ``m_step``.
         """
 
     @property
     def size(self) -> Size:
-        """K, D and q."""
+        """K, D and q; q is 0 for a family without factors."""
         k, d = self.mean.shape
         return Size(k, d, 0)
 
     @property
     def noise_dim(self) -> int:
-        """The standard normal numbers that one draw takes."""
+        """The number of standard normal numbers that one draw takes."""
         return self.mean.shape[1]
 
     @property
@@ -159,10 +159,10 @@ class Gaussians(nn.Module, ABC):
         """
 
     def collapsed(self, component: int, held: float, images: int) -> Collapsed:
-        """What to tell of a singular covariance.
+        """What a user should know about a singular covariance.
 
-        ``held`` of the training images, which are ``images`` in all, belong to the component: the
-        sum of their responsibilities.
+        ``held`` is the sum of the component's responsibilities over all training images, of which
+        there are ``images``.
         """
         needed = self.images_that_vary(self.size)
         reason = "in some direction they do not vary, as where a pixel is the same in all"

@@ -1,7 +1,7 @@
-"""Densities that are linear in a few features of x, which are the same for all components.
+"""Log densities that are linear in features of x, which are the same for all components.
 
-Tied, diag and spherical covariances have such densities. So ln pi_k + ln N(x; mu_k, Sigma_k) of all
-components is one product of features and parameters, and the sums of the M-step are sums of
+Tied, diag and spherical covariances have such log densities. So ln pi_k + ln N(x; mu_k, Sigma_k) of
+all components is one product of features and parameters, and the sums of the M-step are sums of
 features.
 """
 
@@ -20,7 +20,7 @@ ROWS_IN_CACHE = 1024  # images worked on at once: so many stay in the processor'
 
 
 class LinearInFeatures(Protocol):
-    """What a family with such a density offers."""
+    """What a family whose log density is linear in features offers."""
 
     def features(self, x: Tensor) -> Tensor:
         """The features of x (n, D), (n, F), of x less the family's ``centre``."""
@@ -45,11 +45,12 @@ def log_joint(family: LinearInFeatures, x: Tensor, log_weight: Tensor) -> Tensor
 def e_step(family: LinearInFeatures, x: Tensor, log_weight: Tensor) -> Statistics:
     """The statistics of images x (N, D) under the posterior that ``log_joint`` gives.
 
-    All that is computed with a few images is computed before the next ones come.
+    The images are taken in blocks that stay in the processor's cache while they are worked on.
     """
     constant, slope = family.natural(log_weight.clamp(min=-1e300))  # as 0 times -inf is NaN
 
     def of_block(block: Tensor) -> Statistics:
+        """The statistics of a few images."""
         features = family.features(block)
         r, totals = posterior(constant + features @ slope)
         return Statistics.of(r, family.sums_of(r.sums(features)), totals)
@@ -74,9 +75,10 @@ def statistics_of_assigned(
 
 
 def variances_above_rounding(second: Tensor, square: Tensor, dtype: torch.dtype) -> Tensor:
-    """``second`` - ``square``, E x^2 - (E x)^2, with 0 where it is no more than rounding.
+    """The variance E x^2 - (E x)^2, with 0 where it is no more than rounding.
 
-    ``dtype`` is the precision of the images that the moments are from.
+    ``second`` is E x^2 and ``square`` is (E x)^2. ``dtype`` is the precision of the images that
+    they are computed from.
     """
     variances = second - square
     # Sums over thousands of images are off by more than eps; nothing real varies by 1e-12.

@@ -1,4 +1,4 @@
-"""Full covariances: any, one for each component."""
+"""Full covariances: each component has any covariance of its own."""
 
 import math
 from functools import cached_property
@@ -23,7 +23,7 @@ from vaexp.models.moments import Images
 
 
 class Full(Gaussians):
-    """A covariance Sigma_k for each component: mean (K, D) and covariance (K, D, D)."""
+    """Sigma_k is any covariance: ``mean`` is (K, D), and ``covariance`` (K, D, D)."""
 
     name = "full"
     independent_pixels = False
@@ -76,12 +76,12 @@ class Full(Gaussians):
         return self.covariance.diagonal(dim1=1, dim2=2)
 
     def eigenvalues(self) -> Tensor:
-        """All eigenvalues, one component after another, (K, D) float64."""
+        """The eigenvalues of each covariance in ascending order, (K, D) float64."""
         each = [torch.linalg.eigvalsh(covariance.double()) for covariance in self.covariance]
         return torch.stack(each)
 
     def smallest_eigenvalues(self) -> Tensor:
-        """(K,) float64, to a percent or better, from above."""
+        """The smallest eigenvalues, (K,) float64, to a percent or better and from above."""
         return self.whitening.smallest
 
     @cached_property
@@ -108,6 +108,7 @@ class Full(Gaussians):
         return Statistics.of(r, self._sums(images.x, r), totals)
 
     def _sums(self, x: Tensor, r: Responsibilities) -> Sums:
+        """The sums of r (x - mu), (K, D), and of r (x - mu)(x - mu)^T, (K, D, D)."""
         k, d = self.mean.shape
         first, second = r.value.new_zeros(k, d), r.value.new_zeros(k, d, d)
         for j, centred, weight in r.blocks_about(self.mean, x):
@@ -154,5 +155,5 @@ class Full(Gaussians):
 
     @classmethod
     def images_that_vary(cls, size: Size) -> int | Absent:
-        """D + 1."""
+        """D + 1, as a covariance has D directions."""
         return size.pixels + 1

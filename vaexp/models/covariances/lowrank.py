@@ -1,4 +1,4 @@
-"""Low-rank covariances plus noise: a mixture with them is one of probabilistic PCAs.
+"""Low-rank covariances plus noise. A mixture with them is a mixture of probabilistic PCAs.
 
 Tipping and Bishop 1999, Mixtures of probabilistic principal component analyzers.
 """
@@ -24,7 +24,7 @@ ROWS_IN_CACHE = 1024  # images worked on at once: so many stay in the processor'
 class LowRank(Gaussians):
     """Sigma_k = W_k W_k^T + sigma_k^2 I.
 
-    mean (K, D), factors W (K, D, q), variances sigma^2 (K,).
+    ``mean`` is (K, D), ``factors`` the W, (K, D, q), and ``variances`` the sigma^2, (K,).
     """
 
     name = "lowrank"
@@ -48,7 +48,7 @@ class LowRank(Gaussians):
     def from_assigned(
         cls, images: Images, assigned: Tensor, mean: Tensor, size: Size, floor: float
     ) -> Self:
-        """W and sigma^2 of a PCA of the images of each component; sigma^2 at least the floor."""
+        """W and sigma^2 by a PCA of the images of each component; sigma^2 is at least the floor."""
         x, (k, d, q) = images.x, size
         factors, variances = mean.new_zeros(k, d, q), mean.new_full((k,), floor)
         for j, (rows, _) in enumerate(hard_responsibilities(assigned, k).by_component()):
@@ -56,7 +56,7 @@ class LowRank(Gaussians):
                 eigenvalues, vectors = torch.linalg.eigh(Moments.of(x[rows]).covariance)
                 noise = eigenvalues[:-q].clamp(min=0).mean()
                 variances[j] = noise.clamp(min=floor)
-                # So few images leave some columns of W at 0, from which EM never moves them.
+                # q images or fewer leave some columns of W at 0, from which EM never moves them.
                 least = 0.1 * variances[j].item() if len(rows) <= q else 0.0
                 scale = (eigenvalues[-q:] - noise).clamp(min=least).sqrt()
                 factors[j] = vectors[:, -q:] * scale
@@ -119,13 +119,13 @@ class LowRank(Gaussians):
         return self.factors.square().sum(2) + self.variances[:, None]
 
     def eigenvalues(self) -> Tensor:
-        """sigma^2 D - q times, then the eigenvalues of M, which are the others; (K, D) float64."""
+        """D - q times sigma^2, then the eigenvalues of M, which are the others, (K, D) float64."""
         d, q = self.factors.shape[1:]
         rest = self.variances.double()[:, None].expand(-1, d - q)
         return torch.cat([rest, torch.linalg.eigvalsh(self.inner)], 1)
 
     def smallest_eigenvalues(self) -> Tensor:
-        """(K,)."""
+        """The sigma^2, (K,)."""
         return self.variances
 
     # EM
@@ -211,7 +211,7 @@ class LowRank(Gaussians):
 
 @dataclass(frozen=True)
 class _OldLoadings:
-    """The old W and sigma^2, and what the images say of them; all float64.
+    """The W and sigma^2 before an M-step, and what it needs of the images; all float64.
 
     S = sum of r (x - mu')(x - mu')^T / sum of r is about the new means.
     """
@@ -233,6 +233,7 @@ class _OldLoadings:
 
     @classmethod
     def of(cls, statistics: Statistics, before: LowRank) -> "_OldLoadings":
+        """The loadings of ``before`` with the statistics of its E-step."""
         divisor = statistics.divisor
         shift = statistics.shift[..., None]
         factors = before.factors.double()

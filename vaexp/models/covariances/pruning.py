@@ -1,12 +1,12 @@
-"""Two exact bounds that spare most of the squared Mahalanobis distances of full covariances.
+"""Two bounds that make most squared Mahalanobis distances of full covariances unnecessary.
 
-In hundreds of dimensions nearly all components are out of the question for an image, and two lower
-bounds on Mahalanobis distances show it for a fraction of the work:
+In hundreds of dimensions nearly all components have a negligible density at an image. Two lower
+bounds on Mahalanobis distances show this for a fraction of the work:
 
 - With V (D, r), V^T Sigma V = I, the distance is at least |V^T (x - mu)|. The columns of V are,
   nearly, the leading generalised eigenvectors of the mixture's total covariance against Sigma, in
   which a random image lies furthest from the component.
-- The squared distance is a sum over whitened pixels. It is broken off where it is too large.
+- The squared distance is a sum over whitened pixels. The sum ends early where it is too large.
 
 Only pairs of image and component that neither bound puts NEGLIGIBLE nats below the image's best
 component are computed to the end.

@@ -1,6 +1,6 @@
-"""Responsibilities p(z = k|x) of a mixture: only the few of N x K that are not negligible.
+"""Responsibilities p(z = k|x) of a mixture: only those of the N x K that are not negligible.
 
-In hundreds of pixels an image belongs to one component or two.
+These are few, as an image of hundreds of pixels belongs to one component or two.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Components whose joint density lies this many nats below the best one's may be left out, with -inf
-# in their place: K of them are K e^-50 = K 2e-22 of p(x), far less than float64 resolves.
+# A component whose ln p(x, z) lies this many nats below that of the best one may be left out, with
+# -inf in its place. K of them change p(x) by a factor of K e^-50 = K 2e-22, far less than float64
+# resolves.
 NEGLIGIBLE = 50.0
 ROWS = 4096  # images worked on at once
 
 
 class Totals(NamedTuple):
-    """Sums over images of what an E-step finds of the likelihood, each () float64, nats."""
+    """The sums over images that say how large the likelihood is; each is () float64, in nats."""
 
     log_prob: Tensor
     """Sum of ln p(x)."""
@@ -34,7 +35,7 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True)
 class Responsibilities:
-    """r of P pairs of an image n and a component k, ordered by k, then n. All others are 0."""
+    """The r of P pairs of an image n and a component k, ordered by k, then n. Others are 0."""
 
     row: Tensor
     """n, (P,) int64."""
@@ -43,9 +44,9 @@ class Responsibilities:
     value: Tensor
     """r, (P,) float64."""
     counts: Tensor
-    """Pairs of each component, (K,) int64."""
+    """The number of pairs of each component, (K,) int64."""
     images: int
-    """N."""
+    """N, the number of images."""
 
     @property
     def weight(self) -> Tensor:
@@ -53,7 +54,7 @@ class Responsibilities:
         return self.component.bincount(self.value, minlength=len(self.counts))
 
     def by_component(self) -> list[tuple[Tensor, Tensor]]:
-        """The images n and the r of each component's pairs."""
+        """For each component the images n and the r of its pairs."""
         counts = self.counts.tolist()
         return list(zip(self.row.split(counts), self.value.split(counts), strict=True))
 

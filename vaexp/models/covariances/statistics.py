@@ -1,4 +1,4 @@
-"""What the M-step of a mixture needs of the images: sums over them."""
+"""The sums over images that the M-step of a mixture needs."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -18,7 +18,7 @@ class Sums(NamedTuple):
     first: Tensor
     """Sums of r (x - c), (K, D)."""
     second: Tensor
-    """What a family needs of the sums of r (x - c)(x - c)^T. Its class says what; may be empty."""
+    """What the family needs of the sums of r (x - c)(x - c)^T, which its class says."""
     square: Tensor
     """Sums of r |x - c|^2, (K,); empty where a family does not need them."""
 

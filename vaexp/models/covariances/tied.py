@@ -1,4 +1,4 @@
-"""Tied covariances: any, one for all components."""
+"""Tied covariances: all components share one covariance, which may be any."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ from vaexp.models.moments import Images
 
 
 class Tied(Gaussians):
-    """One covariance Sigma that all components share: mean (K, D) and covariance (D, D)."""
+    """All components share one Sigma: ``mean`` is (K, D), and ``covariance`` (D, D)."""
 
     name = "tied"
     independent_pixels = False
@@ -64,9 +64,9 @@ class Tied(Gaussians):
         return x - self.centre
 
     def natural(self, log_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The constant (K,) and the slope (D, K) of ``log_joint`` but for one more term.
+        """The constant (K,) and the slope (D, K) of ``log_joint`` without one of its terms.
 
-        That term is -1/2 (x - c)^T Sigma^-1 (x - c), which all components share. Responsibilities
+        The term is -1/2 (x - c)^T Sigma^-1 (x - c), which all components share. Responsibilities
         do not need it, and its sum over images follows from their scatter.
         """
         upper, log_det, _ = self.whitening
@@ -88,7 +88,7 @@ class Tied(Gaussians):
         return torch.linalg.eigvalsh(self.covariance.double())[None]
 
     def smallest_eigenvalues(self) -> Tensor:
-        """(K,) float64, all the same."""
+        """The smallest eigenvalue of the one covariance, once for each component, (K,) float64."""
         return self.whitening.smallest.expand(len(self.mean))
 
     @cached_property
@@ -113,7 +113,7 @@ class Tied(Gaussians):
         )
 
     def sums_of(self, total: Tensor) -> Sums:
-        """The first sums alone, from the sums (K, D) of r times features."""
+        """The sums of r (x - c), (K, D), which are those of r times features."""
         nothing = total.new_zeros(0)
         return Sums(total, nothing, nothing)
 
@@ -159,6 +159,6 @@ class Tied(Gaussians):
         return Absent("the covariance is of the images of all components")
 
     def collapsed(self, component: int, held: float, images: int) -> Collapsed:
-        """As for every family, but it is the covariance of all components and all images."""
+        """What a user should know of the one covariance, which is estimated from all images."""
         reason = super().collapsed(component, held, images).reason
         return Collapsed("the covariance of all components", f"{images:,}", reason)

@@ -1,4 +1,4 @@
-"""Products of matrices of which only a triangle is needed: a little over half of the work."""
+"""Symmetric products of matrices, computed from one triangle with little over half the work."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Factors of inverse covariances: what the density of a dense covariance is computed from."""
+"""Factors of inverse covariances, from which the density of a dense covariance is computed."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from vaexp.models.covariances.singular import SingularCovariance
 
 
 class Whitening(NamedTuple):
-    """What a density needs of a covariance, or, with one more dimension in front, of K of them."""
+    """What a density needs of a covariance. For K covariances a dimension K stands in front."""
 
     upper: Tensor
     """U (D, D) upper triangular, U U^T = Sigma^-1."""

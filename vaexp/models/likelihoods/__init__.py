@@ -10,7 +10,7 @@ from vaexp.models.likelihoods.interface import Decoded, Likelihood, Quadratic
 
 
 def head_of(config: VAEConfig, data_dim: int) -> Callable[[int], Likelihood]:
-    """From a number H of decoder features to the head that ``config`` describes, for D pixels."""
+    """A function from the number H of decoder features to the head that ``config`` describes."""
     head: type[Likelihood] = pkgutil.resolve_name(LIKELIHOODS[config.likelihood].head)
     return partial(head.from_config, config, data_dim=data_dim)
 

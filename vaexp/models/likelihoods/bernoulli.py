@@ -22,5 +22,5 @@ class IndependentBernoulli(LogitsDecoded):
 
     @staticmethod
     def of_pixels(logits: Tensor) -> Bernoulli:
-        """Bernoulli(logits)."""
+        """Bernoulli distributions with these logits, (..., D)."""
         return Bernoulli(logits=logits, validate_args=False)

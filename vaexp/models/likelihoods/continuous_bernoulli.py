@@ -25,7 +25,7 @@ class IndependentContinuousBernoulli(LogitsDecoded):
 
     @staticmethod
     def of_pixels(logits: Tensor) -> "ContinuousBernoulli":
-        """ContinuousBernoulli(logits)."""
+        """Continuous Bernoulli distributions with these logits, (..., D)."""
         return ContinuousBernoulli(logits)
 
 
@@ -33,7 +33,7 @@ class ContinuousBernoulli(Distribution):
     """The density p(x) = exp(eta x) eta / (e^eta - 1) on [0, 1] (Loaiza-Ganem and Cunningham 2019).
 
     eta are the logits. torch.distributions.ContinuousBernoulli clamps probabilities, which bounds
-    its normaliser and mean where |eta| > 16, and the black pixels of MNIST lie there; here every
+    its normaliser and mean where |eta| > 16, and the black pixels of MNIST lie there. Here every
     formula is written in eta, with its Taylor series around the removable singularity at 0.
     """
 
@@ -46,7 +46,7 @@ class ContinuousBernoulli(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def _split(self) -> tuple[Tensor, Tensor]:
-        """Where |eta| is small, and eta with a harmless value there for the general formula."""
+        """Where |eta| is small, and eta with 1 in these places, for the general formula."""
         small = self.logits.abs() < 0.05
         return small, torch.where(small, torch.ones_like(self.logits), self.logits)
 
@@ -64,7 +64,7 @@ class ContinuousBernoulli(Distribution):
         """1 / (1 - e^-eta) - 1 / eta."""
         small, eta = self._split()
         magnitude = eta.abs()
-        # for |eta| and mirrored, so that no exponential overflows
+        # computed for |eta| and mirrored, so that no exponential overflows
         positive = -1 / torch.expm1(-magnitude) - 1 / magnitude
         general = torch.where(eta > 0, positive, 1 - positive)
         series = 0.5 + self.logits / 12 - self.logits**3 / 720
@@ -84,7 +84,7 @@ class ContinuousBernoulli(Distribution):
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
             u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-            # for -|eta| and mirrored, so that no exponential overflows; below 1e-6 x is u
+            # Computed for -|eta| and mirrored, so that no exponential overflows. x is u below 1e-6.
             magnitude = self.logits.abs().clamp(min=1e-6)
             x = torch.log1p(u * torch.expm1(-magnitude)) / -magnitude
             return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""N(mu, diag sigma^2): every pixel has noise of its own."""
+"""The Gaussian N(mu, diag sigma^2), whose pixels are independent."""
 
 import math
 from collections.abc import Sequence
@@ -8,29 +8,21 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, constraints
 
-from vaexp.models.likelihoods.interface import Decoded, Quadratic, Tempered
+from vaexp.models.likelihoods.independent import IndependentPixels
+from vaexp.models.likelihoods.interface import Quadratic, Tempered
 
 LOG_2_PI = math.log(2 * math.pi)
 
 
-class DiagonalGaussian(Decoded):
-    """N(mu, diag sigma^2): mu (..., D), sigma of a shape that broadcasts to it."""
+class DiagonalGaussian(IndependentPixels):
+    """N(mu, diag sigma^2) with mu (..., D) and sigma of a shape that broadcasts to it."""
 
     support = constraints.real_vector
 
+    pixels: Normal
+
     def __init__(self, mean: Tensor, sigma: Tensor):
-        self.pixels = Normal(mean, sigma, validate_args=False)
-        super().__init__(self.pixels.batch_shape)
-
-    @property
-    def mean(self) -> Tensor:
-        """mu, (..., D)."""
-        return self.pixels.mean
-
-    @property
-    def variance(self) -> Tensor:
-        """sigma^2, (..., D)."""
-        return self.pixels.variance
+        super().__init__(Normal(mean, sigma, validate_args=False))
 
     @property
     def stddev(self) -> Tensor:
@@ -42,21 +34,9 @@ class DiagonalGaussian(Decoded):
         """sigma, (..., D)."""
         return self.pixels.stddev
 
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draws, sample_shape + (..., D)."""
-        return self.pixels.sample(torch.Size(sample_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln N(value; mu, diag sigma^2), (...)."""
-        return self.pixels.log_prob(value).sum(-1)
-
     def double(self) -> Self:
         """The same distribution in float64."""
         return type(self)(self.mean.double(), self.sigma.double())
-
-    def pixel_log_prob(self, x: Tensor) -> Tensor:
-        """Ln N(x_j; mu_j, sigma_j^2), (..., D)."""
-        return self.pixels.log_prob(x)
 
     def tempered(self, beta: float) -> Tempered:
         """N(mu, beta sigma^2) and ln Z = (1 - 1/beta)/2 ln |2 pi Sigma| + D/2 ln beta."""
@@ -79,7 +59,7 @@ class DiagonalGaussian(Decoded):
         return torch.stack(columns, 1) - 0.5 * x.shape[1] * LOG_2_PI
 
     def quadratic(self) -> Quadratic:
-        """a = mu / sigma^2, b = -1 / (2 sigma^2)."""
+        """Ln p(x|z) as a polynomial in x, with a = mu / sigma^2 and b = -1 / (2 sigma^2)."""
         precision = self.pixels.scale.square().reciprocal()
         linear = self.pixels.loc * precision
         log_det = self.pixels.scale.log().sum(-1)
@@ -89,9 +69,10 @@ class DiagonalGaussian(Decoded):
 
 
 def log_normal_of_squares(squares: Tensor, sigma: Tensor) -> Tensor:
-    """Ln N(x; mu, diag sigma^2), (N, S), of (x - mu)^2 (N, D) at each of sigma (S, D).
+    """Ln N(x; mu, diag sigma^2), (N, S) float64, at each sigma of (S, D).
 
-    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2; float64.
+    ``squares`` is (x - mu)^2, (N, D). The formula is
+    -sum_j [ln(2 pi sigma_j^2) + (x_j - mu_j)^2 / sigma_j^2] / 2.
     """
     variance = sigma.double().square()
     constant = -0.5 * (2 * math.pi * variance).log().sum(1)

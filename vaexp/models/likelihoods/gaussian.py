@@ -1,4 +1,4 @@
-"""The Gaussian likelihood: p(x|z) = N(mu(z), diag sigma^2), or with factors beside the sigma."""
+"""The Gaussian likelihood p(x|z) = N(mu(z), diag sigma^2), which may have factors beside sigma."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -66,11 +66,11 @@ class GaussianHead(LocationScale):
 
     @property
     def constant_log_z(self) -> bool:
-        """Z(z) depends on z through sigma(z) alone."""
+        """Whether sigma is the same for every z, as Z(z) depends on z through sigma(z) alone."""
         return not self.mode.of_z
 
     def best_sigma(self, squares: Tensor, floor: float) -> Tensor:
-        """The root of ``squares``, or the floor where that is larger.
+        """The square root of ``squares``, or the floor where that is larger.
 
         E ln N(x; mu(z), sigma^2) has its maximum at sigma^2 = E (x - mu(z))^2 (Rybkin, Daniilidis
         and Levine 2021, the optimal sigma-VAE) and falls on both sides of it.
@@ -78,11 +78,11 @@ class GaussianHead(LocationScale):
         return squares.sqrt().clamp(min=floor)
 
     def gap_to_mean(self, data_dim: int) -> float:
-        """D/2: E |x - mu|^2 / (2 sigma^2), half of a chi-squared variable's mean."""
+        """E |x - mu|^2 / (2 sigma^2) = D/2, half of the mean of a chi-squared variable."""
         return data_dim / 2
 
     def affine(self) -> Affine | Absent:
-        """The head itself, where z moves neither sigma nor factors."""
+        """The head itself, where neither sigma nor factors are functions of z."""
         if self.mode.of_z:
             return Absent("sigma is a function of z")
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What every family of p(x|z) answers, so that nothing outside needs to know which one it is.
+"""The questions that every family of p(x|z) answers, so that no other code asks which one it is.
 
 A ``Likelihood`` is the head of a decoder: it maps features (..., H) to p(x|z), a ``Decoded``.
 Letters in shapes: N data, D pixels, H features, S sigmas, F floors. Log quantities are in nats per
@@ -32,11 +32,11 @@ class Tempered(NamedTuple):
     distribution: "Decoded"
     """p_beta(x|z)."""
     log_z: Tensor
-    """ln Z(z), (...): of the integral (of a mass, the sum) of p(x|z)^(1/beta) over x."""
+    """ln Z(z), (...). Z(z) is the integral of p(x|z)^(1/beta) over x, of a mass the sum."""
 
 
 class Quadratic(NamedTuple):
-    """ln p(x|z_k) = c_k + a_k.x + b_k.x^2 for K latents, so that many x cost a matrix product."""
+    """ln p(x|z_k) = c_k + a_k.x + b_k.x^2 for K latents: for many x it is a matrix product."""
 
     constant: Tensor
     """c (K,)."""
@@ -47,14 +47,14 @@ class Quadratic(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """p(x|h) = N(W h + b, diag variance) of features h: the noise is the same for every z."""
+    """p(x|h) = N(W h + b, diag variance) of features h, whose noise is the same for every z."""
 
     weight: Tensor
     """W (D, H)."""
     bias: Tensor
     """b (D,)."""
     variance: Tensor
-    """() or (D,)."""
+    """The variance of all pixels, (), or of each, (D,)."""
 
 
 class Decoded(Distribution, ABC):
@@ -72,7 +72,7 @@ class Decoded(Distribution, ABC):
     @property
     @abstractmethod
     def sigma(self) -> Tensor | Absent:
-        """The standard deviations that sigma's floor holds up, (..., D)."""
+        """The standard deviations that the floor of sigma bounds, (..., D)."""
 
     @abstractmethod
     def double(self) -> Self:
@@ -80,7 +80,7 @@ class Decoded(Distribution, ABC):
 
     @abstractmethod
     def pixel_log_prob(self, x: Tensor) -> Tensor | Absent:
-        """Ln p(x_j|z) of every pixel by itself, (..., D), which sums to ``log_prob``."""
+        """Ln p(x_j|z) of every pixel by itself, (..., D), whose sum is ``log_prob``."""
 
     @abstractmethod
     def tempered(self, beta: float) -> Tempered | Absent:
@@ -90,7 +90,7 @@ class Decoded(Distribution, ABC):
     def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Tensor | Absent:
         """Ln p(x|z) with the same mu(z) and each of sigma (S, D) in place of sigma(z).
 
-        x (N, D), batch (N,): float64, (N, S). Factors are left out with the sigma they stand by.
+        x is (N, D), the batch (N,), the result (N, S) float64. Factors beside sigma are left out.
         """
 
     @abstractmethod
@@ -100,12 +100,13 @@ class Decoded(Distribution, ABC):
         """Ln p(x|z) of the same weights, had sigma's ``floor`` been multiplied by each factor.
 
         sigma = floor + softplus(raw) (``location_scale.scale_above``), so the same weights with
-        another floor have sigma + (other - floor). x (N, D), batch (N,): float64, (N, F).
+        another floor have sigma + (other - floor). x is (N, D), the batch (N,), and the result
+        (N, F) float64.
         """
 
     @abstractmethod
     def quadratic(self) -> Quadratic | Absent:
-        """Ln p(x|z) as a polynomial in the pixels; batch (K,)."""
+        """Ln p(x|z) as a polynomial in the pixels, where the batch is (K,)."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Likelihood(nn.Module, ABC):
     @property
     @abstractmethod
     def scale(self) -> Scale | Absent:
-        """What its sigma is."""
+        """What the sigma of the head is."""
 
     @property
     @abstractmethod
@@ -142,7 +143,7 @@ class Likelihood(nn.Module, ABC):
         """Whether the normaliser of p(x|z)^(1/beta) is the same for every z."""
 
     def implied_sigma(self, beta: float) -> float | Absent:
-        """The sigma that training at ``beta`` is a choice of: sqrt(beta) times one that is fixed.
+        """The sigma that training at ``beta`` amounts to: sqrt(beta) times a sigma that is fixed.
 
         E_q ln N(x; mu, sigma^2) - beta KL is beta times the ELBO at variance beta sigma^2, up to a
         constant: ln Z of p(x|z)^(1/beta), which must be the same for every z.
@@ -160,15 +161,16 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def best_sigma(self, squares: Tensor, floor: float) -> Tensor | Absent:
-        """The sigma >= floor at which the mean of ln p(x|z) is largest, of the shape of squares.
+        """The sigma >= ``floor`` at which the mean of ln p(x|z) is largest.
 
-        squares: E (x - mu(z))^2, over what shares a sigma.
+        ``squares`` is the mean of (x - mu(z))^2 over the pixels and images that share a sigma. The
+        result has its shape.
         """
 
     @abstractmethod
     def gap_to_mean(self, data_dim: int) -> float | Absent:
-        """E [ln p(mu(z)|z) - ln p(x|z)], x ~ p(x|z), where it is one number whatever z is."""
+        """E [ln p(mu(z)|z) - ln p(x|z)] of x ~ p(x|z), if it is the same for every z, nats."""
 
     @abstractmethod
     def affine(self) -> Affine | Absent:
-        """The head as a linear map with Gaussian noise that no z moves, if it is one."""
+        """The head as a linear map with Gaussian noise, the same for every z, if it is one."""

@@ -1,4 +1,4 @@
-"""Heads with a location mu(z) and a scale sigma(z), whatever the noise between them is."""
+"""Heads of families with a location mu(z) and a scale sigma(z), whatever their noise is."""
 
 import math
 from typing import TYPE_CHECKING, Self
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class LocationScale(Likelihood):
     """mu(z) is a linear map of the features, and sigma is what ``sigma_mode`` names.
 
-    ``sigma_mode``: a key of ``vaexp.config.sigma.SIGMA_MODES``. A learned sigma starts at ``sigma``
-    for every z and stays above ``floor``; a fixed one is the number ``sigma``.
+    ``sigma_mode`` is a key of ``vaexp.config.sigma.SIGMA_MODES``. A learned sigma starts at
+    ``sigma`` for every z and stays above ``floor``. A fixed one is the number ``sigma``.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class LocationScale(Likelihood):
 
     @property
     def scale(self) -> Scale:
-        """What its sigma is; a fixed one has the precision of the weights."""
+        """What its sigma is. A fixed sigma has the precision of the weights."""
         least = self.floor if self.mode.learned else self.get_buffer("sigma")[0].item()
         return Scale(self.mode, least)
 
     def sigma_of(self, features: Tensor) -> Tensor:
-        """Sigma of features (..., H): (..., D), (..., 1) or, where no z moves it, (D,) or (1,)."""
+        """Sigma at features (..., H): (..., D) or (..., 1), and (D,) or (1,) without z in it."""
         if not self.mode.learned:
             return self.get_buffer("sigma")
         if not self.mode.of_z:
@@ -68,13 +68,13 @@ class LocationScale(Likelihood):
 def scale_above(floor: float, raw: Tensor) -> Tensor:
     """A standard deviation from an unconstrained ``raw``, never below ``floor``.
 
-    floor + softplus(raw). It grows linearly, not exponentially: with exp, one latent far from all
-    others sends sigma(z) to infinity and the run with it (seen in epoch 81 of per-pixel sigma).
+    It is floor + softplus(raw), which grows linearly. With exp in its place, one latent far from
+    all others sends sigma(z) to infinity and the run diverges (seen in epoch 81 of vae-pixel).
     """
     return floor + softplus(raw)
 
 
 def raw_for(scale: float, floor: float) -> float:
-    """The ``raw`` for which ``scale_above(floor, raw)`` is ``scale`` > ``floor``."""
+    """The ``raw`` for which ``scale_above(floor, raw)`` is ``scale``, which is above ``floor``."""
     excess = scale - floor
     return excess + math.log(-math.expm1(-excess))

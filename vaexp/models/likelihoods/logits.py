@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods.interface import NO_SIGMA, Decoded, Likelihood, Quadratic, Tempered
+from vaexp.models.likelihoods.independent import IndependentPixels
+from vaexp.models.likelihoods.interface import NO_SIGMA, Likelihood, Quadratic, Tempered
 
 if TYPE_CHECKING:
     from vaexp.config import VAEConfig
 
 
 class LogitsHead(Likelihood):
-    """The logits are a linear map of the features; a subclass says of which distribution."""
+    """The logits eta are a linear map of the features. A subclass says of what distribution."""
 
     def __init__(self, features: int, data_dim: int):
         super().__init__()
@@ -29,34 +30,33 @@ class LogitsHead(Likelihood):
 
     @property
     def scale(self) -> Absent:
-        """It has none."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     @property
     def constant_log_z(self) -> bool:
-        """Z(z) depends on z through the logits."""
+        """False: Z(z) depends on z through the logits."""
         return False
 
     def best_sigma(self, squares: Tensor, floor: float) -> Absent:  # noqa: ARG002
-        """It has none."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def gap_to_mean(self, data_dim: int) -> Absent:  # noqa: ARG002
-        """It is another number for every z."""
+        """Absent: it is another number for every z."""
         return Absent("the gap between mu(z) and a draw depends on the logits")
 
     def affine(self) -> Absent:
-        """It is not linear."""
+        """Absent: the noise is not Gaussian."""
         return Absent("p(x|z) is not a Gaussian")
 
 
-class LogitsDecoded(Decoded):
+class LogitsDecoded(IndependentPixels):
     """Independent pixels with logits eta (..., D)."""
 
     def __init__(self, logits: Tensor):
         self.logits = logits
-        self.pixels = self.of_pixels(logits)
-        super().__init__(logits.shape)
+        super().__init__(self.of_pixels(logits))
 
     @staticmethod
     @abstractmethod
@@ -64,35 +64,13 @@ class LogitsDecoded(Decoded):
         """The distribution of every pixel by itself."""
 
     @property
-    def mean(self) -> Tensor:
-        """mu(z), (..., D)."""
-        return self.pixels.mean
-
-    @property
-    def variance(self) -> Tensor:
-        """(..., D)."""
-        return self.pixels.variance
-
-    @property
     def sigma(self) -> Absent:
-        """It has none."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
-
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draws, sample_shape + (..., D)."""
-        return self.pixels.sample(torch.Size(sample_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln p(value|z), (...)."""
-        return self.pixels.log_prob(value).sum(-1)
 
     def double(self) -> Self:
         """The same distribution in float64."""
         return type(self)(self.logits.double())
-
-    def pixel_log_prob(self, x: Tensor) -> Tensor:
-        """Ln p(x_j|z), (..., D)."""
-        return self.pixels.log_prob(x)
 
     def tempered(self, beta: float) -> Tempered:
         """The same family with logits eta / beta; Z = p(0)^(1/beta) / p_beta(0)."""
@@ -101,14 +79,14 @@ class LogitsDecoded(Decoded):
         return Tempered(p_beta, self.log_prob(zero) / beta - p_beta.log_prob(zero))
 
     def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Absent:  # noqa: ARG002
-        """It has no sigma."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Absent:  # noqa: ARG002
-        """It has no sigma."""
+        """Absent: it has no sigma."""
         return NO_SIGMA
 
     def quadratic(self) -> Quadratic:
-        """a = eta, b = 0."""
+        """Ln p(x|z) as a polynomial in x, with a = eta and b = 0."""
         zero = torch.zeros_like(self.logits)
         return Quadratic(self.log_prob(zero), self.logits, zero)
