@@ -21,7 +21,7 @@ from torch.distributions import (
 from vaexp import figures
 from vaexp.config import GMMExperiment
 from vaexp.config.covariances import COVARIANCES, CovarianceName
-from vaexp.experiment.draw.gmm import history_figures
+from vaexp.experiment.draw.gmm import mixture_history
 from vaexp.models.absent import Absent
 from vaexp.models.covariances import (
     Diag,
@@ -527,7 +527,7 @@ def test_the_figure_of_the_history_has_the_images_that_a_component_needs(monkeyp
     monkeypatch.setattr(figures, "em_staircase", lambda *_: None)
     monkeypatch.setattr(figures, "singularities", lambda *given: drawn.append(given[-1]))
     config = GMMExperiment(name="x", model=settings)
-    assert [name for name, _ in history_figures([], config, "")] == ["em", "singularities"]
+    assert [name for name, _ in mixture_history([], config, "")] == ["em", "singularities"]
     assert drawn == [needed]
 
 

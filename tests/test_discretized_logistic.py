@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vaexp.config import VAEConfig
 from vaexp.config.sigma import SIGMA_MODES
-from vaexp.models.likelihoods import Absent, answered
+from vaexp.models.absent import Absent, answered
 from vaexp.models.likelihoods.discretized_logistic import (
     DiscretizedLogistic,
     DiscretizedLogisticHead,
