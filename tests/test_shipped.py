@@ -74,7 +74,8 @@ def test_a_shipped_config_runs_for_a_moment(name: str, tmp_path: Path) -> None:
         assert value["elbo"] == pytest.approx(value["log_prob"], rel=1e-6)
     assert ("log_prob" in test) == (kind != "vae" or name == "bridge-vae")
     assert ("iw_bound" in test) == (kind == "vae")
-    assert test["elbo"]["measure"] == ("mass" if name == "vae-bernoulli" else "density")
+    mass = name in ("vae-bernoulli", "vae-logistic")
+    assert test["elbo"]["measure"] == ("mass" if mass else "density")
     conditional = kind == "vae" and config.model.conditional
     assert test["elbo"]["of"] == ("x given label" if conditional else "x")
     figures = FIGURES | FIGURES_OF[kind]
