@@ -455,7 +455,7 @@ def test_max_iter_0_keeps_where_em_would_start(exact: Exact, tmp_path: Path) -> 
 
 
 def test_a_run_that_stops_at_max_iter_says_so(exact: Exact) -> None:
-    message = "stopped at train.max_iter = 1, before an iteration added less than"
+    message = "stopped at train.max_iter = 1 before EM converged: the last iteration still added"
     assert message in exact("spherical").stderr
     for name in EXACT:
         if name != "spherical":
