@@ -1,1 +1,1 @@
-"""Runs side by side: their numbers, tables, page and pictures."""
+"""Comparing runs: their numbers, tables, the page and its pictures."""

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, the test metrics, and paired differences. Imports no torch."""
+"""Comparing the test metrics of runs, with paired differences. This module imports no torch."""
 
 import math
 from collections.abc import Sequence
@@ -17,28 +17,30 @@ from vaexp.runs.folder import RunFolder, short_names
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of one run minus the reference run's, over the same test images; or why not."""
+    """A metric of one run minus that of the reference run on the same test images."""
 
     value: float | None = None
     se: float | None = None
+    """The standard error of the difference."""
     refused: str | None = None
+    """Why there is no such difference, if there is none."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Runs that may be ranked, best first, by one likelihood."""
+    """The order of runs by one likelihood, the best first."""
 
     metric: str
     order: list[str]
     refused: str | None = None
-    """Why the runs cannot be ranked, when they cannot."""
+    """Why the runs cannot be ranked, if they cannot."""
     ties: list[str] = field(default_factory=list)
-    """Neighbours in that order that differ by less than two standard errors of the difference."""
+    """Neighbours in the order whose difference is below two of its standard errors."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over runs that differ by nothing but their seed."""
+    """The mean and spread of a metric over runs that differ in their seed only."""
 
     mean: float
     sd: float
@@ -48,37 +50,39 @@ class Spread:
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """Runs that differ by nothing but their seed, taken together."""
+    """A group of runs that differ in their seed only."""
 
     runs: list[str]
     settings: dict[str, Any]
-    """dotted key -> value, where such groups differ"""
+    """The settings in which such groups differ: dotted key -> value."""
     metrics: dict[str, Spread]
     differences: dict[str, Difference]
-    """metric -> its mean minus the first group's, unpaired (Welch 1947); empty in the first"""
+    """For each metric, its mean minus that of the first group, unpaired (Welch 1947).
+
+    The first group has none."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``vaexp compare`` prints. Lists run over the runs; the first is the reference."""
+    """The content of ``vaexp compare``. Lists have one item per run; the first is the reference."""
 
     runs: list[str]
     """Short names."""
     paths: list[str]
     descriptions: list[str]
     settings: dict[str, list[Any]]
-    """dotted key -> its value in each run, only where they differ; None where it does not apply"""
+    """The settings that differ: dotted key -> its value in each run, None if it does not apply."""
     metrics: dict[str, list[dict[str, Any] | None]]
-    """metric -> its entry in each run's test split"""
+    """metric -> its entry in the test split of each run, None if it was not measured."""
     differences: dict[str, list[Difference]]
-    """metric -> its difference in each run but the first"""
+    """metric -> its difference in each run except the first."""
     ranking: Ranking
     over_seeds: list[OverSeeds]
-    """Where some runs differ by their seed only"""
+    """Groups of runs that differ in their seed only, if there are any."""
 
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
-    """Compare finished runs on their test split. Raises RunError for a run without metrics."""
+    """Compare finished runs on their test split. Raises RunError for a run that has no metrics."""
     configs = [run.config() for run in runs]
     tests = [_test_metrics(run, config) for run, config in zip(runs, configs, strict=True)]
     arrays = [run.per_example() for run in runs]
@@ -111,6 +115,7 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
 
 
 def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
+    """The entries of the test split. Raises RunError if the run has none."""
     test = run.metrics().get("test")
     if test is None:
         if run.status() == "failed":
@@ -128,14 +133,15 @@ def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
 def incomparable(
     a: dict[str, Any], b: dict[str, Any], facts_a: dict[str, Any], facts_b: dict[str, Any]
 ) -> str | None:
-    """Why the numbers of two runs must not be subtracted or ranked; None if they may be.
+    """Why the numbers of two runs must not be subtracted or ranked, or None if they may be.
 
-    a and b are their entries of metrics.json; the facts are the runs' test data and transform.
+    a and b are their entries of metrics.json. The facts say which test data and transform the runs
+    have.
     """
     if facts_a["data"] != facts_b["data"]:
         return "the test images differ"
     if a["scope"] != b["scope"]:
-        return "the two were measured by versions that mean different things by it"
+        return "they were measured by versions of vaexp that define the measure differently"
     refused = _out_of_scope(a, b, facts_a["data.transform"], facts_b["data.transform"])
     if refused is not None:
         return refused
@@ -154,7 +160,8 @@ def incomparable(
         ("n", "one is of {} images or draws, the other of {}"),
     ):
         ours, theirs = a.get(key), b.get(key)
-        if ours != theirs and {ours, theirs} != {"exact", "estimate"}:  # unbiased, of the same
+        # an exact number may be compared with an unbiased estimate of the same quantity
+        if ours != theirs and {ours, theirs} != {"exact", "estimate"}:
             return what.format(ours, theirs).replace("_", " ")
     return None
 
@@ -162,7 +169,7 @@ def incomparable(
 def _out_of_scope(
     a: dict[str, Any], b: dict[str, Any], transform_a: str, transform_b: str
 ) -> str | None:
-    """Why two numbers of one scope, of the same test images, are none of the same thing."""
+    """Why two numbers with the same scope and test images are not comparable, or None."""
     if a["scope"] not in get_args(Scope):
         return f"a later version of vaexp measured them, with the scope {a['scope']}"
     scope: Scope = a["scope"]
@@ -182,7 +189,7 @@ def _out_of_scope(
             if transform_a != transform_b:
                 return other_x
             if a.get("beta") != b.get("beta"):
-                return "beta differs, and each is the bound of another distribution"
+                return "beta differs, so they bound ln p(x) of different distributions"
             return None
     assert_never(scope)
 
@@ -191,6 +198,7 @@ Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[
 
 
 def _difference(name: str, reference: Side, other: Side) -> Difference:
+    """A metric of ``other`` minus that of ``reference``, paired where images have values."""
     (test_a, arrays_a, facts_a), (test_b, arrays_b, facts_b) = reference, other
     if name not in test_a or name not in test_b:
         return Difference(refused="not measured on both")
@@ -199,7 +207,7 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
     if refused is not None:
         return Difference(refused=refused)
     if "whole" in (a["aggregate"], b["aggregate"]):  # no image has a value of its own
-        if a == b:  # of the same images, as controls are
+        if a == b:  # as for controls, which are of the same images
             return Difference(0.0, 0.0)
         errors = _standard_error(a), _standard_error(b)
         se = None if None in errors else math.hypot(*errors)  # type: ignore[arg-type]
@@ -216,7 +224,7 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
 
 
 def _standard_error(entry: dict[str, Any]) -> float | None:
-    """Its own, or that of a normal distribution with its 95 % interval."""
+    """The standard error of an entry, or that of a normal distribution with its 95 % interval."""
     if entry.get("se") is not None or "interval" not in entry:
         return entry.get("se")
     low, high = entry["interval"]
@@ -226,7 +234,7 @@ def _standard_error(entry: dict[str, Any]) -> float | None:
 def _over_seeds(
     names: list[str], settings: list[dict[str, Any]], sides: list[Side]
 ) -> list[OverSeeds]:
-    """Groups of two or more runs whose settings are the same but for the seed and the name."""
+    """Groups of two or more runs whose settings are the same except for seed and name."""
     groups: dict[str, dict[int, int]] = {}
     for i, flat in enumerate(settings):
         rest = {key: value for key, value in flat.items() if key not in ("seed", "name")}
@@ -237,25 +245,25 @@ def _over_seeds(
         for key in differing([settings[members[0]] for members in several])
         if key not in ("seed", "name")
     ]
-    found: list[OverSeeds] = []
+    over_seeds: list[OverSeeds] = []
     for members in several:
         tests = [sides[i][0] for i in members]
         metrics = {
             name: _spread([test[name]["value"] for test in tests])
             for name in tests[0]
-            if all(_alike(name, sides[members[0]], sides[i]) for i in members)
+            if all(_comparable(name, sides[members[0]], sides[i]) for i in members)
         }
         first = several[0][0]
         differences = {}
-        for name, spread in metrics.items() if found else ():
-            if name in found[0].metrics:
+        for name, spread in metrics.items() if over_seeds else ():
+            if name in over_seeds[0].metrics:
                 a, b = sides[first], sides[members[0]]
                 differences[name] = _welch(
-                    found[0].metrics[name],
+                    over_seeds[0].metrics[name],
                     spread,
                     incomparable(a[0][name], b[0][name], a[2], b[2]),
                 )
-        found.append(
+        over_seeds.append(
             OverSeeds(
                 [names[i] for i in members],
                 {key: settings[members[0]].get(key) for key in keys},
@@ -263,10 +271,11 @@ def _over_seeds(
                 differences,
             )
         )
-    return found
+    return over_seeds
 
 
-def _alike(name: str, side: Side, other: Side) -> bool:
+def _comparable(name: str, side: Side, other: Side) -> bool:
+    """Whether both have the metric and it may be compared."""
     (test_a, _, facts_a), (test_b, _, facts_b) = side, other
     both = name in test_a and name in test_b
     return both and incomparable(test_a[name], test_b[name], facts_a, facts_b) is None
@@ -277,13 +286,14 @@ def _spread(values: list[float]) -> Spread:
 
 
 def _welch(a: Spread, b: Spread, refused: str | None) -> Difference:
+    """The unpaired difference b - a of two means and its standard error (Welch 1947)."""
     if refused is not None:
         return Difference(refused=refused)
     return Difference(b.mean - a.mean, math.hypot(a.sd / math.sqrt(a.n), b.sd / math.sqrt(b.n)))
 
 
 def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.ndarray[Any, Any]":
-    """What each image adds to the metric, to first order: the delta method for a root mean."""
+    """The contribution of each image (N,) to the metric, by the delta method for a root mean."""
     if entry["aggregate"] == "root_mean" and entry["value"]:
         slope: float = 1 / (2 * entry["value"])
         return values * slope
@@ -291,10 +301,10 @@ def _influence(values: "np.ndarray[Any, Any]", entry: dict[str, Any]) -> "np.nda
 
 
 def _rank(names: list[str], sides: list[Side]) -> Ranking:
-    """By the tightest likelihood in which all runs may be compared.
+    """Rank the runs by the tightest likelihood in which all of them may be compared.
 
-    That is ln p(x) itself, the importance-weighted bound at the same K, or the ELBO, which for a
-    model with an exact posterior is ln p(x).
+    That is ln p(x) itself, the importance-weighted bound with the same K, or the ELBO. The ELBO of
+    a model with an exact posterior is ln p(x).
     """
     refused = "no likelihood was measured on every run"
     metric = ""
@@ -307,7 +317,7 @@ def _rank(names: list[str], sides: list[Side]) -> Ranking:
 
 
 def _by_tightness(sides: list[Side]) -> list[str]:
-    """The measures that runs may be ranked by, the tightest first."""
+    """The names of the measures that runs may be ranked by, the tightest first."""
     tightness = {
         name: entry["tightness"]
         for test, _, _ in sides
@@ -318,7 +328,7 @@ def _by_tightness(sides: list[Side]) -> list[str]:
 
 
 def _why_not_ranked(metric: str, names: list[str], sides: list[Side]) -> str | None:
-    """Why a likelihood does not rank all the runs; None where it does."""
+    """Why the runs cannot be ranked by a likelihood, or None if they can."""
     tests, _, facts = zip(*sides, strict=True)
     if not all(metric in test for test in tests):
         return f"not every run has {metric}"
@@ -330,6 +340,7 @@ def _why_not_ranked(metric: str, names: list[str], sides: list[Side]) -> str | N
 
 
 def _ranking(metric: str, names: list[str], sides: list[Side]) -> Ranking:
+    """Rank the runs by a likelihood that all of them have."""
     order = sorted(range(len(names)), key=lambda i: -sides[i][0][metric]["value"])
     ties = []
     for better, worse in pairwise(order):
@@ -340,7 +351,7 @@ def _ranking(metric: str, names: list[str], sides: list[Side]) -> Ranking:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Names with a count where the same run, or two of the same name, come twice."""
+    """The names, with a count added to each that occurs a second time."""
     seen: dict[str, int] = {}
     unique = []
     for name in names:

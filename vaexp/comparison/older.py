@@ -1,7 +1,7 @@
-"""Entries of metrics.json as versions before ``scope`` wrote them. Imports no torch.
+"""Reading entries of metrics.json that versions without ``scope`` wrote. It imports no torch.
 
-Their entries did not say what they may be compared with, so it follows from the names that those
-versions used. A measure of today says so itself, and its name does not matter.
+Those entries do not say what they may be compared with. It is inferred from the names that those
+versions used. Today a measure says it itself, and its name does not matter.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ TIGHTNESS = {"elbo": 1, "iw_bound": 2, "log_prob": 3}
 
 
 def in_words_of_today(name: str, entry: dict[str, Any], transform: str) -> dict[str, Any]:
-    """An old entry with ``scope``, ``tightness`` and ``look``; transform: that of the run."""
-    found = entry | {"scope": _scope(name, entry)}
+    """Add ``scope``, ``tightness`` and ``look`` to an old entry of a run with this transform."""
+    complete = entry | {"scope": _scope(name, entry)}
     if name in TIGHTNESS:
-        found["tightness"] = TIGHTNESS[name]
-    if found["scope"] == "same_look":
-        found["look"] = transform if transform.startswith("binarize") else "grey"
-    return found
+        complete["tightness"] = TIGHTNESS[name]
+    if complete["scope"] == "same_look":
+        complete["look"] = transform if transform.startswith("binarize") else "grey"
+    return complete
 
 
 def _scope(name: str, entry: dict[str, Any]) -> Scope:

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page: pictures inside, no network, no scripts."""
+"""A comparison as one HTML page, which contains its pictures and needs no network or scripts."""
 
 import base64
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from vaexp.files import write_text
 
 
 def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> None:
-    """Write the page of a comparison: its tables, ``pictures`` of it and the figures of each run.
+    """Write the page of a comparison: its tables, its ``pictures`` and the figures of each run.
 
-    Everything that comes from a run is escaped.
+    All text that comes from a run is escaped.
     """
     environment = Environment(
         loader=PackageLoader("vaexp.comparison"), autoescape=True, undefined=StrictUndefined
@@ -31,7 +31,8 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
         figures = [
             figure
             for figure in sorted((Path(folder) / "figures").glob("*.png"))
-            if not figure.name.startswith((".", "compare-"))  # "." are half written
+            # Files whose names begin with "." are half written.
+            if not figure.name.startswith((".", "compare-"))
         ]
         own = [_embedded(figure, f"{name}: ") for figure in figures]
         sections.append({"title": name, "pictures": own})
@@ -52,7 +53,7 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
 
 
 def _embedded(path: Path, of: str = "") -> dict[str, str]:
-    """A picture's name, what it shows in words, and its bytes; ``of`` begins the words."""
+    """The name of a picture, what it shows in words, which begin with ``of``, and its bytes."""
     name = path.stem.replace("_", " ")
     data = path.read_bytes()
     words = name

@@ -1,4 +1,4 @@
-"""The pictures of several runs together: side by side, and in the rate-distortion plane."""
+"""Pictures of several runs: draws side by side, and their places in the rate-distortion plane."""
 
 import hashlib
 import re
@@ -19,13 +19,13 @@ from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
-MOST_NAMED = 6  # runs whose pictures' file name holds a part of each of their names
+MOST_NAMED = 6  # with more runs the file name of the picture is a hash of their names
 
 
 def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]:
-    """Draw runs side by side and, where they may be compared there, in the rate-distortion plane.
+    """Draw runs side by side and, if they are comparable there, in the rate-distortion plane.
 
-    The pictures are put into the first run's figures/; returns their paths.
+    The pictures are saved in figures/ of the first run. Returns their paths.
     """
     stem = f"compare-{_short([run.name for run in runs])}"
     names = row_names(comparison)
@@ -49,7 +49,7 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
 
 
 def _short(names: list[str]) -> str:
-    """The four hex digits that end each run's name, if these tell few runs apart; else a hash."""
+    """The four hex digits at the end of the names if they tell few runs apart, else a hash."""
     ends = [name[-5:] for name in names]
     known = all(re.fullmatch("-[0-9a-f]{4}", end) for end in ends)
     if known and len(set(ends)) == len(ends) <= MOST_NAMED:
@@ -58,18 +58,24 @@ def _short(names: list[str]) -> str:
 
 
 def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
-    """One picture of several runs: draws at the same latents, the same test images reconstructed.
+    """Draw several runs in one picture, with the same latents and the same test images.
 
-    Each run draws in its own decode mode (a sweep as its mean). Labels go through the digits that
-    all the runs know. Runs of different latent size cannot share z: each then has its own. Raises
-    UserError for runs that have no test images in common.
+    Each run draws in its own decode mode, but a sweep is drawn as its mean. The labels are the
+    digits that all runs know, in turn. Runs with different numbers of latents cannot share z, and
+    each has its own. Raises UserError for runs that have no test images in common.
     """
     models = [TrainedModel.read(run) for run in runs]
     if len({trained.config.data.name for trained in models}) > 1:
-        raise UserError("--figure: these runs are of different data, and share no test images")
+        raise UserError(
+            "--figure: these runs have different data, so they share no test images; compare runs "
+            "with the same data.name"
+        )
     digits = sorted(set.intersection(*(set(trained.labels) for trained in models)))
     if not digits:
-        raise UserError("--figure: these runs have no digit in common to draw")
+        raise UserError(
+            "--figure: these runs have no digit in common to draw; compare runs whose data.labels "
+            "overlap"
+        )
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
     drawn = [_draw_and_reconstruct(trained, label) for trained in models]
@@ -87,10 +93,10 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
 
 
 class _Row(NamedTuple):
-    """A run's row of the picture: images (COLUMNS, H, W) on the display scale."""
+    """The row of one run in the picture. Images are (COLUMNS, H, W) on the display scale."""
 
     what: str
-    """Which decode mode the draws are of."""
+    """The decode mode of the draws, as a formula."""
     draws: np.ndarray
     originals: np.ndarray
     reconstructions: np.ndarray
@@ -98,7 +104,7 @@ class _Row(NamedTuple):
 
 @torch.no_grad()
 def _draw_and_reconstruct(trained: TrainedModel, label: Tensor) -> _Row:
-    """Draws, and the first test images with these labels (COLUMNS,) rebuilt from their codes."""
+    """Draws with these labels (COLUMNS,), and the reconstructions of their first test images."""
     test = load(trained.config.data).test
     pixels = test.pixels[_first_of_each(test.label, label)]
     samples = trained.config.model.decode_mode == "sample"
@@ -117,6 +123,6 @@ def _draw_and_reconstruct(trained: TrainedModel, label: Tensor) -> _Row:
 
 
 def _first_of_each(labels: Tensor, wanted: Tensor) -> Tensor:
-    """For each wanted label in turn, the next image that has it."""
+    """The index of the next image that has it, for each wanted label in turn, (n,)."""
     places = {int(digit): iter((labels == digit).nonzero()[:, 0].tolist()) for digit in wanted}
     return torch.tensor([next(places[int(digit)]) for digit in wanted])

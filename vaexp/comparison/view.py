@@ -1,4 +1,4 @@
-"""How a comparison and a list of runs look: terminal table, Markdown, CSV and JSON."""
+"""A comparison as text: tables for the terminal, Markdown, CSV and JSON."""
 
 import json
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from vaexp.tables import (
 
 
 def render(comparison: Comparison, format_: str, *, every: bool = True) -> str | None:
-    """The comparison as text; a ``table`` goes to stdout by itself, as wide as the terminal.
+    """The comparison as text. In the format ``table`` the tables are printed to stdout instead.
 
-    ``every``: with all measures of all groups, as the other formats always are.
+    ``every`` shows all measures of all groups in a table; other formats always have all of them.
     """
     if format_ == "json":
         return json.dumps(asdict(comparison), indent=2) + "\n"
@@ -44,7 +44,7 @@ def render(comparison: Comparison, format_: str, *, every: bool = True) -> str |
 
 
 def _headlines(comparison: Comparison) -> Comparison:
-    """Without what ``vaexp evaluate`` measured beside the headlines of its groups."""
+    """The comparison with only the headlines of the groups that ``vaexp evaluate`` measured."""
     kept = {
         name
         for name, entries in comparison.metrics.items()
@@ -62,11 +62,11 @@ def _headlines(comparison: Comparison) -> Comparison:
 
 
 Table = tuple[str, list[str], list[list[str]]]
-"""Title, headers and rows."""
+"""The title, headers and rows of a table."""
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """The comparison's tables: the runs, their settings, their metrics, and means over seeds."""
+    """The tables of a comparison: the runs, their settings, their metrics, and means over seeds."""
     legend = [
         [name, description, path]
         for name, description, path in zip(
@@ -87,24 +87,24 @@ def tables(comparison: Comparison) -> list[Table]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What a reader of the tables must know: who is best, and what was not compared."""
+    """The sentences below the tables: which run is best, and what was not compared."""
     lines = [
         ranking_line(comparison),
-        "Differences of runs are paired: their standard error is of the per-image difference.",
+        "Differences of runs are paired: their standard error is that of the difference per image.",
         *_refusals(comparison),
     ]
     entries = [entry for row in comparison.metrics.values() for entry in row if entry]
     if any(entry["aggregate"] == "whole" for entry in entries):
         lines.insert(
             2,
-            "Numbers of all images as a whole have no such difference: there the two standard "
-            "errors are added as if independent, which for the same images or seed is too wide.",
+            "Numbers of whole sets of images have no difference per image. Their standard errors "
+            "are added as if they were independent, which is too wide for the same images or seed.",
         )
     return lines
 
 
 def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
-    """Title and rows of the test metrics, then of each group that vaexp evaluate measured."""
+    """The title and rows of the test metrics, then of each group that vaexp evaluate measured."""
     rows: dict[str | None, list[list[str]]] = {None: []}
     for name, entries in comparison.metrics.items():
         rows.setdefault(_group(entries), []).append(
@@ -122,12 +122,12 @@ def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
 
 
 def _group(entries: Sequence[dict[str, Any] | None]) -> str | None:
-    """The group that a measure is of, by its entries in each run; None if training measures it."""
+    """The group of a measure, from its entries in each run, or None if training measures it."""
     return next((entry.get("group") for entry in entries if entry), None)
 
 
 def _seed_tables(comparison: Comparison) -> list[Table]:
-    """Mean and spread of the runs that differ by their seed only."""
+    """The table of means and spreads over runs that differ in their seed only, if there are any."""
     groups = comparison.over_seeds
     if not groups:
         return []
@@ -154,7 +154,7 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
 
 
 def _csv(comparison: Comparison) -> str:
-    """One row per metric and run."""
+    """The comparison as CSV, with one row per metric and run."""
     headers = [
         "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
         "sigma", "sigma_floor", "covariance_floor", "group", "difference", "difference_se",
@@ -173,7 +173,7 @@ def _csv(comparison: Comparison) -> str:
 
 
 def row_names(comparison: Comparison) -> list[str]:
-    """Each run's name and the settings in which it differs, for the figure."""
+    """The name of each run and the settings in which it differs, for the figure."""
     return [
         ", ".join(
             [name]
@@ -187,7 +187,7 @@ def row_names(comparison: Comparison) -> list[str]:
 
 
 def _refusals(comparison: Comparison) -> list[str]:
-    """Why differences are missing: one line for each run and reason."""
+    """Sentences that say why differences are missing, one for each run and reason."""
     metrics: dict[tuple[str, str], list[str]] = {}
     for name, differences in comparison.differences.items():
         for run, difference in zip(comparison.runs[1:], differences, strict=True):
@@ -201,7 +201,7 @@ def _refusals(comparison: Comparison) -> list[str]:
 
 
 def ranking_line(comparison: Comparison) -> str:
-    """Who is best by which likelihood, or why nobody is."""
+    """The sentence that ranks the runs by a likelihood, or says why they cannot be ranked."""
     ranking = comparison.ranking
     if ranking.refused is not None:
         return f"Not ranked: {ranking.refused}."
@@ -214,19 +214,19 @@ def ranking_line(comparison: Comparison) -> str:
     entries = [entry for entry in comparison.metrics[ranking.metric] if entry]
     floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
     if len(floors - {(None, None)}) > 1:
-        line += " Their floors differ, and a density hangs on its floor."
+        line += " Their floors differ, and a density depends on its floor."
     return line
 
 
 def show_difference(difference: Difference) -> str:
-    """A paired difference as text."""
+    """A difference as text."""
     if difference.value is None:
         return ABSENT
     return show_number(difference.value, difference.se, signed=True)
 
 
 def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
-    """A metric's row title: its name, its k, its unit and what kind of number it is."""
+    """The title of a metric's row: its name, its k, its unit and its kind."""
     entry = next(entry for entry in entries if entry is not None)
     details = [entry["unit"]]
     counts = dict.fromkeys(str(entry["k"]) for entry in entries if entry and "k" in entry)

@@ -1,4 +1,4 @@
-"""A run folder: create, write and read it. Plain files; only weights need torch."""
+"""Creating, writing and reading run folders. They hold plain files; only weights need torch."""
 
 import json
 import os
@@ -31,15 +31,16 @@ Status = Literal["running", "finished", "failed", "interrupted", "dead", "unknow
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run, by its path."""
+    """The folder of one run."""
 
     path: Path
 
     @classmethod
     def create(cls, runs_dir: Path, config: Config) -> "RunFolder":
-        """A new folder ``runs_dir/<date>-<time>-<name>-<4 hex digits>`` with the resolved config.
+        """Create ``runs_dir/<date>-<time>-<name>-<4 hex digits>`` with the resolved config.
 
-        mkdir is atomic, so processes starting in the same second get different folders.
+        mkdir is atomic, so processes that start in the same second get different folders. Raises
+        UserError if the folder cannot be created.
         """
         try:
             runs_dir.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """An existing run folder. Raises UserError where there is none."""
+        """Open an existing run folder. Raises UserError if there is none at this path."""
         folder = Path(path)
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such run folder")
@@ -73,26 +74,26 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The folder's own name, also when the path is ``.``."""
+        """The name of the folder itself, even if the path is ``.``."""
         return self.path.resolve().name
 
     # What kind of run it is
 
     def config(self) -> Config:
-        """The resolved config."""
+        """Read config.yaml, the resolved config."""
         return load_config(str(self.path / "config.yaml"))
 
     def info(self) -> dict[str, Any]:
-        """run.json as it was last written."""
+        """Read run.json. Raises RunError if it is damaged."""
         info = self._read_json("run.json")
         if not info.keys() >= INFO_KEYS or not isinstance(info["pid"], int):
             raise RunError(f"{self.path / 'run.json'}: damaged; copy the run folder again")
         return info
 
     def status(self) -> Status:
-        """run.json's status, except that a run whose process is gone is dead.
+        """The status in run.json, except that a running run whose process is gone is dead.
 
-        On another host than the run's the process cannot be seen, so a running one is unknown.
+        The process cannot be seen from another host. There the status of a running run is unknown.
         """
         info = self.info()
         status: Status = info["status"]
@@ -104,20 +105,25 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process; the lock goes with it, however it ends."""
+        """Lock the run for this process inside the block, or until the process ends.
+
+        Raises UserError if another process holds the lock.
+        """
         lock = FileLock(self.path / "checkpoints" / ".lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            raise UserError(f"{self.path}: another process is at work on this run") from None
+            raise UserError(
+                f"{self.path}: another process is working on this run; wait until it ends"
+            ) from None
         try:
             yield
         finally:
             lock.release()
 
     def start(self) -> None:
-        """Mark the run as running in this process; a resumed run keeps its first start."""
-        for left in self.path.rglob(".*.tmp.*"):  # by a kill in the middle of a write
+        """Mark the run as running in this process. A resumed run keeps its first start."""
+        for left in self.path.rglob(".*.tmp.*"):  # left by a kill in the middle of a write
             left.unlink(missing_ok=True)
         process = psutil.Process()
         first = (self.path / "run.json").exists() and self.info()
@@ -134,7 +140,7 @@ class RunFolder:
         )
 
     def end(self, status: Status, exit_code: int, error: str | None = None) -> None:
-        """Mark the run as over."""
+        """Mark the run as ended, with this status and exit code."""
         changes = {"status": status, "end": _now(), "exit_code": exit_code, "error": error}
         self._write_info(**self.info() | changes)
 
@@ -143,13 +149,13 @@ class RunFolder:
         write_json(self.path / "environment.json", environment)
 
     def environment(self) -> dict[str, Any]:
-        """environment.json."""
+        """Read environment.json."""
         return self._read_json("environment.json")
 
     # Numbers
 
     def append_records(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines to metrics.jsonl, in a single write."""
+        """Append records to metrics.jsonl as lines, in a single write."""
         lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(lines)
@@ -157,7 +163,7 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line that was cut off by a kill is left out."""
+        """Read the lines of metrics.jsonl, without a last line that a kill has cut off."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
@@ -168,7 +174,7 @@ class RunFolder:
             raise RunError(f"{path}: damaged, not JSON; copy the run folder again") from None
 
     def truncate_records(self, count: int) -> None:
-        """Keep only the first ``count`` records, those that the checkpoint knows of."""
+        """Keep only the first ``count`` records, which are those that the checkpoint includes."""
         lines = [json.dumps(record) + "\n" for record in self.records()[:count]]
         write_text(self.path / "metrics.jsonl", "".join(lines))
 
@@ -177,7 +183,7 @@ class RunFolder:
         metrics: Mapping[str, Mapping[str, Any]],
         per_example: Mapping[str, "np.ndarray[Any, Any]"],
     ) -> None:
-        """Write metrics.json, and per_example.npz with the test split's values behind it."""
+        """Write metrics.json, and per_example.npz with the value of every test image."""
         import numpy as np
 
         with replacing(self.path / "per_example.npz") as temporary:
@@ -192,10 +198,11 @@ class RunFolder:
         arrays: Mapping[str, "np.ndarray[Any, Any]"],
         notes: Mapping[str, Any],
     ) -> None:
-        """Add what a group of measures found on the test split to a finished run's numbers.
+        """Add the evidence of a group of measures on the test split to a finished run.
 
-        ``entries`` take the place of the group's earlier ones in metrics.json, ``per_example`` go
-        to per_example.npz, ``arrays`` to evidence/<group>.npz and ``notes`` to evaluation.json.
+        ``entries`` replace the earlier ones of the group in metrics.json. ``per_example`` are added
+        to per_example.npz, ``arrays`` are written to evidence/<group>.npz, and ``notes`` are added
+        to evaluation.json.
         """
         import numpy as np
 
@@ -204,7 +211,7 @@ class RunFolder:
         old = {name for name, entry in test.items() if entry.get("group") == group}
         old = (old | set(entries)) & set(test)
         kept = {name: entry for name, entry in test.items() if name not in old}
-        if old:  # first of all, so that a kill leaves no number beside arrays that it is not of
+        if old:  # removed first, so that a kill leaves no number together with arrays of another
             write_json(self.path / "metrics.json", metrics | {"test": kept})
         path = self.path / "evidence" / f"{group}.npz"
         path.unlink(missing_ok=True)
@@ -217,11 +224,11 @@ class RunFolder:
         write_json(self.path / "evaluation.json", self.evaluation() | {group: dict(notes)})
 
     def evaluation(self) -> dict[str, Any]:
-        """evaluation.json: group of measures -> {"absent": measure -> why it has none}."""
+        """Read evaluation.json: {group: {"absent": {measure: reason}}}."""
         return self._read_json("evaluation.json") if self.has("evaluation.json") else {}
 
     def evidence(self, group: str) -> dict[str, "np.ndarray[Any, Any]"]:
-        """The arrays of evidence/<group>.npz; empty where the group was not measured."""
+        """Read the arrays of evidence/<group>.npz; none if the group was not measured."""
         return self._arrays(f"evidence/{group}.npz") if self.has(f"evidence/{group}.npz") else {}
 
     def has(self, name: str) -> bool:
@@ -229,7 +236,7 @@ class RunFolder:
         return (self.path / name).exists()
 
     def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """metrics.json: split -> name -> entry. Empty while the run has not finished."""
+        """Read metrics.json: {split: {name: entry}}. It is empty until the run has finished."""
         if not (self.path / "metrics.json").exists():
             return {}
         metrics = self._read_json("metrics.json")
@@ -239,10 +246,10 @@ class RunFolder:
         return metrics
 
     def per_example(self) -> dict[str, "np.ndarray[Any, Any]"]:
-        """per_example.npz: metric -> one value per test image, in data order.
+        """Read per_example.npz: for every metric, one value per test image, in data order.
 
-        Those of a root mean, rmse_mean and rmse_sample, are squared errors: its value is the root
-        of their mean.
+        A metric that is a root mean, such as rmse_mean, has squared errors here. Its value is the
+        root of their mean.
         """
         return self._arrays("per_example.npz")
 
@@ -259,7 +266,7 @@ class RunFolder:
     # Weights
 
     def save_weights(self, weights: Mapping[str, "Tensor"], at: int) -> None:
-        """Write the weights that the run keeps, those of one epoch or iteration."""
+        """Write the weights that the run keeps, together with their epoch or iteration."""
         from safetensors.torch import save
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
@@ -267,16 +274,20 @@ class RunFolder:
             temporary.write_bytes(save(tensors, metadata={"at": str(at)}))
 
     def weights(self) -> tuple[dict[str, "Tensor"], int]:
-        """The kept weights, and the epoch or iteration they are of.
+        """Read the kept weights and their epoch or iteration.
 
-        Raises RunError where there are none.
+        Raises RunError if they are missing or damaged.
         """
         from safetensors import SafetensorError, safe_open
 
         path = self.path / "checkpoints" / "model.safetensors"
         if not path.exists():
-            why = "copy the run folder again" if self.records() else "training had only begun"
-            raise RunError(f"{path}: missing; {why}")
+            what_helps = (
+                "copy the run folder again"
+                if self.records()
+                else "training has not finished an epoch or iteration yet"
+            )
+            raise RunError(f"{path}: missing; {what_helps}")
         try:
             with safe_open(path, framework="pt") as file:
                 at = int((file.metadata() or {}).get("at", 0))
@@ -285,14 +296,17 @@ class RunFolder:
             raise RunError(f"{path}: damaged ({error}); copy the run folder again") from None
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write all that --resume needs: checkpoints/state.pt."""
+        """Write checkpoints/state.pt, which holds everything that --resume needs."""
         import torch
 
         with replacing(self.path / "checkpoints" / "state.pt") as temporary:
             torch.save(dict(state), temporary)
 
     def state(self) -> dict[str, Any] | None:
-        """The last checkpoint's state, or None before the first; loading runs no code from it."""
+        """Read the state of the last checkpoint, or None before the first.
+
+        Loading it runs no code from the file. Raises RunError if it is damaged.
+        """
         import torch
 
         path = self.path / "checkpoints" / "state.pt"
@@ -301,7 +315,10 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise RunError(f"{path}: damaged ({type(error).__name__}); cannot resume") from None
+            raise RunError(
+                f"{path}: damaged ({type(error).__name__}), so the run cannot be resumed; copy the "
+                "run folder again"
+            ) from None
         return state
 
     def _write_info(self, **info: Any) -> None:
@@ -321,13 +338,13 @@ class RunFolder:
 
 
 def find_runs(folder: Path) -> list[RunFolder]:
-    """The run folders directly below ``folder``, oldest first."""
+    """The run folders directly below ``folder``, the oldest first."""
     paths: Iterable[Path] = folder.iterdir()
     return [RunFolder(path) for path in sorted(paths) if (path / "run.json").is_file()]
 
 
 def short_names(runs: Iterable[RunFolder]) -> list[str]:
-    """Each run's name without its date and time, which the four hex digits keep apart."""
+    """The names of runs without date and time. Their four hex digits still tell them apart."""
     return [re.sub(r"^\d{8}-\d{6}-", "", run.name) for run in runs]
 
 
@@ -342,7 +359,10 @@ def _now() -> str:
 
 
 def _alive(pid: int, started: float) -> bool:
-    """Whether the process that wrote run.json still exists; its start tells it from a later one."""
+    """Whether the process that wrote run.json still exists.
+
+    Its start time distinguishes it from a later process with the same number.
+    """
     try:
         process = psutil.Process(pid)
         return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
