@@ -334,7 +334,7 @@ def test_a_ranking_by_exact_likelihoods_says_so(exact: Exact, invoke: Any) -> No
     assert "Ranked by log_prob, ln p(x), best first: diag-" in text
     assert "floors differ" not in text  # probabilistic PCA has none
     text = invoke("compare", exact("diag").path, exact("linear").path).stdout
-    assert "Their floors differ, and a density hangs on its floor." in text
+    assert "Their floors differ, and a density depends on its floor." in text
 
 
 @pytest.fixture(scope="module")
