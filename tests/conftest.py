@@ -117,6 +117,24 @@ def invoke() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def draw(invoke: Callable[..., Any]) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """Run ``vaexp sample --json``: the image's path and the arrays."""
+
+    def draw(run: Path, *arguments: str) -> tuple[Path, dict[str, Any]]:
+        done = invoke("sample", run, *arguments, "--json")
+        assert done.exit_code == 0, done.stderr or repr(done.exception)
+        answer = json.loads(done.stdout)
+        image = Path(answer["image"])
+        assert image.parent == run / "samples"
+        assert image.read_bytes().startswith(b"\x89PNG")
+        assert Path(answer["arrays"]) == image.with_suffix(".npz")
+        with np.load(answer["arrays"]) as arrays:
+            return image, dict(arrays)
+
+    return draw
+
+
+@pytest.fixture
 def comparison(invoke: Callable[..., Any]) -> Callable[..., Any]:
     """What ``vaexp compare`` says of some runs, as data."""
 

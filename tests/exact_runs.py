@@ -3,11 +3,9 @@
 Each run is made once per session, by its name in RUNS: change only copies of them.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -51,22 +49,6 @@ LINEAR = ["ppca", "closed", "fa"]
 EXACT = [*MIXTURES, *LINEAR]
 FLOAT64 = ["full", *LINEAR]
 
-FILES = {
-    "config.yaml",
-    "run.json",
-    "environment.json",
-    "metrics.jsonl",
-    "metrics.json",
-    "per_example.npz",
-    "evaluation.json",
-    "train.log",
-    "checkpoints/model.safetensors",
-    "checkpoints/state.pt",
-    "checkpoints/.lock",
-    "figures/samples.png",
-    "figures/decode_modes.png",
-    "figures/reconstructions.png",
-}
 GMM_FIGURES = {"components", "component_samples", "confusion", "em", "singularities"}
 PPCA_FIGURES = {"latent_plane", "posterior", "principal_axes", "spectrum"}
 FIGURES_OF = {
@@ -75,32 +57,6 @@ FIGURES_OF = {
     "closed": PPCA_FIGURES,
     "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum", "em"},
 }
-
-
-def files(run: Path) -> set[str]:
-    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-
-
-def assert_same_results(one: Path, other: Path) -> None:
-    """Bit for bit: numbers, weights and pictures. What was sampled since is no result."""
-    results, others = (
-        {name for name in files(run) if not name.startswith("samples/")} for run in (one, other)
-    )
-    assert results == others
-    for name in sorted(results):
-        if name.startswith("figures/") or name in (
-            "metrics.json",
-            "per_example.npz",
-            "checkpoints/model.safetensors",
-        ):
-            assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert timeless(one) == timeless(other)
-
-
-def timeless(run: Path) -> list[dict[str, Any]]:
-    """The records without their seconds."""
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [{key: line[key] for key in line if key != "seconds"} for line in lines]
 
 
 @dataclass

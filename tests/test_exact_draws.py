@@ -17,8 +17,8 @@ from exact_runs import (
     RUNS,
     Exact,
     Trained,
-    files,
 )
+from run_folders import files
 from torch.distributions import (
     LowRankMultivariateNormal,
 )
@@ -27,19 +27,14 @@ from torch.distributions import (
 
 
 @pytest.fixture
-def draw(invoke: Any) -> Callable[..., tuple[str, dict[str, Any]]]:
-    """Run ``vaexp sample --json``: the image's name and the arrays."""
+def draw(draw: Any) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """Draw from a trained run: the image's name and the arrays."""
 
-    def draw(trained: Trained, *arguments: str) -> tuple[str, dict[str, Any]]:
-        done = invoke("sample", trained.path, *arguments, "--json")
-        assert done.exit_code == 0, done.stderr or repr(done.exception)
-        answer = json.loads(done.stdout)
-        image = Path(answer["image"])
-        assert image.read_bytes().startswith(b"\x89PNG")
-        with np.load(answer["arrays"]) as arrays:
-            return image.name, dict(arrays)
+    def by_name(trained: Trained, *arguments: str) -> tuple[str, dict[str, Any]]:
+        image, arrays = draw(trained.path, *arguments)
+        return image.name, arrays
 
-    return draw
+    return by_name
 
 
 def test_means_of_components(exact: Exact, draw: Any) -> None:
@@ -183,13 +178,9 @@ def test_what_cannot_be_drawn(
 
 
 @pytest.fixture
-def comparison(invoke: Any, exact: Exact) -> Callable[..., Any]:
-    def comparison(*names: str) -> Any:
-        done = invoke("compare", *[exact(name).path for name in names], "--format", "json")
-        assert done.exit_code == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return comparison
+def comparison(comparison: Any, exact: Exact) -> Callable[..., Any]:
+    """The comparison of runs of RUNS, by name."""
+    return lambda *names: comparison(*[exact(name).path for name in names])
 
 
 def short(runs: list[str]) -> list[str]:

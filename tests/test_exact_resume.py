@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exact_runs import CONFIG, PPCA, RUNS, Exact, Trained, assert_same_results, timeless, train
+from exact_runs import CONFIG, PPCA, RUNS, Exact, Trained, train
+from run_folders import assert_same_results, timeless
 from typer.testing import CliRunner
 
 from vaexp import models

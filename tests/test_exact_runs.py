@@ -11,17 +11,14 @@ import torch
 from exact_runs import (
     EXACT,
     FIGURES_OF,
-    FILES,
     FLOAT64,
     LINEAR,
     MIXTURES,
     RUNS,
     Exact,
-    assert_same_results,
-    files,
-    timeless,
     train,
 )
+from run_folders import FILES, assert_same_results, timeless, trained_files
 
 from vaexp.runs.folder import RunFolder
 
@@ -33,7 +30,7 @@ def test_what_a_run_leaves(exact: Exact, name: str) -> None:
     trained = exact(name)
     assert trained.stdout == f"{trained.path}\n"
     assert (trained.path / "train.log").read_text() == trained.stderr
-    found = {file for file in files(trained.path) if not file.startswith("samples/")}
+    found = trained_files(trained.path)
     arrays = {"evidence/rate.npz"} if name in LINEAR else set()
     assert found == FILES | {f"figures/{figure}.png" for figure in FIGURES_OF[name]} | arrays
     info = trained.run.info()

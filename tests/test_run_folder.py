@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -270,24 +269,6 @@ def test_the_default_folder_is_runs(forge: Any, cli: Any) -> None:
 
 
 # Drawing
-
-
-@pytest.fixture
-def draw(invoke: Any) -> Callable[..., Any]:
-    """Run ``vaexp sample --json``: the image's path and the arrays."""
-
-    def draw(run: Path, *arguments: str) -> tuple[Path, dict[str, Any]]:
-        done = invoke("sample", run, *arguments, "--json")
-        assert done.exit_code == 0, done.stderr or repr(done.exception)
-        answer = json.loads(done.stdout)
-        image = Path(answer["image"])
-        assert image.parent == run / "samples"
-        assert image.read_bytes().startswith(b"\x89PNG")
-        assert Path(answer["arrays"]) == image.with_suffix(".npz")
-        with np.load(answer["arrays"]) as arrays:
-            return image, dict(arrays)
-
-    return draw
 
 
 def decoded(run: Path, arrays: dict[str, Any], label: Any = None) -> Any:

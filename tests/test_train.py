@@ -12,63 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from run_folders import FILES, assert_same_results, files, strict_json, timeless, trained_files
 
 from vaexp.config import load_config
 from vaexp.runs.folder import RunFolder
 
-FILES = {
-    "config.yaml",
-    "run.json",
-    "environment.json",
-    "metrics.jsonl",
-    "metrics.json",
-    "per_example.npz",
-    "evaluation.json",
+VAE_FILES = FILES | {
     "evidence/rate.npz",
-    "train.log",
-    "checkpoints/model.safetensors",
-    "checkpoints/state.pt",
-    "checkpoints/.lock",
-    "figures/samples.png",
-    "figures/decode_modes.png",
-    "figures/reconstructions.png",
     "figures/latent_plane.png",
     "figures/posterior.png",
     "figures/training_curves.png",
 }
-
-
-def files(run: Path) -> set[str]:
-    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-
-
-def strict_json(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def records(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the clock."""
-    lines = [strict_json(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: line[key] for key in line if key not in ("seconds", "images_per_second")}
-        for line in lines
-    ]
-
-
-def assert_same_results(one: Path, other: Path) -> None:
-    """Bit for bit: numbers, weights and pictures."""
-    for name in sorted(FILES):
-        if name.startswith("figures/") or name in (
-            "metrics.json",
-            "per_example.npz",
-            "config.yaml",
-            "checkpoints/model.safetensors",
-        ):
-            assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert records(one) == records(other)
 
 
 # A run that finishes
@@ -92,7 +46,7 @@ def test_a_pipe_gets_plain_lines_and_the_log_has_them_too(
 
 
 def test_every_promised_file_is_there(fixed: Path) -> None:
-    assert files(fixed) - {name for name in files(fixed) if name.startswith("samples/")} == FILES
+    assert trained_files(fixed) == VAE_FILES
     for figure in (fixed / "figures").iterdir():
         assert figure.read_bytes().startswith(b"\x89PNG")
 
@@ -120,7 +74,7 @@ def test_environment_json(fixed: Path) -> None:
 
 
 def test_one_record_per_epoch(fixed: Path) -> None:
-    lines = records(fixed)
+    lines = timeless(fixed)
     assert [line["epoch"] for line in lines] == list(range(1, 61))
     assert [line["step"] for line in lines] == list(range(8, 481, 8))
     for line in lines:
@@ -245,7 +199,7 @@ def again(session_cli: Any, fixed: Path) -> tuple[Path, str]:
 
 def test_the_same_config_gives_the_same_bytes(fixed: Path, again: tuple[Path, str]) -> None:
     assert again[0].parent.name == "again"
-    assert_same_results(fixed, again[0])
+    assert_same_results(fixed, again[0], VAE_FILES)
 
 
 def test_a_terminal_gets_a_bar(again: tuple[Path, str]) -> None:
@@ -303,8 +257,8 @@ def test_killed_stopped_and_resumed_is_as_if_never_stopped(
     assert out == f"{run}\n"
     assert status(run)["status"] == "finished"
     assert len(strict_json((run / "run.json").read_text())["resumed"]) == 3
-    assert_same_results(fixed, run)
-    assert files(run) == FILES  # nothing half-written stays behind
+    assert_same_results(fixed, run, VAE_FILES)
+    assert files(run) == VAE_FILES  # nothing half-written stays behind
 
 
 @pytest.mark.slow
@@ -316,7 +270,7 @@ def test_only_one_of_two_resumes_goes_on(cli: Any, fixed: Path, wait_for_epochs:
     both = [cli.start("train", "--resume", run) for _ in range(2)]
     errors = [process.communicate(timeout=120)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], errors
-    assert_same_results(fixed, run)
+    assert_same_results(fixed, run, VAE_FILES)
 
 
 def test_resuming_a_finished_run_prints_it_and_changes_nothing(cli: Any, fixed: Path) -> None:
@@ -387,7 +341,7 @@ def test_every_kind_of_training_resumes(
     process.kill()
     process.communicate(timeout=60)
     cli.ok("train", "--resume", run)
-    assert_same_results(whole, run)
+    assert_same_results(whole, run, VAE_FILES)
 
 
 # A run that fails
