@@ -14,6 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# One thread for torch in this process too, before anything imports it: tests run side by side
+# (pytest -n auto), and threads that wait for each other slow all of them down many times over.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from config_files import Write
