@@ -3,12 +3,16 @@
 import errno
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from vaexp.config import Config
 from vaexp.errors import RunError, Terminated, UserError
+
+if TYPE_CHECKING:
+    from vaexp.runs.folder import RunFolder
 
 
 class Commands(TyperGroup):
@@ -37,6 +41,22 @@ def _fail(message: str, code: int) -> None:
     """Print a message to stderr and end with an exit code."""
     typer.echo(message, err=True)
     raise typer.Exit(code)
+
+
+def train_here(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFolder":
+    """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder.
+
+    Torch is imported here, as commands that train nothing do not need it.
+    """
+    from vaexp.progress import Reporter
+
+    reporter = Reporter()
+    with reporter.waiting("loading torch and the data"):
+        from vaexp.experiment import train as experiment
+        from vaexp.experiment.prepare import Experiment
+
+        prepared = Experiment.prepare(settings)
+    return experiment.train(prepared, runs_dir, reporter, run)
 
 
 class Format(StrEnum):

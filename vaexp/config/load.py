@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vaexp.config.complaints import explain, shown
-from vaexp.config.document import Source, read_file
+from vaexp.config.document import Location, Source, read_file
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.overrides import apply_override, remove_overruled
 from vaexp.config.shipped import shipped_configs
@@ -22,10 +22,17 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
     Raises UserError with one ``file:line:column: key: message`` line for each thing wrong.
     """
     source = read_file(find_config(config))
-    overridden = {apply_override(source, override) for override in overrides}
+    return resolve(source, {apply_override(source, override) for override in overrides})
+
+
+def resolve(source: Source, overridden: set[Location]) -> Config:
+    """The config that a document describes, in which the locations ``overridden`` were set last.
+
+    Removes from the document what no longer applies then. Raises UserError as load_config does.
+    """
     experiment = _experiment(source)
     remove_overruled(source.data, overridden, experiment)
-    source.data.setdefault("name", _name_from(source.path))
+    source.data.setdefault("name", name_from(source.path))
     try:
         return experiment.model_validate(source.data)
     except ValidationError as error:
@@ -70,7 +77,7 @@ def _experiment(source: Source) -> type[Config]:
     return EXPERIMENTS[kind]
 
 
-def _name_from(path: Path) -> str:
+def name_from(path: Path) -> str:
     """The name of a file as a part of the name of a run folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
     return name[:64] or "run"
