@@ -148,6 +148,7 @@ def _request(
 def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
     """Work on one trial in this process, unless it is finished or another process has it."""
     from vaexp.sweeps.folder import Sweep
+    from vaexp.sweeps.summary import write_summary
 
     if more:
         raise UserError("--trial: it takes the folder of a sweep, and nothing to vary or change")
@@ -167,13 +168,14 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
                     f"{run.path}: its config is not that of trial {number}; move it away"
                 )
             run = train_here(settings, sweep.folder(trial), run)
+    if mine and sweep.is_done():
+        write_summary(sweep, sweep.write_table())
     if run is not None:
         typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
 def _list(sweep: "Sweep", request: "Request | None", as_json: bool) -> None:
     """Print the trials that are asked for."""
-    from vaexp.sweeps.base import text
     from vaexp.tables import print_table
 
     trials = sweep.record.trials_of(request.asked) if request else sweep.trials
@@ -181,16 +183,11 @@ def _list(sweep: "Sweep", request: "Request | None", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_answer(sweep, trials, states)))
         return
-    keys = list(dict.fromkeys(key for one in trials for key in one.settings))
     rows = [
-        [
-            str(one.number),
-            *(text(one.settings[key]) if key in one.settings else "" for key in keys),
-            state.status,
-        ]
+        [str(one.number), *sweep.record.values(one), state.status]
         for one, state in zip(trials, states, strict=True)
     ]
-    print_table(["trial", *keys, "status"], rows, str(sweep.path))
+    print_table(["trial", *sweep.record.keys, "status"], rows, str(sweep.path))
 
 
 def _work(
