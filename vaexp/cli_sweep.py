@@ -25,6 +25,50 @@ SWEPT = "--grid KEY=A,B, --zip, --random N with --range KEY=LOW..HIGH, or --seed
 FAILED = ("failed", "killed", "damaged")
 
 
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grid", metavar="KEY=A,B,...", help="Try each value, in all combinations of keys."
+    ),
+]
+Zip = Annotated[
+    list[str] | None,
+    typer.Option("--zip", metavar="KEY=A,B,...", help="Vary several such keys in step."),
+]
+Random = Annotated[
+    int | None,
+    typer.Option("--random", metavar="N", min=1, help="Draw N times from all --range."),
+]
+Ranges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--range",
+        metavar="KEY=LOW..HIGH",
+        help="A range that --random draws from. KEY=log:LOW..HIGH is uniform in the logarithm.",
+    ),
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Repeat everything with N seeds.")
+]
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        "-j", "--jobs", min=1, help="Run so many trials at once, each with its share of the cores."
+    ),
+]
+PrintCommands = Annotated[
+    bool,
+    typer.Option(
+        "--print-commands",
+        help="Print a command for each trial, to be run anywhere and in any order; run nothing.",
+    ),
+]
+TrialOption = Annotated[
+    int | None,
+    typer.Option("--trial", metavar="N", help="Work on trial N of a sweep's folder, right here."),
+]
+
+
 def sweep(
     config: Annotated[
         str,
@@ -34,54 +78,26 @@ def sweep(
         ),
     ],
     overrides: Overrides = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=A,B,...", help="Try each value, in all combinations of keys."),
-    ] = None,
-    zip_: Annotated[
-        list[str] | None,
-        typer.Option("--zip", metavar="KEY=A,B,...", help="Vary such keys together, in step."),
-    ] = None,
-    random: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Draw N times from the ranges.")
-    ] = None,
-    ranges: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--range",
-            metavar="KEY=LOW..HIGH",
-            help="A range for --random. log:LOW..HIGH is one too.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Repeat everything with N seeds.")
-    ] = None,
+    grid: Grid = None,
+    zip_: Zip = None,
+    random: Random = None,
+    ranges: Ranges = None,
+    seeds: Seeds = None,
     sweeps_dir: Annotated[
         Path, typer.Option(help="The folder in which the folder of the sweep is made.")
     ] = Path("sweeps"),
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder of the sweep itself.")
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=1, help="Run so many trials at once.")
-    ] = 1,
+    jobs: JobsOption = 1,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop when a trial fails.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and list the trials; run and write nothing.")
     ] = False,
-    print_commands: Annotated[
-        bool,
-        typer.Option(
-            "--print-commands",
-            help="Print a command for each trial, to be run anywhere; run nothing.",
-        ),
-    ] = False,
-    trial: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Work on trial N of a sweep's folder, in this process."),
-    ] = None,
+    print_commands: PrintCommands = False,
+    trial: TrialOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a config with many settings. Prints the path of the sweep's folder.
@@ -90,8 +106,6 @@ def sweep(
 
     Example: [bold]vaexp sweep vae-fixed --grid model.beta=0.1,1,10 --seeds 5 --jobs 2[/bold]
     """
-    from vaexp.sweeps.folder import Sweep
-    from vaexp.sweeps.jobs import command
     from vaexp.sweeps.request import Options
 
     options = Options(grid or [], zip_ or [], random, ranges or [], seeds)
@@ -99,19 +113,12 @@ def sweep(
         _one_trial(Path(config), trial, bool(options or overrides), as_json)
         return
     path, request = _request(config, overrides or [], options, folder, sweeps_dir)
-    planned = Sweep.planned(path, request) if request else Sweep.open(path)
     if dry_run:
-        _list(planned, request, as_json)
-        return
-    if request:
-        planned = Sweep.begin(path, request)
-    trials = planned.record.trials_of(request.asked) if request else planned.trials
-    states = planned.write_table()
-    if print_commands:
-        lines = [command(path, one) for one in trials]
-        typer.echo(json.dumps(lines) if as_json else "\n".join(lines))
-        return
-    _work(planned, trials, states, jobs, fail_fast=fail_fast, as_json=as_json)
+        _list(path, request, as_json)
+    elif print_commands:
+        _print_commands(path, request, as_json)
+    else:
+        _work(path, request, jobs, fail_fast=fail_fast, as_json=as_json)
 
 
 def _request(
@@ -174,11 +181,13 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
         typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
-def _list(sweep: "Sweep", request: "Request | None", as_json: bool) -> None:
+def _list(path: Path, request: "Request | None", as_json: bool) -> None:
     """Print the trials that are asked for."""
+    from vaexp.sweeps.folder import Sweep
     from vaexp.tables import print_table
 
-    trials = sweep.record.trials_of(request.asked) if request else sweep.trials
+    sweep = Sweep.planned(path, request) if request else Sweep.open(path)
+    trials = sweep.asked(request)
     states = [sweep.state(one) for one in trials]
     if as_json:
         typer.echo(json.dumps(_answer(sweep, trials, states)))
@@ -190,21 +199,29 @@ def _list(sweep: "Sweep", request: "Request | None", as_json: bool) -> None:
     print_table(["trial", *sweep.record.keys, "status"], rows, str(sweep.path))
 
 
+def _print_commands(path: Path, request: "Request | None", as_json: bool) -> None:
+    """Print a command for each trial that is asked for."""
+    from vaexp.sweeps.folder import Sweep
+    from vaexp.sweeps.jobs import command
+
+    sweep = Sweep.begin(path, request) if request else Sweep.open(path)
+    sweep.write_table()
+    lines = [command(path, one) for one in sweep.asked(request)]
+    typer.echo(json.dumps(lines) if as_json else "\n".join(lines))
+
+
 def _work(
-    sweep: "Sweep",
-    trials: "Sequence[Trial]",
-    states: "Sequence[State]",
-    jobs: int,
-    *,
-    fail_fast: bool,
-    as_json: bool,
+    path: Path, request: "Request | None", jobs: int, *, fail_fast: bool, as_json: bool
 ) -> None:
     """Run the trials that have not finished, and say what became of all of them."""
     from vaexp.progress import Reporter
     from vaexp.sweeps.display import Display
+    from vaexp.sweeps.folder import Sweep
     from vaexp.sweeps.jobs import Jobs
     from vaexp.sweeps.summary import describe, write_summary
 
+    sweep = Sweep.begin(path, request) if request else Sweep.open(path)
+    trials, states = sweep.asked(request), sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
     left = [one for one in trials if known[one.number].status != "finished"]
     display = Display(Reporter().console, sweep, len(trials), jobs, len(trials) - len(left))
