@@ -299,7 +299,7 @@ def test_what_the_user_has_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_failure_is_told_at_once_with_its_last_line_and_the_others_go_on(work: Any) -> None:
     fails = 'if number == 2: print("Error: no\\nthe end\\n", file=sys.stderr); sys.exit(1)'
     _, recorder, ended = work(fails)
-    assert [state.status for state in ended.values()] == ["waiting", "failed", "waiting", "waiting"]
+    assert [state.status for state in ended.values()] == ["elsewhere", "failed", *["elsewhere"] * 2]
     told = recorder.events
     assert told[told.index(("failed", 2)) + 1 :][:2] == [("error", "the end"), ("started", 3)]
 
@@ -396,6 +396,18 @@ def test_a_sweep_from_end_to_end_with_a_trial_that_fails(tiny: Path) -> None:
     answer = json.loads(again.stdout)
     assert [one["status"] for one in answer["trials"]] == ["finished", "failed"]
     assert "trial 1 (" not in again.stderr  # what has finished is kept
+
+
+def test_what_another_process_works_on_is_no_failure(tiny: Path) -> None:
+    sweep = begun(tiny / "s", "seed=1")
+    folder = sweep.folder(sweep.trial(1))
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        done = invoke("sweep", "s")
+    assert (done.exit_code, done.stdout) == (0, "s\n")
+    assert "trial 1 (seed=1) is with another process" in done.stderr
+    assert "1 trial: 1 elsewhere" in done.stderr
+    assert statuses(sweep.path) == ["waiting"]
 
 
 def two_shells(cli: Cli) -> list["subprocess.Popen[bytes]"]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from vaexp.sweeps.trials import Trial
 
 SWEPT = "--grid KEY=A,B, --zip, --random N with --range KEY=LOW..HIGH, or --seeds N"
+DONE = "finished"
 FAILED = ("failed", "killed", "damaged")
+SEEN = (*FAILED, "elsewhere")  # what a trial's folder alone does not say
 
 
 Grid = Annotated[
@@ -223,7 +225,7 @@ def _work(
     sweep = Sweep.begin(path, request) if request else Sweep.open(path)
     trials, states = sweep.asked(request), sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
-    left = [one for one in trials if known[one.number].status != "finished"]
+    left = [one for one in trials if known[one.number].status != DONE]
     display = Display(Reporter().console, sweep, len(trials), jobs, len(trials) - len(left))
     display.say(f"sweep {sweep.path}: {describe([known[one.number] for one in trials])}")
     worker = Jobs(sweep, jobs, fail_fast, display)
@@ -231,7 +233,8 @@ def _work(
         ended = worker.run(left)
     states = sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
-    known |= {number: state for number, state in ended.items() if state.status in FAILED}
+    seen = {number: state for number, state in ended.items() if state.status in SEEN}
+    known |= {number: state for number, state in seen.items() if known[number].status != DONE}
     asked = [known[one.number] for one in trials]
     _say_the_end(sweep, trials, asked, display)
     summary = write_summary(sweep, states)
@@ -240,7 +243,7 @@ def _work(
     if worker.stopped_by is not None:
         raise KeyboardInterrupt if worker.stopped_by == signal.SIGINT else Terminated
     typer.echo(json.dumps(_answer(sweep, trials, asked)) if as_json else str(sweep.path))
-    if any(state.status in FAILED for state in asked):
+    if any(state.status not in (DONE, "elsewhere") for state in asked):
         raise typer.Exit(1)
 
 
@@ -254,7 +257,7 @@ def _say_the_end(
     for trial, state in zip(trials, states, strict=True):
         if state.status in FAILED:
             display.say(f"  {state.status}: {sweep.folder(trial)}")
-    if any(state.status != "finished" for state in states):
+    if any(state.status != DONE for state in states):
         display.say(f"to go on: vaexp sweep {sweep.path}")
 
 
