@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import VAEXP, Cli
 from filelock import FileLock
@@ -23,10 +24,11 @@ from vaexp.cli import app
 from vaexp.errors import RunError
 from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
-from vaexp.sweeps.display import Display
+from vaexp.sweeps.display import Display, duration
 from vaexp.sweeps.folder import State, Sweep
 from vaexp.sweeps.jobs import Child, Jobs, environment
 from vaexp.sweeps.request import Options, Request
+from vaexp.sweeps.summary import write_summary
 
 CONFIG = """\
 model: {kind: vae, hidden: [8]}
@@ -368,6 +370,57 @@ def test_the_time_left_is_that_of_those_before(tiny: Path) -> None:
     assert display.time_left([1.0], 3) is None
     display.seconds += [10.0, 20.0]
     assert display.time_left([5.0, 40.0], 4) == (10.0 + 4 * 15.0) / 2
+
+
+def test_durations_are_read_at_a_glance() -> None:
+    shown = [duration(seconds) for seconds in (0.4, 59.4, 59.6, 185, 3599.7, 7380)]
+    assert shown == ["0 s", "59 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 03 min"]
+
+
+# What it says in the end
+
+
+def test_the_summary_has_mean_and_spread_over_seeds(tiny: Path, forge: Any) -> None:
+    """By hand: 3 +- sqrt(2) over the seeds of beta 1, and one run of beta 4."""
+    sweep = begun(tiny / "s", "model.beta=1,4", seeds=2)
+    for number, elbo in ((1, 2.0), (2, 7.0), (3, 4.0)):
+        folder = sweep.folder(sweep.trial(number))
+        folder.mkdir(parents=True)
+        values = {"elbo": np.array([elbo - 1, elbo + 1])}
+        settings = [f"{key}={value}" for key, value in sweep.trial(number).settings.items()]
+        forge("trial", *settings, values=values).rename(folder / "run")
+    path = write_summary(sweep, sweep.write_table())
+    assert path is not None
+    text = path.read_text()
+    assert "4 trials: 3 finished, 1 waiting" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| 1 |", "| 4 |"))]
+    assert rows == ["| 1 | 2 | 3.0 ± 1.4 [σ = 1] |", "| 4 | 1 | 7.0 ± 1.0 [σ = 1] |"]
+    title = (
+        "mean ± standard deviation over seeds; of one run the value ± standard error over images"
+    )
+    assert f"## Test metrics by settings: {title}" in text
+    assert "## Run by run" in text
+    before = path.stat().st_mtime_ns
+    write_summary(sweep, sweep.write_table())
+    assert path.stat().st_mtime_ns == before  # nothing has changed
+
+
+def test_a_larger_sweep_is_compared_by_its_settings_only(tiny: Path, forge: Any) -> None:
+    sweep = begun(tiny / "s", "model.beta=1,2,4", seeds=3)
+    for trial in sweep.trials:
+        folder = sweep.folder(trial)
+        folder.mkdir(parents=True)
+        beta, seed = trial.settings["model.beta"], trial.settings["seed"]
+        values = {"elbo": np.array([0.0, 2.0]) + seed - 10 * beta}
+        settings = [f"{key}={value}" for key, value in trial.settings.items()]
+        forge("trial", *settings, values=values).rename(folder / "run")
+    path = write_summary(sweep, sweep.write_table())
+    assert path is not None
+    text = path.read_text()
+    assert "## Over seeds: mean ± standard deviation of 3, 3, 3 runs" in text
+    # means of 3 runs with standard deviation 1, so that a difference has the error sqrt(2/3)
+    assert "| -7.0 ± 1.0 | -17.0 ± 1.0 | -10.00 ± 0.82 | -37.0 ± 1.0 | -30.00 ± 0.82 |" in text
+    assert "Run by run" not in text
 
 
 # All of it, by the command itself
