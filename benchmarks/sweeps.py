@@ -9,7 +9,6 @@ process; and the time of short runs with two jobs, as a share of one after anoth
 
 import argparse
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -37,9 +36,11 @@ def until(command: list[str], there: Callable[[], bool]) -> float:
     start = time.perf_counter()
     process = subprocess.Popen([*VAEXP, *command], stderr=subprocess.DEVNULL)
     while not there():
+        if process.poll() is not None:
+            raise SystemExit(f"it ended too soon: {command}")
         time.sleep(0.001)
     taken = time.perf_counter() - start
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # and not by SIGINT, which is ignored in the background of a script
     process.wait()
     return taken
 
