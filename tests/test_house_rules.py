@@ -9,12 +9,15 @@ from typing import Any, get_args
 import pytest
 
 from vaexp.config.covariances import COVARIANCES
-from vaexp.config.experiments import EXPERIMENTS
+from vaexp.config.em import EMExperiment
+from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.config.linear_gaussian import LinearGaussianExperiment
 from vaexp.config.sigma import SIGMA_MODES
 from vaexp.models.build import Model
 from vaexp.models.covariances import Gaussians
 from vaexp.models.likelihoods.interface import Decoded, Likelihood
+from vaexp.models.linear_gaussian import LinearGaussian
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "vaexp"
@@ -52,7 +55,7 @@ def test_a_function_fits_a_screen() -> None:
 
 # What a kind can do is asked of it. Only these places say which kinds there are.
 
-ROOMS = ("config/", "models/build.py", "models/covariances/__init__.py")
+ROOMS = ("config/", "models/build.py")
 OTHER_MEANINGS = {("evaluation/rescoring.py", "pixel"): "a row: the best sigma of each pixel"}
 
 
@@ -62,21 +65,35 @@ def below(kind: type[Any]) -> set[str]:
     return {child.__name__ for child in children}.union(*map(below, children))
 
 
+def entry_points() -> Iterator[str]:
+    """Every class that a table or a section of the config names."""
+    yield from (family.head for family in LIKELIHOODS.values())
+    yield from (family.gaussians for family in COVARIANCES.values())
+    for experiment in every_experiment():
+        if isinstance(experiment, EMExperiment):
+            yield experiment.steps
+        if isinstance(experiment, LinearGaussianExperiment):
+            yield experiment.model.implementation
+
+
+def every_experiment() -> list[Config]:
+    """The smallest experiment of each kind."""
+    return [
+        experiment.model_validate({"name": kind, "model": {"kind": kind}})
+        for kind, experiment in EXPERIMENTS.items()
+    ]
+
+
 def classes() -> set[str]:
     """The names of the classes of models, configs, likelihoods and covariances."""
-    for family in LIKELIHOODS.values():
-        pkgutil.resolve_name(family.head)  # a class is known as soon as it is imported
+    for point in entry_points():
+        pkgutil.resolve_name(point)  # a class is known as soon as it is imported
     experiments = EXPERIMENTS.values()
     sections = [experiment.model_fields["model"].annotation for experiment in experiments]
-    bases = {
-        base.__name__
-        for model in get_args(Model)
-        for base in model.__mro__
-        if base.__module__.startswith("vaexp.models")
-        and base.__module__ != "vaexp.models.interface"
-    }
-    named = {one.__name__ for one in (*experiments, *sections)}
-    return bases | named | below(Likelihood) | below(Decoded) | below(Gaussians)
+    families = {*get_args(Model), *get_args(Config)}
+    named = {one.__name__ for one in (*experiments, *sections, *families)}
+    bases = (Likelihood, Decoded, Gaussians, LinearGaussian)
+    return named.union(*map(below, bases))
 
 
 NAMES = {*SIGMA_MODES, *LIKELIHOODS, *COVARIANCES, *EXPERIMENTS}

@@ -34,8 +34,10 @@ from vaexp.evaluation.latent_use import (
     total_correlation,
 )
 from vaexp.evaluation.measure import Evidence
-from vaexp.models import GMM, PPCA, VAE
-from vaexp.models.covariances import Diag, Spherical
+from vaexp.models import GMM, VAE
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.spherical import Spherical
+from vaexp.models.ppca import PPCA
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 5, 3
