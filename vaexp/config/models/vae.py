@@ -152,6 +152,7 @@ class VAEConfig(ModelSection):
         return False
 
 
+@final
 class VAEExperiment(BaseConfig):
     """A VAE by stochastic gradients. The smallest is ``model: {kind: vae}``."""
 
