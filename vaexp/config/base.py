@@ -49,6 +49,11 @@ class ModelSection(Section):
 
     @property
     @abstractmethod
+    def shared_factors(self) -> bool:
+        """Whether p(x|z) has factors that pixels share beside the sigma of each pixel."""
+
+    @property
+    @abstractmethod
     def discrete(self) -> bool:
         """Whether z is the index of a component, and not a vector."""
 

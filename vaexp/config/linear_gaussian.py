@@ -48,6 +48,11 @@ class LinearGaussianConfig(ModelSection):
         return 1.0
 
     @property
+    def shared_factors(self) -> bool:
+        """Pixels are independent given z."""
+        return False
+
+    @property
     def discrete(self) -> bool:
         """z is a vector."""
         return False

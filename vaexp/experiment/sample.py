@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ MODE_NAMES = {
     "sweep": "Draws x = μ(z) + k σ(z), z ~ p(z)",
 }
 COLUMNS = 10
+Factors = Literal["with", "without"]
 MOST_DRAWN = 200  # images in one picture; the arrays have all of them
 
 
@@ -209,7 +210,7 @@ def _strip(
     if component is not None:
         title = title.replace("z ~ p(z)", f"z = {component}")
     title += f", the first {MOST_DRAWN} of {n:,}" if n > MOST_DRAWN else ""
-    subtitle = caption(trained)
+    subtitle = caption(trained, "with" if mode == "sweep" else None)
     if label is not None:
         subtitle += (
             f", in turn the digit{'s' if len(digits) > 1 else ''} {' '.join(map(str, digits))}"
@@ -229,9 +230,15 @@ def _in_rows(images: np.ndarray) -> np.ndarray:
     return np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])
 
 
-def caption(trained: TrainedModel) -> str:
-    """The settings of the run, which stand under the title of every figure."""
-    return f"{trained.config.describe()}, {trained.config.model.unit} {trained.at}"
+def caption(trained: TrainedModel, factors: Factors | None = None) -> str:
+    """The settings of the run, which stand under the title of every figure.
+
+    A figure that shows sigma(z) says whether it is that of a pixel ``with`` or ``without`` the
+    factors that pixels share. A model without such factors needs no word on it.
+    """
+    section = trained.config.model
+    words = f"{trained.config.describe()}, {section.unit} {trained.at}"
+    return words + (f", σ(z) {factors} the factors" if factors and section.shared_factors else "")
 
 
 def _digits(trained: TrainedModel, label: int | None) -> list[int]:

@@ -77,6 +77,11 @@ class GMMConfig(ModelSection):
         return 1.0
 
     @property
+    def shared_factors(self) -> bool:
+        """p(x|z) has no other sigma than its standard deviations."""
+        return False
+
+    @property
     def discrete(self) -> bool:
         """z is the index of a component."""
         return True

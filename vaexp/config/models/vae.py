@@ -147,6 +147,11 @@ class VAEConfig(ModelSection):
         return self.beta
 
     @property
+    def shared_factors(self) -> bool:
+        """Those of the mode of sigma."""
+        return self.family.sigma and self.noise.factors
+
+    @property
     def discrete(self) -> bool:
         """z is a vector."""
         return False

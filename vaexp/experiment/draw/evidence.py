@@ -17,7 +17,9 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
     """
     test = run.metrics().get("test", {})
     config = run.config()
-    about = About(config.describe(), config.model.floor, config.model.discrete)
+    about = About(
+        config.describe(), config.model.floor, config.model.discrete, config.model.shared_factors
+    )
     drawn = []
     for name in groups:
         draw = GROUPS[name].draws()

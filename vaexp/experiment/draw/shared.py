@@ -29,7 +29,8 @@ def samples(trained: TrainedModel) -> Figure:
         label = digits[:, None]
         names = [f"digit {digit}" for digit in trained.labels]
     images = trained.to_images(decode(trained, z, label, mode))
-    return image_figures.samples(images, names, MODE_NAMES[mode], caption(trained))
+    subtitle = caption(trained, "with" if mode == "sweep" else None)
+    return image_figures.samples(images, names, MODE_NAMES[mode], subtitle)
 
 
 def decode_modes(trained: TrainedModel) -> Figure:
@@ -41,7 +42,7 @@ def decode_modes(trained: TrainedModel) -> Figure:
         trained.to_images(decode(trained, z, label, "mean")),
         trained.to_images(decode(trained, z, label, "sample")),
         None if trained.model.no_sweep else trained.to_images(decode(trained, z, label, "sweep")),
-        caption(trained),
+        caption(trained, "with"),
     )
 
 
@@ -61,5 +62,5 @@ def reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
         trained.to_images(p.mean),
         trained.to_images(p.sample()),
         sigma,
-        caption(trained),
+        caption(trained, "without"),
     )

@@ -30,7 +30,7 @@ def vae_figures(
     yield "reconstructions", shared.reconstructions(trained, x, label)
     yield "latent_plane", _latent_plane(trained, axes, names)
     yield "posterior", _posterior(trained, q.mean, label, axes, names)
-    yield "training_curves", training_curves(run.records(), caption(trained))
+    yield "training_curves", training_curves(run.records(), caption(trained, "without"))
 
 
 def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
