@@ -32,6 +32,10 @@ class PinnedConfig(LinearGaussianConfig):
         return [f"PCA with σ pinned at {self.sigma:g}, L = {self.latent_dim}"]
 
     @property
+    def captioned(self) -> frozenset[str]:
+        return frozenset({"kind", "latent_dim", "sigma"})
+
+    @property
     def floor(self) -> float:
         return 0.0
 

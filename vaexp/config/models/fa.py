@@ -31,6 +31,11 @@ class FAConfig(LinearGaussianConfig):
         return [f"factor analysis, L = {self.latent_dim}", f"noise floor {self.noise_floor:g}"]
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        return frozenset({"kind", "latent_dim", "noise_floor"})
+
+    @property
     def floor(self) -> float:
         """The floor of the noise variances."""
         return self.noise_floor

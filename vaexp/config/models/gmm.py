@@ -57,6 +57,12 @@ class GMMConfig(ModelSection):
         ]
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        keys = {"kind", "components", "covariance", "covariance_floor", "init"}
+        return frozenset(keys | ({"factors"} if COVARIANCES[self.covariance].factors else set()))
+
+    @property
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit of EM is an iteration."""
         return "iteration"

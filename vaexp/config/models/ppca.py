@@ -26,6 +26,11 @@ class PPCAConfig(LinearGaussianConfig):
         return [f"probabilistic PCA, L = {self.latent_dim}", method]
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        return frozenset({"kind", "latent_dim", "method"})
+
+    @property
     def floor(self) -> float:
         """0: sigma has no floor."""
         return 0.0

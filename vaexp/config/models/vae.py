@@ -118,6 +118,15 @@ class VAEConfig(ModelSection):
         return parts + (["given the label"] if self.conditional else [])
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        keys = {"kind", "latent_dim", "likelihood", "beta", "conditional"}
+        if self.family.sigma:
+            keys |= {"sigma_mode", "sigma_floor" if self.noise.learned else "sigma"}
+            keys |= {"factors"} if self.noise.factors else set()
+        return frozenset(keys)
+
+    @property
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit of gradients is an epoch."""
         return "epoch"
