@@ -22,7 +22,7 @@ from vaexp.evaluation.measure import Estimate, Measure
 from vaexp.evaluation.probes import fit_probe
 from vaexp.fitting.ppca import closed_form
 from vaexp.models import GMM, VAE
-from vaexp.models.covariances import Spherical
+from vaexp.models.covariances.spherical import Spherical
 from vaexp.models.moments import Moments
 
 PROBED = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pages import Page
 
-from vaexp import figures
 from vaexp.evaluation.groups import GROUPS
+from vaexp.figures.rate_distortion import rate_distortion
 from vaexp.runs.folder import RunFolder
 
 N = 50
@@ -319,7 +319,7 @@ def test_what_comes_from_a_run_is_escaped(forge: Any, tmp_path: Path) -> None:
 def test_the_rate_distortion_plane() -> None:
     """Its points are where they belong, and its dashed lines join points of equal ELBO."""
     rate, distortion = np.array([2.0, 7.0, 33.0]), np.array([734.0, 730.0, 728.0])
-    figure = figures.rate_distortion(["a", "b", "c"], rate, distortion, "settings")
+    figure = rate_distortion(["a", "b", "c"], rate, distortion, "settings")
     [axes] = figure.axes
     points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xydata()) == 1]
     assert points == [[2, 734], [7, 730], [33, 728]]

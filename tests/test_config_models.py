@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vaexp.config import load_config
+from vaexp.config import flatten, load_config
 
 DENSITY = {"measure": "density", "of": "x"}
 GIVEN_LABEL = {"measure": "density", "of": "x given label"}
@@ -90,3 +90,27 @@ def test_probabilistic_pca(method: str, words: str) -> None:
     assert config.model.likelihood_facts == DENSITY
     assert config.model.unit == "iteration"
     assert config.model.floor == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vae-fixed", {"model.sigma": 0.2, "model.latent_dim": 3, "model.beta": 2.0}),
+        ("vae-pixel", {"model.sigma_floor": 0.02, "model.conditional": False}),
+        ("vae-lowrank", {"model.factors": 3, "data.transform": "dequantize"}),
+        ("gmm-lowrank", {"model.factors": 3, "model.components": 7, "data.labels": "[4]"}),
+        ("gmm-full", {"model.covariance_floor": 0.5, "model.init": "random"}),
+        ("ppca", {"model.method": "closed_form", "model.latent_dim": 9}),
+        ("fa", {"model.noise_floor": 0.5, "data.name": "kmnist"}),
+    ],
+)
+def test_the_title_says_what_it_claims_to_say(name: str, changes: dict[str, Any]) -> None:
+    """So that ``vaexp runs`` may leave these settings out beside it, and no other."""
+    config = load_config(name)
+    for key, value in changes.items():
+        changed = load_config(name, [f"{key}={value}".replace("False", "false")])
+        assert key in config.described()
+        assert changed.describe() != config.describe()
+    assert config.described() <= {"name", *flatten(config.model_dump())}
+    for key in ("seed", "train.restarts", "model.decode_mode", "model.hidden"):
+        assert key not in config.described()

@@ -23,10 +23,11 @@ from vaexp.evaluation.image_moments import (
     variance_split,
 )
 from vaexp.evaluation.measure import Estimate, Evidence, Measure
-from vaexp.models import GMM, PPCA, VAE
-from vaexp.models.covariances import Diag, Full
+from vaexp.models import GMM, VAE
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.full import Full
 from vaexp.models.likelihoods.gaussian import GaussianHead
-from vaexp.models.ppca import of_linear_vae
+from vaexp.models.ppca import PPCA, of_linear_vae
 
 D, L, SIDE = 16, 3, 4
 SIGMA = 0.4

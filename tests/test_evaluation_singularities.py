@@ -33,11 +33,14 @@ from vaexp.evaluation.sigma_collapse import (
     sigma_collapse,
 )
 from vaexp.fitting.gmm import m_step
-from vaexp.models import GMM, PPCA, VAE
+from vaexp.models import GMM, VAE
 from vaexp.models.absent import answered
-from vaexp.models.covariances import Diag, Full, Spherical
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.full import Full
+from vaexp.models.covariances.spherical import Spherical
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian
 from vaexp.models.likelihoods.location_scale import raw_for
+from vaexp.models.ppca import PPCA
 
 D, FLOOR = 6, 0.01
 SIGMA = [0.0101, 0.012, 0.0199, 0.0201, 0.3, 2.0]  # three of six below twice the floor

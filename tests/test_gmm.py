@@ -24,16 +24,13 @@ from vaexp.data import load
 from vaexp.fitting import gmm
 from vaexp.fitting.gmm import elbo_after_m, m_step
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
-from vaexp.models.covariances import (
-    Diag,
-    Full,
-    Gaussians,
-    LowRank,
-    SingularCovariance,
-    Spherical,
-    Tied,
-)
+from vaexp.models.covariances import Gaussians, SingularCovariance
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.full import Full
+from vaexp.models.covariances.lowrank import LowRank
+from vaexp.models.covariances.spherical import Spherical
 from vaexp.models.covariances.statistics import Statistics
+from vaexp.models.covariances.tied import Tied
 from vaexp.models.gmm import GMM
 from vaexp.models.moments import Images, Moments
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_models import linear_vae as fresh_linear_vae
-from small_models import rough_vae, set_posterior
+from small_models import orthogonal_ppca, rough_vae, set_posterior
 from torch import Tensor
 from torch.distributions import (
     Categorical,
@@ -34,8 +34,10 @@ from vaexp.evaluation.latent_use import (
     total_correlation,
 )
 from vaexp.evaluation.measure import Evidence
-from vaexp.models import GMM, PPCA, VAE
-from vaexp.models.covariances import Diag, Spherical
+from vaexp.models import GMM, VAE
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.spherical import Spherical
+from vaexp.models.ppca import PPCA
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 D, L = 5, 3
@@ -373,6 +375,15 @@ def test_ppca_takes_the_marginals_of_its_posterior():
     )
     for name in ("active_units", "collapsed_latents"):
         assert "marginals" in evidence.entries[name].facts["posterior"]
+
+
+def test_the_kl_of_independent_latents_add_up_to_the_rate():
+    """As EM ends for pPCA and FA: then nothing is said of marginals."""
+    evidence = use(orthogonal_ppca(5, [2.0, 1.0, 0.5], 0.7), images(30))
+    rate = value(evidence, "rate_bits") * math.log(2)
+    assert evidence.arrays["kl_per_latent"].sum() == pytest.approx(rate, rel=1e-9)
+    assert "posterior" not in evidence.entries["active_units"].facts
+    assert not ppca().independent_latents
 
 
 def test_total_correlation_of_two_correlated_latents():

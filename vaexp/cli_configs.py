@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vaexp.cli_common import JsonFlag
-from vaexp.config import Config, load_config, shipped_configs, summary
+from vaexp.config import json_schema, load_config, shipped_configs, summary
 from vaexp.errors import UserError
 
 configs_app = typer.Typer(
@@ -59,9 +59,7 @@ def schema() -> None:
 
     Example: [bold]vaexp schema > vaexp.schema.json[/bold]
     """
-    from pydantic import TypeAdapter
-
-    typer.echo(json.dumps(TypeAdapter(Config).json_schema(), indent=2))
+    typer.echo(json.dumps(json_schema(), indent=2))
 
 
 @configs_app.command("list")

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaexp import figures
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.view import row_names
 from vaexp.data import IMAGE_SHAPE, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
+from vaexp.figures.images import compare_runs
+from vaexp.figures.rate_distortion import rate_distortion
+from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import HELD_OUT_SEED, seeded
@@ -44,7 +46,7 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
     plane = side.with_name(f"{stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
     note = "Dashed: equal ELBO, in nats; higher towards the lower left."
-    figures.save(figures.rate_distortion(names, rate, distortion, subtitle, note), plane)
+    save(rate_distortion(names, rate, distortion, subtitle, note), plane)
     return [side, plane]
 
 
@@ -80,7 +82,7 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
     sizes = {trained.model.prior().event_shape for trained in models}
     drawn = [_draw_and_reconstruct(trained, label) for trained in models]
     rows = [f"{name}; draws {one.what}" for name, one in zip(names, drawn, strict=True)]
-    figure = figures.compare_runs(
+    figure = compare_runs(
         rows,
         [one.draws for one in drawn],
         drawn[-1].originals,
@@ -89,7 +91,7 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
         + " ".join(map(str, digits)),
         "draws at the same latents z" if len(sizes) == 1 else "draws (latent sizes differ)",
     )
-    figures.save(figure, path)
+    save(figure, path)
 
 
 class _Row(NamedTuple):

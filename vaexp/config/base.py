@@ -25,6 +25,11 @@ class ModelSection(Section):
 
     @property
     @abstractmethod
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+
+    @property
+    @abstractmethod
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit that training is counted in: epochs of gradients, or iterations of EM."""
 
@@ -46,6 +51,11 @@ class ModelSection(Section):
     @abstractmethod
     def kl_factor(self) -> float:
         """The factor of the KL term in the training objective; 1 if that is the ELBO itself."""
+
+    @property
+    @abstractmethod
+    def shared_factors(self) -> bool:
+        """Whether p(x|z) has factors that pixels share beside the sigma of each pixel."""
 
     @property
     @abstractmethod
@@ -93,6 +103,12 @@ class BaseConfig(Section):
     def describe(self) -> str:
         """The settings that belong in the title of a picture or a number, on one line."""
         return ", ".join(self.model_caption() + self.data.caption())
+
+    def described(self) -> frozenset[str]:
+        """The dotted keys that ``describe`` says, and the name, which is a part of the folder's."""
+        model = {f"model.{key}" for key in self.model.captioned}
+        data = {f"data.{key}" for key in self.data.captioned}
+        return frozenset({"name"} | model | data)
 
     def model_caption(self) -> list[str]:
         """The model's caption, and what the settings of its training add to it."""

@@ -66,3 +66,8 @@ class DataConfig(Section):
         name = [] if self.name == "mnist" else [self.name]
         transform = [] if self.transform == "scale" else [self.transform]
         return digits + name + transform
+
+    @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        return frozenset({"name", "transform", "labels"})

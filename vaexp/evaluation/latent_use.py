@@ -21,6 +21,7 @@ ROWS_PER_BLOCK = 64  # rows of the N x N densities; as many as the processor cac
 ACTIVE = 0.01  # the variance above which a latent is active
 EPSILON, DELTA = 0.01, 0.01  # of a collapsed latent
 NEAR_CEILING = 0.9  # the share of ln N from which on the mutual information gets a warning
+MARGINALS = "marginals of a full covariance, on the axes as fitted"
 CURVE_EPSILON = torch.logspace(-5, 2, 71, dtype=torch.float64)
 
 
@@ -40,7 +41,8 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS) ->
 
     Arrays, if z is a vector: ``kl_per_latent`` (L,) in nats, ``mean_variance_per_latent`` (L,), and
     ``collapse_curve`` (E, L), the share of images whose KL in a latent is below each of
-    ``collapse_epsilon`` (E,), in nats.
+    ``collapse_epsilon`` (E,), in nats. The KL of the latents add up to the rate where they are
+    independent given x. A fact ``posterior`` says where they are not.
     """
     match model:
         case GMM():
@@ -58,7 +60,7 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS) ->
             # I(x; z) is the same for every invertible map of z. R^-1 z has a diagonal posterior.
             white = torch.linalg.solve_triangular(root, mean.T, upper=False).T
             information = index_information(white, torch.ones_like(white), draws)
-            axes = {"posterior": "marginals of a full covariance, on the axes as fitted"}
+            axes = {} if model.independent_latents else {"posterior": MARGINALS}
             return _vector_use(mean, kl, rate, information, axes)
         case _:
             assert_never(model)

@@ -20,7 +20,7 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
         f"of image and code {mutual:.3g}, KL(q(z) to p(z)) {marginal:.3g}."
     )
     if "posterior" in active:
-        note += f" Latents are the {active['posterior']}, whose KL do not add up to the rate."
+        note += f" Latents are the {active['posterior']}, whose KL add up to less than the rate."
     return latent_use(
         arrays["kl_per_latent"],
         arrays["mean_variance_per_latent"],

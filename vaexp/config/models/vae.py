@@ -118,6 +118,15 @@ class VAEConfig(ModelSection):
         return parts + (["given the label"] if self.conditional else [])
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        keys = {"kind", "latent_dim", "likelihood", "beta", "conditional"}
+        if self.family.sigma:
+            keys |= {"sigma_mode", "sigma_floor" if self.noise.learned else "sigma"}
+            keys |= {"factors"} if self.noise.factors else set()
+        return frozenset(keys)
+
+    @property
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit of gradients is an epoch."""
         return "epoch"
@@ -147,11 +156,17 @@ class VAEConfig(ModelSection):
         return self.beta
 
     @property
+    def shared_factors(self) -> bool:
+        """Those of the mode of sigma."""
+        return self.family.sigma and self.noise.factors
+
+    @property
     def discrete(self) -> bool:
         """z is a vector."""
         return False
 
 
+@final
 class VAEExperiment(BaseConfig):
     """A VAE by stochastic gradients. The smallest is ``model: {kind: vae}``."""
 
