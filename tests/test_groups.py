@@ -155,7 +155,7 @@ def test_the_readme_has_the_table() -> None:
 
 def test_the_help_says_which_groups_are_slow_and_whom_they_are_for(invoke: Any) -> None:
     text = " ".join(invoke("evaluate", "--help").stdout.replace("│", " ").split())
-    assert "codes; by default all of these. Slow ones: iw (for a VAE), quadrature" in text
+    assert "law; by default all of these. Slow ones: iw (for a VAE), quadrature" in text
     assert "by default all, but 1,000 for quadrature and 100 for ais." in text
 
 

@@ -144,6 +144,16 @@ _ALL = (
         headlines=("linear_probe_accuracy", "nmi", "rmse_code"),
     ),
     Group(
+        "law",
+        title="What theory says of a linear VAE",
+        answers="the optimum that a linear VAE can reach, which latents it uses, and how near "
+        "training came",
+        measure="vaexp.evaluation.linear_law:measure",
+        headlines=("law_gap", "law_active_units"),
+        needs="a linear VAE",
+        only_bounded="vaexp.evaluation.linear_law:NAMES",
+    ),
+    Group(
         "iw",
         title="The importance-weighted bound",
         answers="a bound on ln p(x) that is nearer than the ELBO, with `-k` samples",
