@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from pages import Page
 
 from vaexp import figures
 from vaexp.evaluation.groups import GROUPS
+from vaexp.evaluation.tails import Tails
 from vaexp.runs.folder import RunFolder
 
 N = 50
 RNG = np.random.default_rng(3)
+NO_TAILS = dict.fromkeys(field.name for field in fields(Tails))
 BASE = RNG.normal(-700, 5, N)
 
 
@@ -42,13 +45,13 @@ def test_numbers_of_a_whole_set_differ_by_independent_errors(forge: Any, compari
     )
     differences = comparison(a, b)["differences"]
     assert differences["digit_kid_mean"] == [
-        {"value": 2.0, "se": pytest.approx(0.5), "refused": None}
+        {"value": 2.0, "se": pytest.approx(0.5), "refused": None, "tails": NO_TAILS}
     ]
     [fid] = differences["digit_fid_mean"]
     # 95 % of a normal distribution lie within 1.96 standard deviations
     assert fid["value"] == -6.0
     assert fid["se"] == pytest.approx(np.hypot(1, 2) / 1.96)
-    assert differences["bare"] == [{"value": 1.5, "se": None, "refused": None}]
+    assert differences["bare"] == [{"value": 1.5, "se": None, "refused": None, "tails": NO_TAILS}]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_the_same_control_differs_by_nothing(forge: Any, comparison: Any) -> Non
         add_whole(forge(name), digit_fid_control={"value": 0.2, "se": 0.04}) for name in ("a", "b")
     ]
     [difference] = comparison(*runs)["differences"]["digit_fid_control"]
-    assert difference == {"value": 0.0, "se": 0.0, "refused": None}
+    assert difference == {"value": 0.0, "se": 0.0, "refused": None, "tails": NO_TAILS}
 
 
 def test_the_terminal_shows_headlines_unless_asked_for_all(forge: Any, invoke: Any) -> None:

@@ -12,6 +12,7 @@ from vaexp.comparison.older import in_words_of_today
 from vaexp.config import Config, differing, flatten
 from vaexp.errors import RunError
 from vaexp.evaluation.scope import Scope
+from vaexp.evaluation.tails import Tails
 from vaexp.runs.folder import RunFolder, short_names
 
 
@@ -24,6 +25,8 @@ class Difference:
     """The standard error of the difference."""
     refused: str | None = None
     """Why there is no such difference, if there is none."""
+    tails: Tails = field(default_factory=Tails)
+    """Those of the difference of each image, if the metric is a mean of log-likelihoods."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,13 @@ def _difference(name: str, reference: Side, other: Side) -> Difference:
         return Difference(refused="the test images differ")
     paired = _influence(values_b, b) - _influence(values_a, a)
     se = paired.std(ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else None
-    return Difference(b["value"] - a["value"], None if se is None else float(se))
+    tails = Tails.of(paired) if _is_mean_log_likelihood(a) else Tails()
+    return Difference(b["value"] - a["value"], None if se is None else float(se), tails=tails)
+
+
+def _is_mean_log_likelihood(entry: dict[str, Any]) -> bool:
+    """Whether an entry is the mean over images of a log-likelihood, which may have heavy tails."""
+    return "measure" in entry and entry["aggregate"] == "mean"
 
 
 def _standard_error(entry: dict[str, Any]) -> float | None:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from vaexp.comparison.compare import Comparison, Difference
 from vaexp.evaluation.groups import GROUPS, shown_by_default
+from vaexp.evaluation.tails import ROWS as TAIL_ROWS
+from vaexp.evaluation.tails import Tails, disagreement, tail_numbers
 from vaexp.tables import (
     ABSENT,
     comma_separated,
@@ -61,6 +63,8 @@ def _headlines(comparison: Comparison) -> Comparison:
     )
 
 
+TAILS = [field.name for field in fields(Tails)]
+
 Table = tuple[str, list[str], list[list[str]]]
 """The title, headers and rows of a table."""
 
@@ -100,7 +104,7 @@ def notes(comparison: Comparison) -> list[str]:
             "Numbers of whole sets of images have no difference per image. Their standard errors "
             "are added as if they were independent, which is too wide for the same images or seed.",
         )
-    return lines
+    return lines + _tail_notes(comparison)
 
 
 def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
@@ -114,11 +118,47 @@ def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
                 *map(show_difference, comparison.differences[name]),
             ]
         )
+        rows[_group(entries)] += tail_rows(entries, comparison.differences[name])
     titles: dict[str | None, str] = {None: "Test metrics, ± standard error over images"}
     titles |= {name: group.title for name, group in GROUPS.items()}
     ordered = [group for group in titles if group in rows]
     ordered += [group for group in rows if group not in titles]  # of another version of vaexp
     return [(titles.get(group, str(group)), rows[group]) for group in ordered]
+
+
+def tail_rows(
+    entries: Sequence[dict[str, Any] | None], differences: Sequence[Difference] = ()
+) -> list[list[str]]:
+    """The rows below that of a metric which say how much of its means a few images hold."""
+    cells = [tail_numbers(entry or {}) for entry in entries]
+    cells += [tail_numbers(asdict(difference.tails), signed=True) for difference in differences]
+    return [
+        [f"· {title}", *(cell.get(row, ABSENT) for cell in cells)]
+        for row, title in TAIL_ROWS.items()
+        if any(row in cell for cell in cells)
+    ]
+
+
+def _tail_notes(comparison: Comparison) -> list[str]:
+    """Sentences on the metrics whose mean and median contradict each other."""
+    lines = []
+    for name, entries in comparison.metrics.items():
+        found = [
+            f"{run}: {how}"
+            for run, entry in zip(comparison.runs, entries, strict=True)
+            if (how := disagreement(entry or {})) is not None
+        ]
+        found += [
+            f"{run} minus {comparison.runs[0]}: {how}"
+            for run, difference in zip(
+                comparison.runs[1:], comparison.differences[name], strict=True
+            )
+            if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
+        ]
+        if found:
+            few = found if len(found) <= 6 else [*found[:5], f"and {len(found) - 5} more"]
+            lines.append(f"Do not read {name} by its mean alone. {'; '.join(few)}.")
+    return lines
 
 
 def _group(entries: Sequence[dict[str, Any] | None]) -> str | None:
@@ -157,18 +197,18 @@ def _csv(comparison: Comparison) -> str:
     """The comparison as CSV, with one row per metric and run."""
     headers = [
         "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
-        "sigma", "sigma_floor", "covariance_floor", "group", "difference", "difference_se",
-        "not_compared",
+        "sigma", "sigma_floor", "covariance_floor", "group", *TAILS, "difference", "difference_se",
+        "not_compared", *(f"difference_{name}" for name in TAILS),
     ]  # fmt: skip
     rows = []
     for name, entries in comparison.metrics.items():
         differences = [Difference(), *comparison.differences[name]]
         for run, entry, difference in zip(comparison.runs, entries, differences, strict=True):
             if entry is not None:
-                facts = [entry.get(key) for key in headers[2:15]]
-                rows.append(
-                    [run, name, *facts, difference.value, difference.se, difference.refused]
-                )
+                facts = [entry.get(key) for key in headers[2 : headers.index("difference")]]
+                compared = [difference.value, difference.se, difference.refused]
+                tails = asdict(difference.tails)
+                rows.append([run, name, *facts, *compared, *(tails[key] for key in TAILS)])
     return comma_separated(headers, rows)
 
 

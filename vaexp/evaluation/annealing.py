@@ -16,7 +16,14 @@ from torch.distributions import Distribution
 from torch.nn.functional import interpolate
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, average, log_mean
+from vaexp.evaluation.measure import (
+    Estimate,
+    Evidence,
+    Kind,
+    Measure,
+    average_log_likelihood,
+    log_mean,
+)
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 
@@ -344,8 +351,7 @@ class _Run:
 
 def _simulated(values: Tensor, kind: Kind, facts: dict[str, Any]) -> Estimate:
     """The mean of values (n,) of images that the model drew."""
-    estimate = average(values, "nats", facts, kind=kind)
-    return replace(estimate, likelihood="derived", scope="own_draws")
+    return replace(average_log_likelihood(values, facts, kind=kind), scope="own_draws")
 
 
 class _Work:
