@@ -430,7 +430,11 @@ def test_given_z_the_mean_is_half_a_nat_per_pixel_denser(mode):
         "measure": "density",
         "of": "x",
         "draws": 4,
-        "median": pytest.approx(found["elbo_of_data"].value, rel=0.9),  # of the same sign
+        # of the same sign
+        "median": pytest.approx(found["elbo_of_data"].value, rel=0.9),
+        "trimmed_mean_1_percent": pytest.approx(found["elbo_of_data"].value, rel=0.9),
+        "trimmed_mean_1_percent_se": pytest.approx(found["elbo_of_data"].se, rel=0.5),
+        "extreme_1_percent": pytest.approx(0, abs=abs(found["elbo_of_data"].value)),
     }
     assert found["elbo_of_data"].n == 200
     assert all(name.startswith("log_prob") for name in absent)

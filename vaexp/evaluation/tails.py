@@ -37,8 +37,10 @@ class Tails:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
-        """The tails of at least one value (n,), one for each image."""
+        """The tails of at least one value (n,), one for each image; none if one is not finite."""
         ordered = np.sort(values.astype(np.float64))
+        if not np.isfinite(ordered[[0, -1]]).all():
+            return cls()
         n, cut = len(ordered), len(ordered) // SHARE
         median = float(np.median(ordered))
         if cut == 0:
