@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from vaexp.data import Transform
 from vaexp.evaluation.groups import GROUPS, fast_groups
 from vaexp.evaluation.measure import Measure, Tightness
+from vaexp.evaluation.tails import Tails
 from vaexp.experiment.measure import with_bits_per_dim
 from vaexp.runs.folder import RunFolder
 
@@ -152,7 +154,8 @@ def test_more_importance_samples(evaluated: Any, evaluate: Any, invoke: Any, cop
     before = RunFolder(run).metrics()["test"]["iw_bound"]
     entry = evaluate(run, "--only", "iw", "-k", "50")["iw_bound"]
     assert (before["k"], entry["k"]) == (5, 50)
-    changed = ("k", "value", "se", "mc_se", "effective_samples", *Tails.of(np.arange(100.0)).facts())
+    tails = [field.name for field in fields(Tails)]
+    changed = ("k", "value", "se", "mc_se", "effective_samples", *tails)
     assert entry | {key: before[key] for key in changed} == before
     assert entry["value"] > before["value"]
     assert RunFolder(run).metrics()["test"]["iw_bound"] == entry

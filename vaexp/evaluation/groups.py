@@ -74,7 +74,13 @@ _ALL = (
         answers="how much of the rate is information on the image; which latents are used",
         measure="vaexp.evaluation.latent_use:measure",
         figure="vaexp.figures.evidence.rate:draw",
-        headlines=("mutual_information", "marginal_kl", "active_units"),
+        headlines=(
+            "mutual_information",
+            "marginal_kl",
+            "mutual_information_given_label",
+            "marginal_kl_given_label",
+            "active_units",
+        ),
         after_training=True,
     ),
     Group(

@@ -63,6 +63,20 @@ class Measure:
     """How alike two runs must be so that their numbers may be subtracted."""
     headline: bool = False
     """Whether ``vaexp train`` shows the number in its last line on the test split."""
+    influence: Tensor | None = None
+    """(N,): how much the mean would change with each image, where that is not its value alone.
+
+    Its standard deviation over images, over sqrt(N), is then the standard error of the mean."""
+
+    def per_example(self, name: str) -> "Arrays":
+        """What per_example.npz holds of the measure with this name, each (N,).
+
+        Its influence, if it has one, stands beside its values as ``<name>_influence``.
+        """
+        arrays = {name: self.values.cpu().numpy()}
+        if self.influence is not None:
+            arrays[f"{name}_influence"] = self.influence.cpu().numpy()
+        return arrays
 
     def summary(self) -> dict[str, Any]:
         """The entry in metrics.json.
@@ -71,11 +85,11 @@ class Measure:
         ``mc_se`` is the Monte Carlo error alone: how much the mean would vary over other random
         draws on the same images. The errors of a root mean follow from those of the mean by the
         delta method, d sqrt(m) = dm / (2 sqrt(m)). Beside the mean of a log-likelihood stand its
-        ``Tails``.
+        ``Tails``. A measure with an ``influence`` is a mean.
         """
         n = len(self.values)
         value = self.values.mean().item()
-        error = standard_error(self.values)
+        error = standard_error(self.values if self.influence is None else self.influence)
         se = math.nan if error is None else error
         mc_se = (
             None

@@ -143,7 +143,11 @@ def _measure(
                 f"{run.path}: the measure {name} is {one['value']}, which is a fault of vaexp; "
                 "please report it"
             )
-    per_example = {name: measure.values.cpu().numpy() for name, measure in by_image.items()}
+    per_example = {
+        key: array
+        for name, measure in by_image.items()
+        for key, array in measure.per_example(name).items()
+    }
     run.add_evidence(group.name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
     reporter.say(f"{group.name}: {len(entries)} measures of {n:,} test images, {seconds:.1f} s")
     _say_absent_and_unreliable(entries, evidence.absent, reporter)
