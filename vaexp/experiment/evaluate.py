@@ -162,7 +162,8 @@ def _say_absent_and_unreliable(
         names = [name for name, why in absent.items() if why == reason]
         reporter.say(f"  no {', '.join(names)}: {reason}")
     for name, one in entries.items():
-        if one.get("effective_samples", 10) < 10:
+        unreliable = one.get("share_below_10_effective_samples", 0.0) >= 0.005
+        if unreliable or one.get("effective_samples", 10) < 10:
             reporter.say(f"  {name} is not reliable: {show_entry(one)}; more samples may help")
         if shown_by_default(name, one.get("group")) and (how := disagreement(one)) is not None:
             reporter.say(f"  {name}: {how}")
