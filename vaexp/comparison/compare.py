@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, assert_never, get_args
 
@@ -39,6 +39,8 @@ class Ranking:
     """Why the runs cannot be ranked, if they cannot."""
     ties: list[str] = field(default_factory=list)
     """Neighbours in the order whose difference is below two of its standard errors."""
+    instead: dict[str, str] = field(default_factory=dict)
+    """The metric of ln p(x) that takes the place of ``metric`` in a run given the label."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +319,8 @@ def _rank(names: list[str], sides: list[Side]) -> Ranking:
     """Rank the runs by the tightest likelihood in which all of them may be compared.
 
     That is ln p(x) itself, the importance-weighted bound with the same K, or the ELBO. The ELBO of
-    a model with an exact posterior is ln p(x).
+    a model with an exact posterior is ln p(x). Where some runs are given the label and others are
+    not, the numbers that those have of ln p(x) are taken, if they were measured.
     """
     refused = "no likelihood was measured on every run"
     metric = ""
@@ -326,7 +329,30 @@ def _rank(names: list[str], sides: list[Side]) -> Ranking:
         if reason is None:
             return _ranking(metric, names, sides)
         refused = reason
+    for tightness in (3, 2, 1):
+        of_x = [_of_x(test, tightness) for test, _, _ in sides]
+        if None in of_x:
+            continue
+        named = dict(zip(names, [str(name) for name in of_x], strict=True))
+        common = max(named.values(), key=list(named.values()).count)
+        renamed = [
+            ({common: test[name]}, {common: arrays[name]} if name in arrays else {}, facts)
+            for name, (test, arrays, facts) in zip(named.values(), sides, strict=True)
+        ]
+        if _why_not_ranked(common, names, renamed) is None:
+            instead = {run: name for run, name in named.items() if name != common}
+            return replace(_ranking(common, names, renamed), instead=instead)
     return Ranking(metric, [], refused)
+
+
+def _of_x(test: dict[str, dict[str, Any]], tightness: int) -> str | None:
+    """The name of a run's number of ln p(x), not given the label, of this tightness, if any."""
+    found = (
+        name
+        for name, entry in test.items()
+        if entry.get("tightness") == tightness and entry.get("of") == "x"
+    )
+    return next(found, None)
 
 
 def _by_tightness(sides: list[Side]) -> list[str]:

@@ -245,13 +245,20 @@ def ranking_line(comparison: Comparison) -> str:
     ranking = comparison.ranking
     if ranking.refused is not None:
         return f"Not ranked: {ranking.refused}."
-    entry = next(entry for entry in comparison.metrics[ranking.metric] if entry is not None)
+    entries = [
+        entry
+        for i, run in enumerate(comparison.runs)
+        if (entry := comparison.metrics[ranking.instead.get(run, ranking.metric)][i]) is not None
+    ]
+    entry = entries[0]
     kind = "" if entry["kind"] == "exact" else f"a {entry['kind'].replace('_', ' ')} on "
     what = f"{ranking.metric}, {kind}ln p({entry['of']})"
     line = f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
     if ranking.ties:
         line += f" Within two standard errors of each other: {'; '.join(ranking.ties)}."
-    entries = [entry for entry in comparison.metrics[ranking.metric] if entry]
+    for name in dict.fromkeys(ranking.instead.values()):
+        runs = ", ".join(run for run, other in ranking.instead.items() if other == name)
+        line += f" {name} takes its place for {runs}."
     floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
     if len(floors - {(None, None)}) > 1:
         line += " Their floors differ, and a density depends on its floor."

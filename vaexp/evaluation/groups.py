@@ -150,6 +150,15 @@ _ALL = (
         headlines=("linear_probe_accuracy", "nmi", "rmse_code"),
     ),
     Group(
+        "labels",
+        title="The label summed out",
+        answers="a bound on ln p(x) where the model is given the label, and the digits that it "
+        "reads by Bayes' rule",
+        measure="vaexp.evaluation.labels:measure",
+        needs="a VAE that is given the label",
+        only_bounded="vaexp.evaluation.labels:NAMES",
+    ),
+    Group(
         "iw",
         title="The importance-weighted bound",
         answers="a bound on ln p(x) that is nearer than the ELBO, with `-k` samples",
