@@ -47,8 +47,16 @@ def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     if not se or se < 1e-12 * max(1, abs(value)):  # the error is only one of rounding
         return f"{value:{sign}.5g}"
-    digits = max(0, 1 - math.floor(math.log10(se)))
-    return f"{value:{sign},.{digits}f} ± {se:,.{digits}f}"
+    return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
+
+
+def show_error(se: float) -> str:
+    """A standard error > 0 with two significant digits, or more where it is 100 or above."""
+    return f"{se:,.{_digits(se)}f}"
+
+
+def _digits(se: float) -> int:
+    return max(0, 1 - math.floor(math.log10(se)))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from vaexp.comparison.compare import Comparison, Difference
+from vaexp.comparison.compare import Comparison
+from vaexp.comparison.differences import Difference
 from vaexp.evaluation.groups import GROUPS, shown_by_default
 from vaexp.evaluation.tails import ROWS as TAIL_ROWS
 from vaexp.evaluation.tails import Tails, disagreement, tail_numbers
@@ -15,6 +16,7 @@ from vaexp.tables import (
     markdown,
     print_table,
     show_entry,
+    show_error,
     show_number,
     show_value,
 )
@@ -181,14 +183,16 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
         row = [metric_name(name, comparison.metrics[name])]
         for i, group in enumerate(groups):
             spread = group.metrics.get(name)
-            row.append(ABSENT if spread is None else show_number(spread.mean, spread.sd))
+            cell = ABSENT if spread is None else show_number(spread.mean, spread.sd)
+            row.append(cell + _over_images(None if spread is None else spread.se_images))
             difference = group.differences.get(name, Difference())
             row += [show_difference(difference)] if i else []
         rows.append(row)
     counts = ", ".join(str(len(group.runs)) for group in groups)
     title = (
         f"Over seeds: mean ± standard deviation of {counts} runs; differences, unpaired, "
-        "± standard error"
+        "± standard error over seeds; last, ± standard error over the test images, which all "
+        "seeds share"
     )
     return [(title, headers, rows)]
 
@@ -266,10 +270,16 @@ def ranking_line(comparison: Comparison) -> str:
 
 
 def show_difference(difference: Difference) -> str:
-    """A difference as text."""
+    """A difference as text: of means over seeds its error over seeds, then that over images."""
     if difference.value is None:
         return ABSENT
-    return show_number(difference.value, difference.se, signed=True)
+    text = show_number(difference.value, difference.se, signed=True)
+    return text + _over_images(difference.se_images)
+
+
+def _over_images(se: float | None) -> str:
+    """A second error, over images, behind that over seeds."""
+    return f" ± {show_error(se)}" if se else ""
 
 
 def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:
