@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from vaexp.config import load_config
+from vaexp.config.likelihoods import LIKELIHOODS
 
 DENSITY = {"measure": "density", "of": "x"}
 GIVEN_LABEL = {"measure": "density", "of": "x given label"}
@@ -45,7 +46,12 @@ def test_a_vae_with_sigma(overrides: list[str], title: str, facts: dict[str, Any
     ("likelihood", "transform", "title", "facts"),
     [
         ("bernoulli", "binarize", f"VAE, L = 2, Bernoulli, {END}, binarize", MASS),
-        ("continuous_bernoulli", "scale", f"VAE, L = 2, continuous Bernoulli, {END}", GIVEN_LABEL),
+        (
+            "continuous_bernoulli",
+            "scale",
+            f"VAE, L = 2, continuous Bernoulli, {END}",
+            GIVEN_LABEL | {"unbounded": LIKELIHOODS["continuous_bernoulli"].unbounded},
+        ),
     ],
 )
 def test_a_vae_without_sigma(

@@ -126,3 +126,14 @@ def test_it_ranks_a_run_given_the_label_against_one_that_is_not(
     assert "elbo_labels_summed takes its place for given" in text
     old = forge("old", values={"elbo": ELBO})
     assert "x given label" in comparison(old, free)["ranking"]["refused"]
+
+
+def test_a_density_that_nothing_bounds_is_not_ranked_without_a_word(
+    forge: Any, invoke: Any
+) -> None:
+    """Also that of an old run, whose entries do not say it."""
+    free = forge("free", "model.likelihood=continuous_bernoulli", values={"elbo": ELBO + 9})
+    text = invoke("compare", free, forge("held", values={"elbo": ELBO})).stdout
+    assert "best first: free" in text
+    assert "Nothing bounds the density of free" in text
+    assert "[σ = 1]" in text

@@ -22,8 +22,9 @@ def show_value(value: Any) -> str:
 def show_entry(entry: dict[str, Any] | None) -> str:
     """A metric as text: its value ± standard error, and what one must know to read it.
 
-    A density shows its sigma or its floor. The median of the effective sample size over images is
-    shown if it is small, and else the share of images for which it is, from 0.5 % on.
+    A density shows its sigma or its floor, or that nothing bounds it. The median over images of the
+    effective sample size is shown if it is small, and else the share of images for which it is,
+    from 0.5 % on.
     """
     if entry is None:
         return ABSENT
@@ -35,6 +36,8 @@ def show_entry(entry: dict[str, Any] | None) -> str:
             text += f" [σ = {entry['sigma']:g}]"
         elif "covariance_floor" in entry:
             text += f" [floor {entry['covariance_floor']:g}]"
+        elif "unbounded" in entry:
+            text += " [unbounded]"
     if entry.get("effective_samples", 10) < 10:
         text += f" (only {entry['effective_samples']:.1f} effective samples)"
     elif (few := entry.get("share_below_10_effective_samples", 0.0)) >= 0.005:

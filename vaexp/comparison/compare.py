@@ -89,8 +89,12 @@ def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
             f"{run.path}: has no final metrics (status {run.status()}); "
             f"vaexp train --resume {run.path} finishes it"
         )
+    # versions before this fact did not write it
+    facts = config.model.likelihood_facts
+    unbounded = {key: facts[key] for key in ("unbounded",) if key in facts}
     return {
-        name: entry if "scope" in entry else in_words_of_today(name, entry, config.data.transform)
+        name: (unbounded if "measure" in entry else {})
+        | (entry if "scope" in entry else in_words_of_today(name, entry, config.data.transform))
         for name, entry in test.items()
     }
 

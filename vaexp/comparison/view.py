@@ -263,6 +263,13 @@ def ranking_line(comparison: Comparison) -> str:
     for name in dict.fromkeys(ranking.instead.values()):
         runs = ", ".join(run for run, other in ranking.instead.items() if other == name)
         line += f" {name} takes its place for {runs}."
+    for reason in dict.fromkeys(entry["unbounded"] for entry in entries if "unbounded" in entry):
+        runs = ", ".join(
+            run
+            for run, entry in zip(comparison.runs, entries, strict=True)
+            if entry.get("unbounded") == reason
+        )
+        line += f" Nothing bounds the density of {runs}: {reason}. Its rank says little."
     floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
     if len(floors - {(None, None)}) > 1:
         line += " Their floors differ, and a density depends on its floor."

@@ -129,13 +129,18 @@ class VAEConfig(ModelSection):
 
     @property
     def likelihood_facts(self) -> dict[str, str | float]:
-        """Its measure, and its sigma where that is fixed or the floor where it is learned."""
+        """Its measure, and its sigma where that is fixed or the floor where it is learned.
+
+        Where nothing bounds a density, the reason stands in place of the floor.
+        """
         facts: dict[str, str | float] = {
             "measure": self.family.measure,
             "of": "x given label" if self.conditional else "x",
         }
         if self.family.measure == "mass":
             facts["on"] = self.family.on
+        if self.family.unbounded is not None:
+            facts["unbounded"] = self.family.unbounded
         if self.family.sigma:
             key = "sigma_floor" if self.noise.learned else "sigma"
             facts[key] = getattr(self, key)

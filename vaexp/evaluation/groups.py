@@ -110,7 +110,12 @@ _ALL = (
         "that adds to the likelihood",
         measure="vaexp.evaluation.singularities:measure",
         figure="vaexp.figures.evidence.singularities:draw",
-        headlines=("pixels_at_floor", "floor_slope", "train_test_gap"),
+        headlines=(
+            "pixels_at_floor",
+            "floor_slope",
+            "log_prob_of_narrow_pixels",
+            "train_test_gap",
+        ),
     ),
     Group(
         "decoding",
