@@ -96,3 +96,13 @@ def test_probabilistic_pca(method: str, words: str) -> None:
     assert config.model.likelihood_facts == DENSITY
     assert config.model.unit == "iteration"
     assert config.model.floor == 0.0
+
+
+def test_beta_must_have_risen_when_training_by_steps_ends() -> None:
+    settings = ["train.steps=390", "train.batch_size=100", "model.beta_warmup=4", "model.beta=10"]
+    config = load_config("quickstart", settings)
+    complaint = config.complaint_on_images(10_000, set(range(10)))
+    assert complaint is not None
+    assert "390 steps are 3.9 epochs of 10,000 images, less than 4" in complaint
+    assert config.complaint_on_images(9_700, set(range(10))) is None
+    assert load_config("quickstart").complaint_on_images(10_000, set()) is None

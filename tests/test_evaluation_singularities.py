@@ -465,7 +465,7 @@ def test_a_mixture_of_each_kind(kind):
     ("kind", "few"), [("full", D), ("lowrank", 3), ("diag", 1), ("spherical", 1)]
 )
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_component_of_too_few_images_is_singular_but_for_the_floor(kind, few, more):
+def test_a_component_of_complaint_on_images_is_singular_but_for_the_floor(kind, few, more):
     """One image more, and the images themselves hold sigma above the floor."""
     floor = 1e-6
     x, assigned = clusters()

@@ -1,5 +1,7 @@
 """A VAE by stochastic gradients: its model's section, and the whole experiment."""
 
+import math
+from collections.abc import Set
 from typing import Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
@@ -168,6 +170,19 @@ class VAEExperiment(BaseConfig):
     def importance_samples(self) -> int:
         """The number that ``evaluate`` names."""
         return self.evaluate.importance_samples
+
+    def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
+        """Training by steps must last until beta has risen; an epoch's steps follow from images."""
+        steps, warmup = self.train.steps, self.model.beta_warmup
+        if steps is None:
+            return None
+        epochs = steps / math.ceil(images / self.train.batch_size)
+        if warmup <= epochs:
+            return None
+        return (
+            f"model.beta_warmup: beta would still be rising when training ends, as {steps:,} steps "
+            f"are {epochs:.3g} epochs of {images:,} images, less than {warmup:g}"
+        )
 
     @model_validator(mode="after")
     def _likelihood_suits_the_data(self) -> Self:
