@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from vaexp.config import flatten, load_config
+from vaexp.config.likelihoods import LIKELIHOODS
 
 DENSITY = {"measure": "density", "of": "x"}
 GIVEN_LABEL = {"measure": "density", "of": "x given label"}
@@ -45,7 +46,12 @@ def test_a_vae_with_sigma(overrides: list[str], title: str, facts: dict[str, Any
     ("likelihood", "transform", "title", "facts"),
     [
         ("bernoulli", "binarize", f"VAE, L = 2, Bernoulli, {END}, binarize", MASS),
-        ("continuous_bernoulli", "scale", f"VAE, L = 2, continuous Bernoulli, {END}", GIVEN_LABEL),
+        (
+            "continuous_bernoulli",
+            "scale",
+            f"VAE, L = 2, continuous Bernoulli, {END}",
+            GIVEN_LABEL | {"unbounded": LIKELIHOODS["continuous_bernoulli"].unbounded},
+        ),
     ],
 )
 def test_a_vae_without_sigma(
@@ -114,3 +120,13 @@ def test_the_title_says_what_it_claims_to_say(name: str, changes: dict[str, Any]
     assert config.described() <= {"name", *flatten(config.model_dump())}
     for key in ("seed", "train.restarts", "model.decode_mode", "model.hidden"):
         assert key not in config.described()
+
+
+def test_beta_must_have_risen_when_training_by_steps_ends() -> None:
+    settings = ["train.steps=390", "train.batch_size=100", "model.beta_warmup=4", "model.beta=10"]
+    config = load_config("quickstart", settings)
+    complaint = config.complaint_on_images(10_000, set(range(10)))
+    assert complaint is not None
+    assert "390 steps are 3.9 epochs of 10,000 images, less than 4" in complaint
+    assert config.complaint_on_images(9_700, set(range(10))) is None
+    assert load_config("quickstart").complaint_on_images(10_000, set()) is None

@@ -528,7 +528,7 @@ def test_the_figure_of_the_history_has_the_images_that_a_component_needs(monkeyp
 
 
 @pytest.mark.parametrize(("kind", "needed"), [("full", 8), ("diag", 2), ("lowrank", 4)])
-def test_a_collapse_of_too_few_images_says_how_many_are_needed(kind, needed):
+def test_a_collapse_of_complaint_on_images_says_how_many_are_needed(kind, needed):
     gaussians = make(kind)
     few = gaussians.collapsed(2, needed - 1.0, 600)
     assert (few.what, few.images) == ("component 2", f"{needed - 1}.0 of 600")

@@ -547,7 +547,7 @@ def test_kmeans_shares_the_images_out_better_than_its_seeds_and_these_than_chanc
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("held", [6, 15, 20])
-def test_a_full_covariance_of_too_few_images_is_singular(held, dtype):
+def test_a_full_covariance_of_complaint_on_images_is_singular(held, dtype):
     """D images about their mean span D - 1 directions. Component 1 of 2."""
     for seed in range(40):
         x = images(120, d=20, seed=seed).to(dtype)

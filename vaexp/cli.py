@@ -241,13 +241,14 @@ def evaluate(
             json.dumps({name: one for part in measured.values() for name, one in part.items()})
         )
         return
-    from vaexp.comparison.view import metric_name
+    from vaexp.comparison.view import metric_name, tail_rows
     from vaexp.tables import print_table, show_entry
 
     rows = [
-        [group, metric_name(name, [entry]), show_entry(entry)]
+        [group, *row]
         for group, entries in measured.items()
         for name, entry in entries.items()
+        for row in ([metric_name(name, [entry]), show_entry(entry)], *tail_rows([entry]))
     ]
     print_table(["group", "measure", "value"], rows)
 

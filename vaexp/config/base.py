@@ -119,6 +119,6 @@ class BaseConfig(Section):
         """K of the importance-weighted bound; 0 if the config asks for none."""
         return 0
 
-    def too_few_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
-        """Why so many training images of these digits are too few for the model; None if not."""
+    def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
+        """Why so many training images of these digits do not suit the config; None if they do."""
         return None

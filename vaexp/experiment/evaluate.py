@@ -11,9 +11,16 @@ from torch import Tensor
 
 from vaexp.data import Transform
 from vaexp.errors import RunError
-from vaexp.evaluation.groups import GROUPS, Group, fast_groups, find_groups
+from vaexp.evaluation.groups import (
+    GROUPS,
+    Group,
+    fast_groups,
+    find_groups,
+    shown_by_default,
+)
 from vaexp.evaluation.measure import Measure
 from vaexp.evaluation.subject import Subject, measure_group
+from vaexp.evaluation.tails import disagreement
 from vaexp.experiment.draw.evidence import illustrate_evidence
 from vaexp.experiment.measure import entry, with_bits_per_dim
 from vaexp.experiment.prepare import Experiment
@@ -136,7 +143,11 @@ def _measure(
                 f"{run.path}: the measure {name} is {one['value']}, which is a fault of vaexp; "
                 "please report it"
             )
-    per_example = {name: measure.values.cpu().numpy() for name, measure in by_image.items()}
+    per_example = {
+        key: array
+        for name, measure in by_image.items()
+        for key, array in measure.per_example(name).items()
+    }
     run.add_evidence(group.name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
     reporter.say(f"{group.name}: {len(entries)} measures of {n:,} test images, {seconds:.1f} s")
     _say_absent_and_unreliable(entries, evidence.absent, reporter)
@@ -146,10 +157,13 @@ def _measure(
 def _say_absent_and_unreliable(
     entries: Entries, absent: dict[str, str], reporter: Reporter
 ) -> None:
-    """Say which measures the model does not have, and which rest on too few samples."""
+    """Say which measures the model does not have, and which rest on too few samples or images."""
     for reason in dict.fromkeys(absent.values()):
         names = [name for name, why in absent.items() if why == reason]
         reporter.say(f"  no {', '.join(names)}: {reason}")
     for name, one in entries.items():
-        if one.get("effective_samples", 10) < 10:
+        unreliable = one.get("share_below_10_effective_samples", 0.0) >= 0.005
+        if unreliable or one.get("effective_samples", 10) < 10:
             reporter.say(f"  {name} is not reliable: {show_entry(one)}; more samples may help")
+        if shown_by_default(name, one.get("group")) and (how := disagreement(one)) is not None:
+            reporter.say(f"  {name}: {how}")

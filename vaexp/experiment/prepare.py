@@ -32,7 +32,7 @@ class Experiment:
         """
         device = _resolve_device(config.device)
         data = load(config.data)
-        complaint = config.too_few_images(len(data.train), set(data.train.label.tolist()))
+        complaint = config.complaint_on_images(len(data.train), set(data.train.label.tolist()))
         if complaint is not None:
             raise UserError(complaint)
         with seeded(config.seed, "weights"):

@@ -15,6 +15,7 @@ from vaexp.config import digest
 from vaexp.data import Transform
 from vaexp.errors import RunError, Terminated
 from vaexp.evaluation.measure import Measure, join
+from vaexp.evaluation.tails import disagreement
 from vaexp.experiment.draw.run import illustrate
 from vaexp.experiment.evaluate import evaluate_after_training
 from vaexp.experiment.fit import fit, what_helps
@@ -120,7 +121,8 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
             if not all(math.isfinite(one[key] or 0.0) for key in ("value", "se")):
                 what = f"the {metric} of some {name} images is not finite"
                 raise RunError(f"{what}: {what_helps(config)}")
-    reporter.say(_headline(splits["test"], metrics["test"]))
+    for line in _headlines(splits["test"], metrics["test"]):
+        reporter.say(line)
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
     evaluate_after_training(run, experiment, x, reporter)
@@ -144,11 +146,16 @@ def _importance_weighted(
             assert_never(model)
 
 
-def _headline(measures: dict[str, Measure], entries: dict[str, Any]) -> str:
-    """The line that ends training: bounds on ln p(x), the tightest last, then other measures."""
+def _headlines(measures: dict[str, Measure], entries: dict[str, Any]) -> list[str]:
+    """The line that ends training: bounds on ln p(x), the tightest last, then other measures.
+
+    Further lines say where a mean rests on few images.
+    """
     shown = [name for name, measure in measures.items() if measure.headline]
     shown.sort(key=lambda name: measures[name].tightness or math.inf)
-    return "test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)
+    lines = ["test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)]
+    contradicted = {name: disagreement(entries[name]) for name in shown}
+    return lines + [f"  {name}: {how}" for name, how in contradicted.items() if how is not None]
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:

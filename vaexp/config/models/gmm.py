@@ -127,7 +127,7 @@ class GMMExperiment(EMExperiment):
         """The caption of the model, and whether its parameters are the initial ones."""
         return super().model_caption() + (["as initialised"] if self.train.max_iter == 0 else [])
 
-    def too_few_images(self, images: int, digits: Set[int]) -> str | None:
+    def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:
         """Every component needs an image to start from, and with init: labels its own digit."""
         missing = sorted(set(self.data.labels or range(10)) - digits)
         if self.model.init == "labels" and missing:
