@@ -131,7 +131,7 @@ def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFol
         from vaexp.experiment import train as experiment
         from vaexp.experiment.prepare import Experiment
 
-        prepared = Experiment.prepare(settings)
+        prepared = Experiment.prepare(settings, run)
     return experiment.train(prepared, runs_dir, reporter, run)
 
 
@@ -203,6 +203,10 @@ def sample(
 @app.command()
 def evaluate(
     run: RunArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.root=DIR]", help="Where the data of the run lie now."),
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
     importance_samples: Annotated[
         int | None,
@@ -234,7 +238,12 @@ def evaluate(
     with reporter.waiting("loading torch"):
         from vaexp.experiment import evaluate as evaluating
     measured = evaluating.evaluate(
-        folder, groups or None, reporter, importance_samples=importance_samples, images=images
+        folder,
+        groups or None,
+        reporter,
+        importance_samples=importance_samples,
+        images=images,
+        overrides=overrides or [],
     )
     if as_json:
         typer.echo(

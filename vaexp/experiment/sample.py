@@ -12,7 +12,6 @@ from torch import Tensor
 from vaexp import figures
 from vaexp.config import DecodeMode, GMMExperiment
 from vaexp.errors import UserError
-from vaexp.files import replacing
 from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -150,10 +149,9 @@ def sample(
         else:
             figure, arrays = _strip(trained, digits, component, mode, n)
             name.append(f"n{n}")
-    path = run.path / "samples" / "-".join([*name, f"seed{seed}.png"])
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    stem = "-".join([*name, f"seed{seed}"])
+    path = run.files.place(f"samples/{stem}.png")
+    run.files.write_arrays(f"samples/{stem}.npz", arrays)
     figures.save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
 

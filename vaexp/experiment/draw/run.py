@@ -58,4 +58,4 @@ def illustrate_history(run: RunFolder) -> None:
 def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:
     """Save each figure before the next is drawn: a page takes tens of megabytes."""
     for name, figure in drawn:
-        figures.save(figure, run.path / "figures" / f"{name}.png")
+        figures.save(figure, run.files.place(f"figures/{name}.png"))
