@@ -412,7 +412,7 @@ def test_download_once_among_many_and_keep_stdout_clean(tmp_path, monkeypatch, c
 
     def work():
         loaded.append(
-            data.load(config(name=name, root=str(root), validation_size=0)), download=True
+            data.load(config(name=name, root=str(root), validation_size=0), download=True)
         )
 
     threads = [threading.Thread(target=work) for _ in range(4)]

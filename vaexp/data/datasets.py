@@ -147,8 +147,8 @@ def _doubt(
         found = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if found != md5:
             return (
-                f"{folder}: these are not the images of {published.title}: the MD5 of {path.name} "
-                f"is {found}, the published one {md5}"
+                f"{folder}: these images are not {published.title} as published: the hash (MD5) of "
+                f"{path.name} is {found}, not {md5}"
             )
     return None
 
