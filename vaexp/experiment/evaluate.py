@@ -20,6 +20,7 @@ from vaexp.experiment.measure import entry, with_bits_per_dim
 from vaexp.experiment.prepare import Experiment
 from vaexp.models import Model
 from vaexp.progress import Reporter
+from vaexp.runs.continuing import moved
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import LOG
 from vaexp.runs.trained import load_weights
@@ -64,7 +65,7 @@ def evaluate(
         reporter.logging_to(log),
     ):
         with reporter.waiting("loading the run and the data"):
-            experiment = Experiment.prepare(run.config(overrides), run)
+            experiment = Experiment.prepare(moved(run, overrides), run)
             load_weights(experiment.model, run, experiment.device)
             experiment.model.eval().requires_grad_(False)
             test = experiment.held_out_images(experiment.data.test, "test")

@@ -36,7 +36,7 @@ class Experiment:
         """
         device = _resolve_device(config.device)
         if run is not None:
-            run.check_config(config)
+            run.check_config()
         config = _with_absolute_root(config)
         data = load(config.data, download=run is None)
         if run is not None:

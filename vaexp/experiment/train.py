@@ -29,6 +29,7 @@ from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
+from vaexp.runs.continuing import extend
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import ENVIRONMENT, LOG
 from vaexp.runs.trained import load_weights
@@ -55,6 +56,8 @@ def train(
     ):
         try:
             run.start()
+            if resume is not None:
+                extend(run, config)
             _note_environment(experiment, run)
             reporter.say(f"run folder {run.path}")
             if experiment.data.doubt is not None:

@@ -183,18 +183,24 @@ class RunFolder:
         """Read environment.json."""
         return self.files.json(ENVIRONMENT, parts.ENVIRONMENT)
 
-    def check_config(self, config: Config) -> None:
-        """Raise RunError if this is not the config that the run was trained with.
+    def edited(self) -> str | None:
+        """Why this is not the config that the run was trained with, or None if it is.
 
         Where the data lie does not count. A run that has trained nothing yet has no environment.
         """
         if not self.has(ENVIRONMENT) and not self.has(RECORDS):
-            return
-        if self.environment()["config_sha256"] != digest(config):
-            raise RunError(
-                f"{self.path}: config.yaml changed since the run started; undo the change, or "
-                "train its config as a new run"
-            )
+            return None
+        environment = self.environment()
+        known = (environment["config_sha256"], environment.get("next_config_sha256"))
+        return (
+            None if digest(self.config()) in known else "config.yaml changed since the run started"
+        )
+
+    def check_config(self) -> None:
+        """Raise RunError if config.yaml was edited since the run started."""
+        why = self.edited()
+        if why is not None:
+            raise RunError(f"{self.path}: {why}; undo the change, or train its config as a new run")
 
     def check_data(self, sha256: str) -> None:
         """Raise RunError if these are not the data that the run was trained on."""

@@ -63,7 +63,7 @@ def list_runs(folder: Path) -> list[Listed]:
                     model=config.describe(),
                     settings=flatten(config.model_dump()),
                     metrics={name: test[name] for name in HEADLINE if name in test},
-                    error=run.info()["error"],
+                    error=run.info()["error"] or run.edited(),
                 )
             )
         except (RunError, UserError, ValueError, KeyError, TypeError) as error:

@@ -25,7 +25,7 @@ class TrainedModel:
     def read(cls, run: RunFolder) -> "TrainedModel":
         """Read the model of a run. Raises RunError if the checkpoint does not fit the config."""
         config = run.config()
-        run.check_config(config)
+        run.check_config()
         with torch.device("meta"):  # so that no initial weights are drawn
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         at = load_weights(model, run, "cpu")
