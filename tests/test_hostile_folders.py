@@ -79,6 +79,8 @@ def test_a_file_with_a_second_name_is_not_written_into(tmp_path: Path, outside: 
     os.link(outside, root / "log")
     with pytest.raises(Refused, match="second name"):
         Folder(root).append("log").__enter__()
+    with pytest.raises(Refused, match="second name"):
+        Folder(root).check_single("log")
     with Folder(root).replacing("log") as temporary:  # a new file takes its place
         temporary.write_text("new")
     assert outside.read_text() == SECRET
@@ -155,6 +157,14 @@ def test_arrays_are_read_as_numpy_reads_them() -> None:
 def test_arrays_that_no_run_writes(file: io.BytesIO, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         arrays.read_arrays(file)
+
+
+@pytest.mark.parametrize("values", [np.full(8, np.nan), np.zeros((8, 1)), np.array(["x"] * 8)])
+def test_values_of_images_are_one_finite_number_each(forge: Any, values: Any) -> None:
+    run = RunFolder.open(forge("a"))
+    run.files.write_arrays("per_example.npz", {"elbo": values})
+    with pytest.raises(RunError, match="elbo is not one number per image"):
+        run.per_example()
 
 
 # JSON files of a run

@@ -45,6 +45,15 @@ class Folder:
         if status is not None and not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
             raise Refused(self.path / name, _is_a(status, "folder" if folder else "file"))
 
+    def check_single(self, name: str) -> None:
+        """Raise Refused as ``check``, and if a file has a second name, which may lie elsewhere."""
+        self.check(name)
+        status = self._status(name)
+        if status is not None and status.st_nlink > 1:
+            raise Refused(
+                self.path / name, "has a second name (a hard link); copy the run folder first"
+            )
+
     @contextmanager
     def open(self, name: str, most: int) -> Iterator[BinaryIO]:
         """Open a file to read its bytes, which are at most ``most``.
@@ -81,17 +90,13 @@ class Folder:
 
     @contextmanager
     def append(self, name: str) -> Iterator[TextIO]:
-        """Open a text file to write at its end. Raises Refused if that would change another file.
-
-        A file with a second name (a hard link) is refused too, as that name may lie elsewhere.
-        """
-        self.check(name)
+        """Open a text file to write at its end. Raises Refused as ``check_single``."""
+        self.check_single(name)
         path = self.path / name
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFELY
         descriptor = os.open(path, flags, 0o666)
         with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
-            if _regular(descriptor, path).st_nlink > 1:
-                raise Refused(path, "has a second name (a hard link); copy the run folder first")
+            _regular(descriptor, path)
             yield file
 
     def place(self, name: str) -> Path:

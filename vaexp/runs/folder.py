@@ -29,7 +29,6 @@ from vaexp.runs.guarded import (
     EVALUATION,
     FOLDERS,
     INFO,
-    LOCK,
     METRICS,
     MOST_EVIDENCE,
     PER_EXAMPLE,
@@ -146,7 +145,7 @@ class RunFolder:
         Raises UserError if another process holds the lock. ``say`` is told if the disk has none.
         """
         try:
-            with locked(self.files.place(LOCK), say):
+            with locked(self.files.lock(), say):
                 yield
         except Held as held:
             raise UserError(
@@ -290,9 +289,11 @@ class RunFolder:
         A metric that is a root mean, such as rmse_mean, has squared errors here. Its value is the
         root of their mean.
         """
+        import numpy as np
+
         arrays = self.files.arrays(PER_EXAMPLE)
         for name, array in arrays.items():
-            if array.ndim != 1 or array.dtype.kind not in "biuf":
+            if array.ndim != 1 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
                 raise RunError(
                     f"{self.path / PER_EXAMPLE}: damaged ({visible(name)} is not one number per "
                     "image); copy the run folder again"

@@ -114,6 +114,12 @@ class RunFiles:
         with self._guarded():
             return self.folder.place(name)
 
+    def lock(self) -> Path:
+        """The path of the lock of the run, which is written in place."""
+        with self._guarded():
+            self.folder.check_single(LOCK)
+            return self.folder.place(LOCK)
+
     @contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
         """Give a temporary file that replaces a file if the block ends without an error."""

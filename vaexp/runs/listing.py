@@ -9,6 +9,7 @@ from vaexp.config import differing, flatten
 from vaexp.errors import RunError, UserError
 from vaexp.runs.folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
+from vaexp.visible import visible
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
 # The settings that the description of a model contains
@@ -67,7 +68,9 @@ def list_runs(folder: Path) -> list[Listed]:
                 )
             )
         except (RunError, UserError, ValueError, KeyError, TypeError) as error:
-            listed.append(Listed(str(run.path), "damaged", error=str(error)))
+            listed.append(
+                Listed(str(run.path), "damaged", error=visible("; ".join(str(error).splitlines())))
+            )
     return listed
 
 
