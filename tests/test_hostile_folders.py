@@ -265,6 +265,19 @@ def test_pickles_are_not_run(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("key", ["records", "at", "step", "epoch", "best"])
+def test_a_state_of_other_types_is_refused(
+    fixed: Path, copy_of: Any, invoke: Any, change_json: Any, key: str
+) -> None:
+    run = copy_of(fixed)
+    change_json(run / "run.json", status="interrupted")
+    state = run / "checkpoints" / "state.pt"
+    torch.save(torch.load(state, weights_only=True) | {key: ["x"]}, state)
+    done = invoke("train", "--resume", run)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "checkpoints/state.pt does not fit config.yaml" in done.stderr
+
+
 def test_a_state_that_unpacks_to_more_is_refused(fixed: Path, copy_of: Any) -> None:
     run = RunFolder.open(copy_of(fixed))
     path = run.path / "checkpoints" / "state.pt"
