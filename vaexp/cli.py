@@ -76,7 +76,11 @@ def train(
         Path, typer.Option(help="The folder in which the run folder is made.")
     ] = Path("runs"),
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped early.")
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped early, or with a larger train.epochs.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
@@ -87,6 +91,7 @@ def train(
 
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
+    from vaexp.runs.continuing import continued, is_longer
     from vaexp.runs.folder import RunFolder
 
     if resume is None:
@@ -95,25 +100,25 @@ def train(
         run, settings = None, load_config(config, overrides or [])
     else:
         run = RunFolder.open(resume)
-        settings = run.config()
-        if config is not None and (
-            "=" in config or load_config(config, overrides or []) != settings
-        ):
-            raise UserError(f"{config}: a resumed run keeps its config; leave CONFIG out")
+        settings = continued(run, config, overrides or [])
     if dry_run:
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
-    if run is None or _is_unfinished(run):
+    if run is None or _is_unfinished(run, is_longer(run, settings)):
         run = _train(settings, runs_dir, run)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
-def _is_unfinished(run: "RunFolder") -> bool:
-    """Whether there is something to resume. Raises UserError while the run is still going on."""
+def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
+    """Whether there is something to resume, as there is if a finished run is made ``longer``.
+
+    Raises UserError while the run is still going on.
+    """
     match run.status():
         case "finished":
-            typer.echo(f"{run.path} is finished already", err=True)
-            return False
+            if not longer:
+                typer.echo(f"{run.path} is finished already", err=True)
+            return longer
         case "running":
             raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
         case "unknown":
@@ -131,7 +136,7 @@ def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFol
         from vaexp.experiment import train as experiment
         from vaexp.experiment.prepare import Experiment
 
-        prepared = Experiment.prepare(settings)
+        prepared = Experiment.prepare(settings, run)
     return experiment.train(prepared, runs_dir, reporter, run)
 
 
@@ -203,6 +208,10 @@ def sample(
 @app.command()
 def evaluate(
     run: RunArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.root=DIR]", help="Where the data of the run lie now."),
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
     importance_samples: Annotated[
         int | None,
@@ -234,7 +243,12 @@ def evaluate(
     with reporter.waiting("loading torch"):
         from vaexp.experiment import evaluate as evaluating
     measured = evaluating.evaluate(
-        folder, groups or None, reporter, importance_samples=importance_samples, images=images
+        folder,
+        groups or None,
+        reporter,
+        importance_samples=importance_samples,
+        images=images,
+        overrides=overrides or [],
     )
     if as_json:
         typer.echo(

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from vaexp.errors import RunError, Terminated, UserError
+from vaexp.visible import visible_lines
 
 
 class Commands(TyperGroup):
@@ -35,7 +36,7 @@ class Commands(TyperGroup):
 
 def _fail(message: str, code: int) -> None:
     """Print a message to stderr and end with an exit code."""
-    typer.echo(message, err=True)
+    typer.echo(visible_lines(message), err=True)
     raise typer.Exit(code)
 
 

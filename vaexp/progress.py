@@ -5,11 +5,12 @@ Everything goes to stderr. While a run folder is open, messages are also written
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from vaexp.visible import visible, visible_lines
 
 
 class Reporter:
@@ -21,22 +22,23 @@ class Reporter:
         self._bar: tuple[Progress, TaskID] | None = None
 
     @contextmanager
-    def logging_to(self, path: Path) -> Iterator[None]:
-        """Also append all messages to the file ``path`` inside the block."""
-        with path.open("a", encoding="utf-8") as self._log:
-            try:
-                yield
-            finally:
-                self._log = None
+    def logging_to(self, log: TextIO) -> Iterator[None]:
+        """Also write all messages to the open file ``log`` inside the block."""
+        self._log = log
+        try:
+            yield
+        finally:
+            self._log = None
 
     def say(self, message: str) -> None:
-        """Show and log a message of one line."""
+        """Show and log a message of one line. What does not print in it is shown as its code."""
+        message = visible(message)
         self.console.print(message, markup=False)
         self._write(message)
 
     def log(self, text: str) -> None:
         """Write a text, such as the traceback of a failed run, only to the log file."""
-        self._write(text)
+        self._write(visible_lines(text))
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:

@@ -48,6 +48,8 @@ class Comparison:
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
     """Compare finished runs on their test split. Raises RunError for a run that has no metrics."""
+    for run in runs:
+        run.check_config()
     configs = [run.config() for run in runs]
     tests = [_test_metrics(run, config) for run, config in zip(runs, configs, strict=True)]
     arrays = [run.per_example() for run in runs]

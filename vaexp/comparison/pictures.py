@@ -31,7 +31,7 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
     """
     stem = f"compare-{_short([run.name for run in runs])}"
     names = row_names(comparison)
-    side = runs[0].path / "figures" / f"{stem}.png"
+    side = runs[0].files.place(f"figures/{stem}.png")
     side_by_side(runs, names, side)
     entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
     refused = comparison.differences.get("distortion", [])
@@ -80,7 +80,10 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
         )
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
-    drawn = [_draw_and_reconstruct(trained, label) for trained in models]
+    drawn = [
+        _draw_and_reconstruct(run, trained, label)
+        for run, trained in zip(runs, models, strict=True)
+    ]
     rows = [f"{name}; draws {one.what}" for name, one in zip(names, drawn, strict=True)]
     figure = compare_runs(
         rows,
@@ -105,9 +108,11 @@ class _Row(NamedTuple):
 
 
 @torch.no_grad()
-def _draw_and_reconstruct(trained: TrainedModel, label: Tensor) -> _Row:
+def _draw_and_reconstruct(run: RunFolder, trained: TrainedModel, label: Tensor) -> _Row:
     """Draws with these labels (COLUMNS,), and the reconstructions of their first test images."""
-    test = load(trained.config.data).test
+    data = load(trained.config.data, download=False)
+    run.check_data(data.sha256)
+    test = data.test
     pixels = test.pixels[_first_of_each(test.label, label)]
     samples = trained.config.model.decode_mode == "sample"
     given = label if trained.model.conditional else None

@@ -95,6 +95,11 @@ def read_file(path: Path) -> Source:
         raise UserError(f"{path}:1:1: not a text file in UTF-8, so not YAML") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return read_document(text, path)
+
+
+def read_document(text: str, path: Path) -> Source:
+    """The mapping in the text of a YAML file. Raises UserError if there is none."""
     source = Source(path, {})
     data = read_text(text, source)
     if data is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vaexp.config.complaints import explain, shown
-from vaexp.config.document import Source, read_file
+from vaexp.config.document import Source, read_document, read_file
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.overrides import apply_override, remove_overruled
 from vaexp.config.shipped import shipped_configs
@@ -21,7 +21,16 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises UserError with one ``file:line:column: key: message`` line for each thing wrong.
     """
-    source = read_file(find_config(config))
+    return _resolve(read_file(find_config(config)), overrides)
+
+
+def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the text of a config that stands in the file ``path``. Raises UserError likewise."""
+    return _resolve(read_document(text, path), overrides)
+
+
+def _resolve(source: Source, overrides: Sequence[str]) -> Config:
+    """The config that a document and overrides describe."""
     overridden = {apply_override(source, override) for override in overrides}
     experiment = _experiment(source)
     remove_overruled(source.data, overridden, experiment)

@@ -17,8 +17,13 @@ def dump(config: Config) -> str:
 
 
 def digest(config: Config) -> str:
-    """The SHA-256 of the resolved config, whatever the layout of the file it came from."""
-    text = json.dumps(config.model_dump(), sort_keys=True)
+    """The SHA-256 of the resolved config, whatever the layout of the file it came from.
+
+    Where the data lie is not part of what a run is, so ``data.root`` counts as null.
+    """
+    settings = config.model_dump()
+    settings["data"]["root"] = None
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -26,7 +27,9 @@ from vaexp.experiment.measure import entry, with_bits_per_dim
 from vaexp.experiment.prepare import Experiment
 from vaexp.models import Model
 from vaexp.progress import Reporter
+from vaexp.runs.continuing import moved
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import LOG
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
@@ -45,14 +48,16 @@ def evaluate(
     *,
     importance_samples: int | None = None,
     images: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Entries]:
     """Measure groups on the test split of a finished run, and save each as soon as it is done.
 
     ``only`` names the groups; the default is all but the slow ones. ``importance_samples`` is K of
     the importance-weighted bound; the default is that of the config. ``images`` is how many of the
-    first test images are measured; the default is in the table of groups. Returns the new entries
-    of metrics.json by group. Raises UserError for an unknown group, and RunError for a run that has
-    not finished.
+    first test images are measured; the default is in the table of groups. ``overrides`` may say
+    where the data lie now. Returns the new entries of metrics.json by group. Raises UserError for
+    an unknown group, and RunError for a run that has not finished, whose config was edited since,
+    or whose data are other images now.
     """
     groups = find_groups(only or fast_groups())
     if not run.metrics():
@@ -61,9 +66,13 @@ def evaluate(
             f"vaexp train --resume {run.path} finishes it"
         )
     measured: dict[str, Entries] = {}
-    with run.locked(), reporter.logging_to(run.path / "train.log"):
+    with (
+        run.locked(reporter.say),
+        run.files.append(LOG) as log,
+        reporter.logging_to(log),
+    ):
         with reporter.waiting("loading the run and the data"):
-            experiment = Experiment.prepare(run.config())
+            experiment = Experiment.prepare(moved(run, overrides), run)
             load_weights(experiment.model, run, experiment.device)
             experiment.model.eval().requires_grad_(False)
             test = experiment.held_out_images(experiment.data.test, "test")

@@ -41,7 +41,7 @@ def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     state = run.state()
     if state is None and len(run.records()) > 1:
         raise RunError("checkpoints/state.pt is missing; copy the whole run folder again")
-    if state is not None and not {"records", "at"} <= state.keys():
+    if state is not None and not all(type(state.get(key)) is int for key in ("records", "at")):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml: one of the two was changed or comes "
             "from another run"

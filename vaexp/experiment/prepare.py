@@ -1,5 +1,6 @@
 """Preparing an experiment: loading the data and building the model that its config names."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from vaexp.config import Config
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.models import Model, build
+from vaexp.runs.folder import RunFolder
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
 TRAINING_BLOCK = 5_000  # training images that are transformed at once for measuring
@@ -25,13 +27,20 @@ class Experiment:
     device: str
 
     @classmethod
-    def prepare(cls, config: Config) -> "Experiment":
+    def prepare(cls, config: Config, run: RunFolder | None = None) -> "Experiment":
         """Load the data and build the model; for a VAE this draws the initial weights.
 
-        Raises UserError or RunError for problems that only the data or the machine can show.
+        Data that are missing are downloaded only for a new experiment. That of a ``run`` must have
+        the config and the data that the run was trained with, wherever they lie now. Raises
+        UserError or RunError for problems that only the data or the machine can show.
         """
         device = _resolve_device(config.device)
-        data = load(config.data)
+        if run is not None:
+            run.check_config()
+        config = _with_absolute_root(config)
+        data = load(config.data, download=run is None)
+        if run is not None:
+            run.check_data(data.sha256)
         complaint = config.complaint_on_images(len(data.train), set(data.train.label.tolist()))
         if complaint is not None:
             raise UserError(complaint)
@@ -63,6 +72,15 @@ class Experiment:
         """The transformed validation or test images (N, D), which are the same in every run."""
         with seeded(HELD_OUT_SEED, name):
             return Transform(self.config.data.transform)(split.pixels).to(self.device)
+
+
+def _with_absolute_root(config: Config) -> Config:
+    """The config with a data.root that means the same wherever a command is started."""
+    if config.data.root is None:
+        return config
+    root = os.path.abspath(os.path.expanduser(os.path.expandvars(config.data.root)))
+    data = config.data.model_copy(update={"root": root})
+    return config.model_copy(update={"data": data})
 
 
 def _resolve_device(name: str) -> str:

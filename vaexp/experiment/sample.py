@@ -20,7 +20,6 @@ from vaexp.errors import UserError
 from vaexp.figures.images import samples
 from vaexp.figures.latent import latent_plane
 from vaexp.figures.style import save
-from vaexp.files import replacing
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -158,10 +157,9 @@ def sample(
         else:
             figure, arrays = _strip(trained, digits, component, mode, n)
             name.append(f"n{n}")
-    path = run.path / "samples" / "-".join([*name, f"seed{seed}.png"])
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    stem = "-".join([*name, f"seed{seed}"])
+    path = run.files.place(f"samples/{stem}.png")
+    run.files.write_arrays(f"samples/{stem}.npz", arrays)
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
 

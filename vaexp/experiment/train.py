@@ -30,7 +30,9 @@ from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
+from vaexp.runs.continuing import extend
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import ENVIRONMENT, LOG
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
@@ -47,11 +49,20 @@ def train(
     """
     config = experiment.config
     run = resume or RunFolder.create(runs_dir, config)
-    with run.locked(), _sigterm_raises(), reporter.logging_to(run.path / "train.log"):
+    with (
+        run.locked(reporter.say),
+        _sigterm_raises(),
+        run.files.append(LOG) as log,
+        reporter.logging_to(log),
+    ):
         try:
             run.start()
+            if resume is not None:
+                extend(run, config)
             _note_environment(experiment, run)
             reporter.say(f"run folder {run.path}")
+            if experiment.data.doubt is not None:
+                reporter.say(f"note: {experiment.data.doubt}")
             fit(experiment, run, reporter)
             _measure(experiment, run, reporter)
             _draw(experiment, run, reporter)
@@ -75,18 +86,15 @@ def train(
 
 
 def _note_environment(experiment: Experiment, run: RunFolder) -> None:
-    """Write environment.json, or raise RunError if config or data differ from those it names."""
+    """Write environment.json of a run that begins. A resumed run was held against its own."""
     hashes = {
         "config_sha256": digest(experiment.config),
         "data_sha256": experiment.data.sha256,
+        "data_known": experiment.data.doubt is None,
     }
-    if not (run.path / "environment.json").exists():
+    if not run.has(ENVIRONMENT):
         seed, device = experiment.config.seed, experiment.device
         run.write_environment(environment.describe(seed=seed, device=device) | hashes)
-    known = run.environment()
-    for key, what in (("config_sha256", "config.yaml"), ("data_sha256", "the data")):
-        if known.get(key) != hashes[key]:
-            raise RunError(f"{what} changed since the run started; start a new run instead")
 
 
 def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:

@@ -185,6 +185,8 @@ def _position(
     try:
         restart, iteration, best = state["restart"], state["iteration"], state["best"]
         model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
+        if [type(each) for each in (restart, iteration, best, reached)] != [int, int, float, float]:
+            raise TypeError("a number is of another type")
     except (RuntimeError, ValueError, KeyError, TypeError):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "

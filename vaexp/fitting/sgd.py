@@ -144,7 +144,10 @@ def _restore(state: dict[str, Any], model: VAE, optimizer: torch.optim.Optimizer
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        return _Position(**{each.name: state[each.name] for each in fields(_Position)})
+        stored = {each.name: state[each.name] for each in fields(_Position)}
+        if any(type(stored[each.name]) is not type(each.default) for each in fields(_Position)):
+            raise TypeError("a number is of another type")
+        return _Position(**stored)
     except (RuntimeError, ValueError, KeyError, TypeError):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "

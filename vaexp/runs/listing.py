@@ -9,6 +9,7 @@ from vaexp.config import differing, flatten
 from vaexp.errors import RunError, UserError
 from vaexp.runs.folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
+from vaexp.visible import visible
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
 
@@ -48,12 +49,14 @@ def list_runs(folder: Path) -> list[Listed]:
                     model=config.describe(),
                     settings=flatten(config.model_dump()),
                     metrics={name: test[name] for name in HEADLINE if name in test},
-                    error=run.info()["error"],
+                    error=run.info()["error"] or run.edited(),
                     described=config.described(),
                 )
             )
         except (RunError, UserError, ValueError, KeyError, TypeError) as error:
-            listed.append(Listed(str(run.path), "damaged", error=str(error)))
+            listed.append(
+                Listed(str(run.path), "damaged", error=visible("; ".join(str(error).splitlines())))
+            )
     return listed
 
 

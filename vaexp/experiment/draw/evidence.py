@@ -27,6 +27,6 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
         arrays = run.evidence(name) if draw is not None and entries else {}
         figure = draw(arrays, entries, about) if draw is not None and arrays else None
         if figure is not None:
-            drawn.append(run.path / "figures" / f"evidence-{name}.png")
+            drawn.append(run.files.place(f"figures/evidence-{name}.png"))
             save(figure, drawn[-1])
     return drawn

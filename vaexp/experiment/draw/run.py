@@ -59,4 +59,4 @@ def illustrate_history(run: RunFolder, config: GMMExperiment | LinearGaussianExp
 def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:
     """Save each figure before the next is drawn: a page takes tens of megabytes."""
     for name, figure in drawn:
-        save(figure, run.path / "figures" / f"{name}.png")
+        save(figure, run.files.place(f"figures/{name}.png"))
