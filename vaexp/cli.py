@@ -4,17 +4,15 @@ Torch is imported inside the commands that need it, so that the others answer at
 configs alone stand in ``cli_configs``, and what all commands share stands in ``cli_common``.
 """
 
-import io
 import json
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaexp import __version__
+from vaexp import __version__, signals, streams
 from vaexp.cli_common import Commands, Format, FormatOption, JsonFlag, Overrides, RunArgument
 from vaexp.cli_configs import configs_app, schema, validate
 from vaexp.config import Config, dump, load_config
@@ -23,6 +21,9 @@ from vaexp.evaluation.groups import images_help, only_help
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
+
+
+QUICK = 1_000  # images of each split that --quick measures
 
 
 class Decode(StrEnum):
@@ -81,6 +82,15 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
     ] = False,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help=f"For a trial: draw no figures, and measure only the first {QUICK:,} images of "
+            "each split. What is trained stays the same.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Fit a model, measure it and draw its figures. Prints the path of the run folder.
@@ -104,7 +114,7 @@ def train(
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run):
-        run = _train(settings, runs_dir, run)
+        run = _train(settings, runs_dir, run, figures=not (no_figures or quick), quick=quick)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
@@ -122,7 +132,9 @@ def _is_unfinished(run: "RunFolder") -> bool:
     return True
 
 
-def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFolder":
+def _train(
+    settings: Config, runs_dir: Path, run: "RunFolder | None", *, figures: bool, quick: bool
+) -> "RunFolder":
     """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder."""
     from vaexp.progress import Reporter
 
@@ -132,7 +144,8 @@ def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFol
         from vaexp.experiment.prepare import Experiment
 
         prepared = Experiment.prepare(settings)
-    return experiment.train(prepared, runs_dir, reporter, run)
+    images = QUICK if quick else None
+    return experiment.train(prepared, runs_dir, reporter, run, figures=figures, images=images)
 
 
 DecodeOption = Annotated[
@@ -338,8 +351,13 @@ app.command()(schema)
 
 
 def main() -> None:
-    """Run the command line. This is the entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # some terminals cannot show σ
-    app()
+    """Run the command line in this process, which ends with it."""
+    signals.interrupts_raise_once()
+    streams.guard()
+    # A notebook exports the name of its own backend, with which matplotlib would not start here.
+    os.environ.pop("MPLBACKEND", None)
+    try:
+        app()
+    finally:
+        signals.ignore_interrupts()
+        exec("")  # Python notes a Ctrl-C in the middle of an exec, and would end by that signal
