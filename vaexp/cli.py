@@ -15,9 +15,10 @@ import typer
 from vaexp import __version__, signals, streams
 from vaexp.cli_common import Commands, Format, FormatOption, JsonFlag, Overrides, RunArgument
 from vaexp.cli_configs import configs_app, schema, validate
-from vaexp.config import Config, dump, load_config
+from vaexp.config import Config, dump, load_config, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
+from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -99,12 +100,15 @@ def train(
     """
     from vaexp.runs.folder import RunFolder
 
+    run: RunFolder | None = None
     if resume is None:
         if config is None:
             raise UserError("which config? vaexp configs list shows some to begin with")
-        run, settings = None, load_config(config, overrides or [])
+        settings, notes = read_config(config, overrides or [])
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
     else:
-        run = RunFolder.open(resume)
+        run = RunFolder.open(expanded(resume))
         settings = run.config()
         if config is not None and (
             "=" in config or load_config(config, overrides or []) != settings
@@ -145,7 +149,9 @@ def _train(
 
         prepared = Experiment.prepare(settings)
     images = QUICK if quick else None
-    return experiment.train(prepared, runs_dir, reporter, run, figures=figures, images=images)
+    return experiment.train(
+        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
+    )
 
 
 DecodeOption = Annotated[
@@ -196,7 +202,7 @@ def sample(
         raise UserError("-n: a grid has a number of images of its own; leave out -n or --grid")
     if axes is not None and not grid:
         raise UserError("--axes: only a grid has axes; add --grid")
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(expanded(run))
     from vaexp.experiment import sample as sampling
 
     drawn = sampling.sample(
@@ -239,7 +245,7 @@ def evaluate(
     from vaexp.progress import Reporter
     from vaexp.runs.folder import RunFolder
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(expanded(run))
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
     if only and not groups:
         raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
@@ -301,7 +307,7 @@ def compare(
     from vaexp.comparison.view import render
     from vaexp.runs.folder import RunFolder
 
-    folders = [RunFolder.open(run) for run in runs]
+    folders = [RunFolder.open(expanded(run)) for run in runs]
     if len(folders) < 2:
         raise UserError("compare needs two runs or more")
     comparison = compare_runs(folders)
@@ -336,6 +342,7 @@ def list_runs(
     """
     from vaexp.runs.listing import list_runs, render_runs
 
+    folder = expanded(folder)
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
     listed = list_runs(folder)

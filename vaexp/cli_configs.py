@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from vaexp.cli_common import JsonFlag
-from vaexp.config import Config, load_config, shipped_configs, summary
+from vaexp.config import Config, read_config, shipped_configs, summary
 from vaexp.errors import UserError
+from vaexp.paths import expanded
 
 configs_app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +40,9 @@ def validate(
         if config in overrides:
             continue
         try:
-            load_config(config, overrides)
+            _, notes = read_config(config, overrides)
+            for note in notes:
+                typer.echo(f"note: {note}", err=True)
             problems[config] = None
         except UserError as error:
             problems[config] = str(error)
@@ -101,7 +104,7 @@ def configs_copy(
 
     Example: [bold]vaexp configs copy quickstart mine.yaml[/bold]
     """
-    source = _shipped(name)
+    source, to = _shipped(name), expanded(to)
     target = to / source.name if os.path.isdir(to) else to
     if os.path.lexists(target):
         raise UserError(f"{target}: exists already; choose another name")

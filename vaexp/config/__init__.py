@@ -5,7 +5,7 @@ from vaexp.config.data import DataConfig, TransformName
 from vaexp.config.experiments import Config
 from vaexp.config.fa import FAConfig, FAExperiment
 from vaexp.config.gmm import GMMConfig, GMMExperiment
-from vaexp.config.load import load_config
+from vaexp.config.load import load_config, read_config
 from vaexp.config.ppca import PPCAConfig, PPCAExperiment
 from vaexp.config.settings import differing, digest, dump, flatten
 from vaexp.config.shipped import shipped_configs, summary
@@ -31,6 +31,7 @@ __all__ = [
     "dump",
     "flatten",
     "load_config",
+    "read_config",
     "shipped_configs",
     "summary",
 ]
