@@ -145,8 +145,10 @@ def _train(
     reporter = Reporter()
     with reporter.waiting("loading torch and the data"):
         from vaexp.experiment import train as experiment
+        from vaexp.experiment.memory import check_memory
         from vaexp.experiment.prepare import Experiment
 
+        check_memory(settings)
         prepared = Experiment.prepare(settings)
     images = QUICK if quick else None
     return experiment.train(

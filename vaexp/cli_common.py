@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from vaexp import signals
-from vaexp.errors import RunError, Terminated, UserError, in_a_line
+from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 
 
 class Commands(TyperGroup):
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
             _fail("terminated", 143)
         except BrokenPipeError:  # the reader of the answer has gone; typer ends quietly
             raise
-        except (OSError, MemoryError) as error:
+        except OSError as error:
             _fail(in_a_line(error), 1)
         except Exception as error:
             if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
@@ -44,9 +44,11 @@ class Commands(TyperGroup):
 
 
 def _unforeseen(error: Exception) -> str:
-    """A line on a fault of this program. Python's development mode shows where it is."""
+    """A line on an error that no code foresaw. Python's development mode shows where it is."""
     if sys.flags.dev_mode:
         return traceback.format_exc()
+    if is_out_of_memory(error):
+        return in_a_line(error)
     return (
         f"{in_a_line(error)}; this is a fault of vaexp, please report it with what "
         "PYTHONDEVMODE=1 shows in addition"

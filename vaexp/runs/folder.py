@@ -130,7 +130,7 @@ class RunFolder:
         self._write_info(
             status="running",
             pid=process.pid,
-            pid_started=process.create_time(),
+            pid_started=_started(process),
             host=socket.gethostname(),
             start=first["start"] if first else _now(),
             resumed=[*first["resumed"], _now()] if first else [],
@@ -370,6 +370,16 @@ def _alive(pid: int, started: float) -> bool:
     """
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(_started(process) - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process started, in seconds.
+
+    On Linux they count from the boot, as there the start in calendar time moves when the clock is
+    set.
+    """
+    created = process.create_time()
+    return created - psutil.boot_time() if psutil.LINUX else created
