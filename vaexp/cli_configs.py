@@ -34,7 +34,7 @@ def validate(
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
-    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    overrides = [text for text in arguments if "=" in text and not os.path.exists(text)]
     problems: dict[str, str | None] = {}
     for config in arguments:
         if config in overrides:

@@ -50,15 +50,23 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
+    nodes = 0
+    depth = 0
+
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """The next node. An anchor may occur again, as in YAML 1.2; then the last one counts."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        self.nodes = getattr(self, "nodes", 0) + 1
-        if self.nodes > MAX_NODES:
-            raise ComposerError(None, None, "too large for a config", event.start_mark)
         if not isinstance(event, yaml.AliasEvent):
             self.anchors.pop(event.anchor, None)
-        return super().compose_node(parent, index)
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > MAX_NODES:
+            raise ComposerError(None, None, "too large for a config", event.start_mark)
+        if self.depth > 2 * MAX_DEPTH:  # long before PyYAML gets slow
+            raise ComposerError(None, None, "nested too deeply", event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):

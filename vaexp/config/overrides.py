@@ -12,7 +12,7 @@ from vaexp.errors import UserError
 def apply_override(source: Source, override: str) -> Location:
     """Set one key of the document; returns its location. Raises UserError for a malformed one."""
     key, equals, text = override.partition("=")
-    where = f"override {override}"
+    where = f"override {visible(override)}"
     parts = key.split(".")
     if not equals or not all(parts):
         raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
