@@ -1,5 +1,6 @@
 """What people know from other tools: merge keys, ~ and $VARIABLES, # in a value, huge files."""
 
+import importlib.util
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from config_files import Write, complaints, value
 
 from vaexp.config import flatten, load_config, read_config
 from vaexp.errors import UserError
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "hostile_configs.py"
 
 
 def test_merged_keys_count_unless_the_section_has_its_own(write: Write) -> None:
@@ -123,3 +126,33 @@ def test_commands_say_what_their_reader_might_not_expect(invoke: Any, elsewhere:
         done = invoke(*command)
         assert done.exit_code == 0
         assert done.stderr == "note: fa is the shipped config, not ./fa.yaml\n"
+
+
+def test_validate_finds_what_training_would_refuse(invoke: Any, elsewhere: Path) -> None:
+    for arguments, message in [
+        (["fa", "data.labels=[3]", "data.limit=20000"], "data.limit: 20000 is larger than the "),
+        (["fa", "data.labels=[3]", "data.validation_size=3"], "data.labels: [3] leaves the valid"),
+        (["gmm-full", "data.limit=9"], "model.components: 50 are more than the 9 training images"),
+        (["gmm-labels", "data.limit=12"], "model.init: labels starts one component per digit"),
+    ]:
+        refused = [invoke(command, *arguments) for command in ("validate", "train")]
+        assert [done.exit_code for done in refused] == [2, 2]
+        assert refused[0].stderr == f"{arguments[0]}: {refused[1].stderr}"
+        assert refused[1].stderr.startswith(message)
+    assert invoke("validate", "fa", "data.labels=[3]", "data.limit=100").exit_code == 0
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_mutated_configs_are_refused_or_read(elsewhere: Path) -> None:
+    """The first of those that benchmarks/hostile_configs.py makes."""
+    assert elsewhere.is_dir()
+    spec = importlib.util.spec_from_file_location("hostile", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    hostile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hostile)
+    path = Path("hostile.yaml")
+    for seed in range(1, 61):
+        path.write_bytes(hostile.hostile(seed))
+        wrong, _, _ = hostile.complaint(path, [])
+        assert wrong is None, seed

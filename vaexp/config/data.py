@@ -11,6 +11,8 @@ from vaexp.paths import absolute
 TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
 
 PIXELS = 28 * 28
+BUNDLED = "mnist"
+"""The data set that comes with the package."""
 TRAINING_IMAGES = {
     "mnist": 60_000,
     "fashion_mnist": 60_000,

@@ -65,6 +65,14 @@ class Experiment:
             return Transform(self.config.data.transform)(split.pixels).to(self.device)
 
 
+def check_data(config: Config) -> None:
+    """Raise UserError if the data, which are read for this, leave too few images for the config."""
+    train = load(config.data).train
+    complaint = config.too_few_images(len(train), set(train.label.tolist()))
+    if complaint is not None:
+        raise UserError(complaint)
+
+
 def _resolve_device(name: str) -> str:
     """Turn auto into cpu or cuda. Raises UserError if cuda is asked for and torch sees no GPU."""
     if name == "auto":

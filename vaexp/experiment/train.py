@@ -107,18 +107,24 @@ def _failed(run: RunFolder, reporter: Reporter, error: BaseException) -> RunErro
 
 
 def _note_environment(experiment: Experiment, run: RunFolder) -> None:
-    """Write environment.json, or raise RunError if config or data differ from those it names."""
+    """Write environment.json, to which a resumption adds the environment that it runs in.
+
+    Raises RunError if config or data differ from those it names.
+    """
     hashes = {
         "config_sha256": digest(experiment.config),
         "data_sha256": experiment.data.sha256,
     }
+    now = environment.describe(seed=experiment.config.seed, device=experiment.device)
     if not (run.path / "environment.json").exists():
-        seed, device = experiment.config.seed, experiment.device
-        run.write_environment(environment.describe(seed=seed, device=device) | hashes)
+        run.write_environment(now | hashes | {"resumptions": []})
+        return
     known = run.environment()
     for key, what in (("config_sha256", "config.yaml"), ("data_sha256", "the data")):
         if known.get(key) != hashes[key]:
             raise RunError(f"{what} changed since the run started; start a new run instead")
+    began = {"began": run.info()["resumed"][-1]}
+    run.write_environment(known | {"resumptions": [*known.get("resumptions", []), began | now]})
 
 
 def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: int | None) -> None:
