@@ -192,6 +192,18 @@ def all_kinds(forge: Any, change_json: Any) -> Path:
     return Path(forge.folder)
 
 
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the start of a process never moves")
+def test_a_run_lives_on_when_the_clock_is_set(
+    fixed: Path, copy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder.open(copy_of(fixed))
+    run.start()
+    assert run.status() == "running"
+    boot = psutil.boot_time()  # which Linux computes from the clock
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot - 7200)
+    assert run.status() == "running"
+
+
 def test_every_run_is_listed_whatever_its_state(all_kinds: Path, cli: Any) -> None:
     listed = json.loads(cli.ok("runs", all_kinds, "--json"))
     status = {re.sub(r".*\d{6}-(.*)-....", r"\1", entry["run"]): entry for entry in listed}

@@ -264,6 +264,10 @@ def test_killed_stopped_and_resumed_is_as_if_never_stopped(
     assert out == f"{run}\n"
     assert status(run)["status"] == "finished"
     assert len(strict_json((run / "run.json").read_text())["resumed"]) == 3
+    resumptions = strict_json((run / "environment.json").read_text())["resumptions"]
+    assert len(resumptions) == 3
+    for resumption in resumptions:
+        assert {"began", "versions", "threads", "host", "platform"} <= resumption.keys()
     assert_same_results(fixed, run, VAE_FILES)
     assert files(run) == VAE_FILES  # nothing half-written stays behind
 

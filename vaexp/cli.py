@@ -4,25 +4,27 @@ Torch is imported inside the commands that need it, so that the others answer at
 configs alone stand in ``cli_configs``, and what all commands share stands in ``cli_common``.
 """
 
-import io
 import json
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaexp import __version__
+from vaexp import __version__, signals, streams
 from vaexp.cli_common import Commands, Format, FormatOption, JsonFlag, Overrides, RunArgument
 from vaexp.cli_configs import configs_app, schema, validate
-from vaexp.config import Config, dump, load_config
+from vaexp.config import Config, dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
+from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
+
+
+QUICK = 1_000  # images of each split that --quick measures
 
 
 class Decode(StrEnum):
@@ -85,6 +87,15 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
     ] = False,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help=f"For a trial: draw no figures, and measure only the first {QUICK:,} images of "
+            "each split. What is trained stays the same.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Fit a model, measure it and draw its figures. Prints the path of the run folder.
@@ -94,18 +105,21 @@ def train(
     from vaexp.runs.continuing import continued, is_longer
     from vaexp.runs.folder import RunFolder
 
+    run: RunFolder | None = None
     if resume is None:
         if config is None:
             raise UserError("which config? vaexp configs list shows some to begin with")
-        run, settings = None, load_config(config, overrides or [])
+        settings, notes = read_config(config, overrides or [])
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
     else:
-        run = RunFolder.open(resume)
+        run = RunFolder.open(expanded(resume))
         settings = continued(run, config, overrides or [])
     if dry_run:
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run, is_longer(run, settings)):
-        run = _train(settings, runs_dir, run)
+        run = _train(settings, runs_dir, run, figures=not (no_figures or quick), quick=quick)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
@@ -127,17 +141,24 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
     return True
 
 
-def _train(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFolder":
+def _train(
+    settings: Config, runs_dir: Path, run: "RunFolder | None", *, figures: bool, quick: bool
+) -> "RunFolder":
     """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder."""
     from vaexp.progress import Reporter
 
     reporter = Reporter()
     with reporter.waiting("loading torch and the data"):
         from vaexp.experiment import train as experiment
+        from vaexp.experiment.memory import check_memory
         from vaexp.experiment.prepare import Experiment
 
+        check_memory(settings)
         prepared = Experiment.prepare(settings, run)
-    return experiment.train(prepared, runs_dir, reporter, run)
+    images = QUICK if quick else None
+    return experiment.train(
+        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
+    )
 
 
 DecodeOption = Annotated[
@@ -188,7 +209,7 @@ def sample(
         raise UserError("-n: a grid has a number of images of its own; leave out -n or --grid")
     if axes is not None and not grid:
         raise UserError("--axes: only a grid has axes; add --grid")
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(expanded(run))
     from vaexp.experiment import sample as sampling
 
     drawn = sampling.sample(
@@ -235,7 +256,7 @@ def evaluate(
     from vaexp.progress import Reporter
     from vaexp.runs.folder import RunFolder
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(expanded(run))
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
     if only and not groups:
         raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
@@ -303,7 +324,7 @@ def compare(
     from vaexp.comparison.view import render
     from vaexp.runs.folder import RunFolder
 
-    folders = [RunFolder.open(run) for run in runs]
+    folders = [RunFolder.open(expanded(run)) for run in runs]
     if len(folders) < 2:
         raise UserError("compare needs two runs or more")
     comparison = compare_runs(folders)
@@ -338,6 +359,7 @@ def list_runs(
     """
     from vaexp.runs.listing import list_runs, render_runs
 
+    folder = expanded(folder)
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
     listed = list_runs(folder)
@@ -353,8 +375,13 @@ app.command()(schema)
 
 
 def main() -> None:
-    """Run the command line. This is the entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # some terminals cannot show σ
-    app()
+    """Run the command line in this process, which ends with it."""
+    signals.interrupts_raise_once()
+    streams.guard()
+    # A notebook exports the name of its own backend, with which matplotlib would not start here.
+    os.environ.pop("MPLBACKEND", None)
+    try:
+        app()
+    finally:
+        signals.ignore_interrupts()
+        exec("")  # Python notes a Ctrl-C in the middle of an exec, and would end by that signal

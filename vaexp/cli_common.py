@@ -1,14 +1,16 @@
 """What all commands share: how an error ends them, and the options that several of them have."""
 
-import errno
+import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from vaexp.errors import RunError, Terminated, UserError
+from vaexp import signals
+from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 from vaexp.visible import visible_lines
 
 
@@ -16,25 +18,45 @@ class Commands(TyperGroup):
     """Turns errors into messages and exit codes, for all commands."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. A user's mistake or a failed run ends without a traceback."""
+        """Run the command and print its answer. However it ends, it shows no traceback."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except UserError as error:
             _fail(str(error), 2)
         except RunError as error:
             _fail(str(error), 1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader has gone; typer ends quietly
-                raise
-            place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror or error}", 1)
         except KeyboardInterrupt:
+            signals.ending()
             _fail("interrupted", 130)
         except Terminated:
             _fail("terminated", 143)
+        except BrokenPipeError:  # the reader of the answer has gone; typer ends quietly
+            raise
+        except OSError as error:
+            _fail(in_a_line(error), 1)
+        except Exception as error:
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+                raise  # typer's own: a wrong option, or the end of the command
+            if isinstance(signals.cause(error), KeyboardInterrupt):
+                _fail("interrupted", 130)
+            _fail(_unforeseen(error), 1)
+        return result
 
 
-def _fail(message: str, code: int) -> None:
+def _unforeseen(error: Exception) -> str:
+    """A line on an error that no code foresaw. Python's development mode shows where it is."""
+    if sys.flags.dev_mode:
+        return traceback.format_exc()
+    if is_out_of_memory(error):
+        return in_a_line(error)
+    return (
+        f"{in_a_line(error)}; this is a fault of vaexp, please report it with what "
+        "PYTHONDEVMODE=1 shows in addition"
+    )
+
+
+def _fail(message: str, code: int) -> NoReturn:
     """Print a message to stderr and end with an exit code."""
     typer.echo(visible_lines(message), err=True)
     raise typer.Exit(code)

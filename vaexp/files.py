@@ -95,9 +95,13 @@ class Folder:
         path = self.path / name
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFELY
         descriptor = os.open(path, flags, 0o666)
-        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+        file = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+        try:
             _regular(descriptor, path)
             yield file
+        finally:
+            with suppress(OSError):  # what a full disk did not take is still in its buffer
+                file.close()
 
     def place(self, name: str) -> Path:
         """The path of a file that is to be replaced, in a folder that is made if it is missing.

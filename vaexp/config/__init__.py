@@ -5,7 +5,7 @@ from vaexp.config.data import DataConfig, TransformName
 from vaexp.config.em import EMExperiment
 from vaexp.config.experiments import Config
 from vaexp.config.linear_gaussian import LinearGaussianConfig, LinearGaussianExperiment
-from vaexp.config.load import load_config, load_text
+from vaexp.config.load import load_config, load_text, read_config
 from vaexp.config.models.gmm import GMMConfig, GMMExperiment
 from vaexp.config.models.vae import VAEConfig, VAEExperiment
 from vaexp.config.settings import differing, digest, dump, flatten, json_schema
@@ -32,6 +32,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_text",
+    "read_config",
     "shipped_configs",
     "summary",
 ]

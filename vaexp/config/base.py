@@ -87,8 +87,8 @@ class BaseConfig(Section):
     def _names_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise problem(
-                f"{name!r} cannot be part of a folder's name; use letters, digits, '.', '_' and "
-                "'-', at most 64, the first a letter or digit"
+                f"{name[:80]!r} cannot be part of a folder's name; use letters, digits, '.', '_' "
+                "and '-', at most 64, the first a letter or digit"
             )
         return name
 

@@ -90,7 +90,12 @@ PUBLISHED = {
 
 def default_root() -> Path:
     """The per-user cache: $XDG_CACHE_HOME/vaexp, or ~/.cache/vaexp where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
+    except RuntimeError:
+        raise UserError(
+            "data.root: the user has no home folder for the cache of data; name a folder here"
+        ) from None
 
 
 def read(name: str, root: str | None, *, download: bool) -> idx.Source:
@@ -100,7 +105,7 @@ def read(name: str, root: str | None, *, download: bool) -> idx.Source:
     UserError if it cannot be had, and RunError if a file is damaged.
     """
     published = PUBLISHED[name]
-    base = default_root() if root is None else Path(root).expanduser()
+    base = default_root() if root is None else Path(root)
     folder = base / published.torchvision_class / "raw"
     if _find(folder, published.files) is None:
         if not download:

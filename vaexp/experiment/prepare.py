@@ -1,6 +1,5 @@
 """Preparing an experiment: loading the data and building the model that its config names."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,7 +36,6 @@ class Experiment:
         device = _resolve_device(config.device)
         if run is not None:
             run.check_config()
-        config = _with_absolute_root(config)
         data = load(config.data, download=run is None)
         if run is not None:
             run.check_data(data.sha256)
@@ -74,13 +72,12 @@ class Experiment:
             return Transform(self.config.data.transform)(split.pixels).to(self.device)
 
 
-def _with_absolute_root(config: Config) -> Config:
-    """The config with a data.root that means the same wherever a command is started."""
-    if config.data.root is None:
-        return config
-    root = os.path.abspath(os.path.expanduser(os.path.expandvars(config.data.root)))
-    data = config.data.model_copy(update={"root": root})
-    return config.model_copy(update={"data": data})
+def check_data(config: Config) -> None:
+    """Raise UserError if the data, which are read for this, leave too few images for the config."""
+    train = load(config.data).train
+    complaint = config.complaint_on_images(len(train), set(train.label.tolist()))
+    if complaint is not None:
+        raise UserError(complaint)
 
 
 def _resolve_device(name: str) -> str:

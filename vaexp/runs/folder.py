@@ -342,8 +342,12 @@ class RunFolder:
         """Write checkpoints/state.pt, which holds everything that --resume needs."""
         import torch
 
-        with self.files.replacing(STATE) as temporary:
-            torch.save(dict(state), temporary)
+        with self.files.replacing(STATE) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:  # torch hides that a disk is full
+                hidden = error.__context__
+                raise hidden if isinstance(hidden, OSError) else error from None
 
     def state(self) -> dict[str, Any] | None:
         """Read the state of the last checkpoint, or None before the first.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from vaexp.config.complaints import shown
+from vaexp.config.document import brief
 
 Scalar = str | int | float | bool | None
 Value = Scalar | list[Scalar] | dict[str, Scalar]
@@ -127,6 +127,6 @@ def complaint(adapter: TypeAdapter[Kind], value: Any) -> str | None:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
         message = first["msg"].replace("Input should", "should", 1)
-        got = "" if first["type"] == "missing" else f", got {shown(first['input'])}"
+        got = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
         return f"{name}: {message}{got}" if name else message + got
     return None

@@ -18,7 +18,7 @@ def info_of_this_process(**facts: Any) -> dict[str, Any]:
     return {
         "status": "running",
         "pid": process.pid,
-        "pid_started": process.create_time(),
+        "pid_started": _started(process),
         "host": socket.gethostname(),
         **facts,
         "end": None,
@@ -34,6 +34,16 @@ def alive(pid: int, started: float) -> bool:
     """
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(_started(process) - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError, OverflowError):
         return False
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process started, in seconds.
+
+    On Linux they count from the boot, as there the start in calendar time moves when the clock is
+    set.
+    """
+    created = process.create_time()
+    return created - psutil.boot_time() if psutil.LINUX else created
