@@ -76,10 +76,10 @@ def _check_images(config: Config) -> None:
     data = config.data
     digits = set(data.labels or range(10))
     images = data.limit or TRAINING_IMAGES[data.name] - data.validation_size
-    complaint = config.too_few_images(images, digits)
+    complaint = config.complaint_on_images(images, digits)
     if complaint is not None:
         raise UserError(complaint)
-    some_digits = data.limit is not None and config.too_few_images(images, set()) is not None
+    some_digits = data.limit is not None and config.complaint_on_images(images, set()) is not None
     if data.name == BUNDLED and (data.labels is not None or some_digits):
         from vaexp.experiment.prepare import check_data
 
