@@ -24,17 +24,17 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from vaexp.config import DataConfig
-from vaexp.config.covariances import CovarianceName
 from vaexp.data import load
 from vaexp.fitting import gmm, ppca
-from vaexp.models import GMM, PPCA
+from vaexp.models import GMM
 from vaexp.models.moments import Moments
+from vaexp.models.ppca import PPCA
 from vaexp.seeding import seeded
 
 FLOOR = 1e-3
 PAUSE = 0.3  # seconds, as the threads of the other program go on spinning for a while
 # Our covariance; that of scikit-learn, which lacks lowrank ones; K; N; turns; iterations per turn.
-MIXTURES: list[tuple[CovarianceName, str, int, int, int, int]] = [
+MIXTURES: list[tuple[str, str, int, int, int, int]] = [
     ("full", "full", 50, 60_000, 3, 1),
     ("full", "full", 10, 10_000, 5, 2),
     ("tied", "tied", 50, 60_000, 5, 1),
@@ -60,7 +60,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def our_steps(x: torch.Tensor, covariance: CovarianceName, k: int) -> gmm.GMMSteps:
+def our_steps(x: torch.Tensor, covariance: str, k: int) -> gmm.GMMSteps:
     """The steps of EM on images x (N, D) for K components."""
     return gmm.GMMSteps(
         x,

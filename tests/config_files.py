@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
-from vaexp.config import Config, flatten, load_config
+from vaexp.config import flatten, json_schema, load_config
 from vaexp.errors import UserError
 
 COMMON = {
@@ -89,7 +88,7 @@ def value(path: Path, key: str, *overrides: str) -> Any:
     return flatten(load_config(str(path), overrides).model_dump())[key]
 
 
-SCHEMA = json.loads(json.dumps(TypeAdapter(Config).json_schema()))
+SCHEMA = json.loads(json.dumps(json_schema()))
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from exact_runs import train as train_exact
 from typer.testing import CliRunner
 
 from vaexp.cli import app
-from vaexp.config import load_config
+from vaexp.config import digest, load_config
 from vaexp.runs.folder import RunFolder
 
 VAEXP = Path(sys.executable).with_name("vaexp")
@@ -236,7 +236,7 @@ class Forge:
         config = load_config(str(yaml), [f"name={name}", *overrides])
         run = RunFolder.create(self.folder, config)
         run.start()
-        run.write_environment({"data_sha256": data})
+        run.write_environment({"config_sha256": digest(config), "data_sha256": data})
         values = {"elbo": np.arange(8.0) - 700} if values is None else values
         entries = {}
         for metric, array in values.items():

@@ -1,6 +1,7 @@
 """What a finished run leaves behind, and when two runs have the same results."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def files(run: Path) -> set[str]:
 def trained_files(run: Path) -> set[str]:
     """Without what was sampled since."""
     return {name for name in files(run) if not name.startswith("samples/")}
+
+
+def assert_left_behind(run: Path, expected: set[str]) -> None:
+    """These files and no other. A figure that is new may stand beside the expected ones."""
+    left = trained_files(run)
+    assert expected <= left
+    assert all(re.fullmatch(r"figures/\w+\.png", name) for name in left - expected), left
 
 
 def strict_json(text: str) -> Any:

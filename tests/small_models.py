@@ -14,12 +14,18 @@ from torch.distributions import MultivariateNormal
 from vaexp.config import VAEConfig
 from vaexp.config.covariances import COVARIANCES
 from vaexp.fitting import gmm
-from vaexp.models import GMM, PPCA, VAE, build
-from vaexp.models.covariances import Diag, Full, Gaussians, LowRank, Spherical, Tied
+from vaexp.models import GMM, VAE, build
+from vaexp.models.covariances import Gaussians
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.full import Full
+from vaexp.models.covariances.lowrank import LowRank
+from vaexp.models.covariances.spherical import Spherical
 from vaexp.models.covariances.statistics import Statistics
+from vaexp.models.covariances.tied import Tied
 from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.moments import Images
+from vaexp.models.ppca import PPCA
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 CLASSES = 10

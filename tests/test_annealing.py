@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from small_models import linear_gaussian, no_label, orthogonal_ppca, rough_vae
@@ -289,6 +290,20 @@ def test_ln_p_within_its_stated_error():
     assert (summary["chains"], summary["temperatures"], summary["leapfrog_steps"]) == (32, 40, 3)
     assert summary["acceptance"] == pytest.approx(0.65, abs=0.1)
     assert 10 < summary["effective_samples"] < 32
+
+
+def test_the_monte_carlo_error_is_the_spread_of_repetitions():
+    """Where q misses most of the posterior and the temperatures are few."""
+    model, x = linear_vae(stretch=0.4), images(60)
+    summaries = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        found = annealed(model, x, no_label(x), chains=16, temperatures=2)
+        summaries.append(found.entries["log_prob_ais"].summary())
+    spread = np.std([one["value"] for one in summaries], ddof=1)
+    stated = math.sqrt(np.mean([one["mc_se"] ** 2 for one in summaries]))
+    assert 1 / 1.3 < stated / spread < 1.3
+    assert 0 < summaries[0]["share_below_10_effective_samples"] < 1
 
 
 def test_with_the_exact_posterior_every_weight_is_p():

@@ -264,9 +264,58 @@ def test_chunks_change_nothing(monkeypatch, rows, k, sizes):
     if k == 1:
         assert bound.monte_carlo_variance is None
         return
-    # the delta method: var(w) / (k mean(w)^2)
-    variance = w.var(0, correction=0) / k / w.mean(0).square()
-    assert torch.allclose(bound.monte_carlo_variance, variance, rtol=1e-6, atol=1e-12)
+    assert bound.facts["share_below_10_effective_samples"] == 1
+    # all images together have the variance that quarters and halves of the draws show
+    if k < 4:
+        parts = torch.stack([w[0::2].mean(0), w[1::2].mean(0)]).log()
+        total = 0.6 * (parts[0] - parts[1]).square().sum() / 2
+    else:
+        of_quarter = torch.stack([w[j::4].mean(0) for j in range(4)]).log().var(0).sum()
+        differences = [
+            torch.cat([w[0::4], w[j::4]]).mean(0).log()
+            - torch.cat([w[i::4] for i in range(1, 4) if i != j]).mean(0).log()
+            for j in range(1, 4)
+        ]
+        of_half = torch.stack(differences).square().mean(0).sum() / 2
+        total = of_half * (of_half / of_quarter).clamp(0.25, 1)
+    # between images it differs as by the delta method: var(w) / (k mean(w)^2)
+    delta = w.var(0, correction=0) / k / w.mean(0).square()
+    total = torch.maximum(total, delta.sum())
+    assert bound.monte_carlo_variance.sum().item() == pytest.approx(total.item(), rel=1e-9)
+    share = bound.monte_carlo_variance / bound.monte_carlo_variance.sum()
+    assert torch.allclose(share, delta / delta.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [5, 20, 100])
+@pytest.mark.parametrize(
+    ("columns", "sigma", "stretch"),
+    [(SCALES, 0.5, 1.6), (SCALES, 0.5, 0.5), ((1.5, 1.5), 0.05, 0.4), ((3.0, 2.0), 0.02, 0.3)],
+    ids=["wide", "narrow", "narrower", "narrowest"],
+)
+def test_the_monte_carlo_error_is_the_spread_of_repetitions(k, columns, sigma, stretch):
+    """Where q misses most of the posterior, the delta method states as little as a sixth of it."""
+    model = linear_gaussian_of(D, columns, sigma, shift=0.0, stretch=stretch)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        x = 1.2 * model.decode(torch.randn(200, L, dtype=torch.float64)).sample()
+    summaries = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        summaries.append(iw_bound(model, x, no_label(x), k=k).summary())
+    spread = np.std([one["value"] for one in summaries], ddof=1)
+    stated = math.sqrt(np.mean([one["mc_se"] ** 2 for one in summaries]))
+    assert 1 / 1.3 < stated / spread < 1.3
+
+
+def test_the_share_of_images_that_cannot_be_trusted():
+    """The median alone hides the quarter of the images whose posterior q misses."""
+    model = linear_gaussian(stretch=0.7)
+    x = images(400)
+    x[:100] *= 3
+    torch.manual_seed(8)
+    facts = iw_bound(model, x, no_label(x), k=100).facts
+    assert facts["effective_samples"] > 10
+    assert 0.01 < facts["share_below_10_effective_samples"] < 0.5
 
 
 @pytest.mark.parametrize("n", [1, 100, 2000, 4500])

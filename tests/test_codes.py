@@ -22,7 +22,7 @@ from vaexp.evaluation.measure import Estimate, Measure
 from vaexp.evaluation.probes import fit_probe
 from vaexp.fitting.ppca import closed_form
 from vaexp.models import GMM, VAE
-from vaexp.models.covariances import Spherical
+from vaexp.models.covariances.spherical import Spherical
 from vaexp.models.moments import Moments
 
 PROBED = {
@@ -251,3 +251,16 @@ def test_the_group_follows_torchs_generator():
     assert {name: entry.summary() for name, entry in a.entries.items()} == {
         name: entry.summary() for name, entry in b.entries.items()
     }
+
+
+def test_one_digit_alone_is_nothing_to_tell_apart():
+    """An ARI or an accuracy of 1 would be of no digit at all."""
+    x, _ = digits_apart(300, 8, 1.0)
+    label = torch.full((300,), 4)
+    model = rough_vae(8, 0.1, latent_dim=2)
+    found = codes(model, x[:100].float(), label[:100], in_blocks(x[100:].float(), label[100:]))
+    assert set(found.entries) == {"rmse_code", "rmse_pca"}
+    assert set(found.absent.values()) == {
+        "all images are of one digit, so there is nothing to tell apart"
+    }
+    assert {"ari", "knn_accuracy", "linear_probe_accuracy_pca"} <= set(found.absent)

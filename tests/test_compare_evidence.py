@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 from pages import Page
 
-from vaexp import figures
 from vaexp.evaluation.groups import GROUPS
+from vaexp.evaluation.tails import Tails
+from vaexp.figures.rate_distortion import rate_distortion
 from vaexp.runs.folder import RunFolder
 
 N = 50
 RNG = np.random.default_rng(3)
+NO_TAILS = dict.fromkeys(field.name for field in fields(Tails))
+UNPAIRED = {"refused": None, "tails": NO_TAILS, "se_images": None}
 BASE = RNG.normal(-700, 5, N)
 
 
@@ -42,13 +46,19 @@ def test_numbers_of_a_whole_set_differ_by_independent_errors(forge: Any, compari
     )
     differences = comparison(a, b)["differences"]
     assert differences["digit_kid_mean"] == [
-        {"value": 2.0, "se": pytest.approx(0.5), "refused": None}
+        {
+            "value": 2.0,
+            "se": pytest.approx(0.5),
+            "refused": None,
+            "tails": NO_TAILS,
+            "se_images": None,
+        }
     ]
     [fid] = differences["digit_fid_mean"]
     # 95 % of a normal distribution lie within 1.96 standard deviations
     assert fid["value"] == -6.0
     assert fid["se"] == pytest.approx(np.hypot(1, 2) / 1.96)
-    assert differences["bare"] == [{"value": 1.5, "se": None, "refused": None}]
+    assert differences["bare"] == [{"value": 1.5, "se": None, **UNPAIRED}]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +124,13 @@ def test_the_same_control_differs_by_nothing(forge: Any, comparison: Any) -> Non
         add_whole(forge(name), digit_fid_control={"value": 0.2, "se": 0.04}) for name in ("a", "b")
     ]
     [difference] = comparison(*runs)["differences"]["digit_fid_control"]
-    assert difference == {"value": 0.0, "se": 0.0, "refused": None}
+    assert difference == {
+        "value": 0.0,
+        "se": 0.0,
+        "refused": None,
+        "tails": NO_TAILS,
+        "se_images": None,
+    }
 
 
 def test_the_terminal_shows_headlines_unless_asked_for_all(forge: Any, invoke: Any) -> None:
@@ -193,12 +209,37 @@ def test_runs_that_differ_by_their_seed_are_taken_together(forge: Any, compariso
         "mean": pytest.approx(means.mean()),
         "sd": pytest.approx(np.std(means, ddof=1)),
         "n": 3,
+        "se_images": pytest.approx(BASE.std(ddof=1) / np.sqrt(N)),
     }
     assert first["differences"] == {}
     difference = second["differences"]["elbo"]
     assert difference["value"] == pytest.approx(12)
     # the second group spreads twice as wide
     assert difference["se"] == pytest.approx(np.std(means, ddof=1) * np.sqrt((1 + 4) / 3))
+    assert difference["se_images"] == pytest.approx(0, abs=1e-9)  # it is the same for all images
+
+
+def test_the_error_of_the_test_images_stands_beside_that_of_the_seeds(
+    forge: Any, comparison: Any, invoke: Any
+) -> None:
+    """Seeds that agree with each other say nothing of other test images."""
+    gain = np.random.default_rng(4).normal(-42, 30, N)
+    small = [forge(f"a{s}", f"seed={s}", values={"elbo": BASE + s / 100}) for s in (1, 2, 3)]
+    large = [
+        forge(f"b{s}", f"seed={s}", "model.beta=4", values={"elbo": BASE + gain + s / 100})
+        for s in (1, 2, 3)
+    ]
+    second = comparison(*small, *large)["over_seeds"][1]
+    difference = second["differences"]["elbo"]
+    assert difference["value"] == pytest.approx(gain.mean())
+    assert difference["se"] == pytest.approx(0.01 * np.sqrt(2 / 3), rel=1e-6)
+    assert difference["se_images"] == pytest.approx(gain.std(ddof=1) / np.sqrt(N))
+    assert difference["tails"]["median"] == pytest.approx(np.median(gain))
+    text = invoke("compare", *small, *large, "--format", "md").stdout
+    table = text[text.index("### Over seeds") :]
+    assert "the test images, which all seeds share" in table
+    shown = f"{gain.mean():.4f} ± 0.0082 ± {gain.std(ddof=1) / np.sqrt(N):.1f} |"
+    assert shown in table
 
 
 def test_the_same_seed_twice_is_no_spread(forge: Any, comparison: Any) -> None:
@@ -319,7 +360,7 @@ def test_what_comes_from_a_run_is_escaped(forge: Any, tmp_path: Path) -> None:
 def test_the_rate_distortion_plane() -> None:
     """Its points are where they belong, and its dashed lines join points of equal ELBO."""
     rate, distortion = np.array([2.0, 7.0, 33.0]), np.array([734.0, 730.0, 728.0])
-    figure = figures.rate_distortion(["a", "b", "c"], rate, distortion, "settings")
+    figure = rate_distortion(["a", "b", "c"], rate, distortion, "settings")
     [axes] = figure.axes
     points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xydata()) == 1]
     assert points == [[2, 734], [7, 730], [33, 728]]

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from vaexp.config import load_config
+from vaexp.config import flatten, load_config
+from vaexp.config.likelihoods import LIKELIHOODS
 
 DENSITY = {"measure": "density", "of": "x"}
 GIVEN_LABEL = {"measure": "density", "of": "x given label"}
@@ -45,7 +46,12 @@ def test_a_vae_with_sigma(overrides: list[str], title: str, facts: dict[str, Any
     ("likelihood", "transform", "title", "facts"),
     [
         ("bernoulli", "binarize", f"VAE, L = 2, Bernoulli, {END}, binarize", MASS),
-        ("continuous_bernoulli", "scale", f"VAE, L = 2, continuous Bernoulli, {END}", GIVEN_LABEL),
+        (
+            "continuous_bernoulli",
+            "scale",
+            f"VAE, L = 2, continuous Bernoulli, {END}",
+            GIVEN_LABEL | {"unbounded": LIKELIHOODS["continuous_bernoulli"].unbounded},
+        ),
     ],
 )
 def test_a_vae_without_sigma(
@@ -90,3 +96,37 @@ def test_probabilistic_pca(method: str, words: str) -> None:
     assert config.model.likelihood_facts == DENSITY
     assert config.model.unit == "iteration"
     assert config.model.floor == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vae-fixed", {"model.sigma": 0.2, "model.latent_dim": 3, "model.beta": 2.0}),
+        ("vae-pixel", {"model.sigma_floor": 0.02, "model.conditional": False}),
+        ("vae-lowrank", {"model.factors": 3, "data.transform": "dequantize"}),
+        ("gmm-lowrank", {"model.factors": 3, "model.components": 7, "data.labels": "[4]"}),
+        ("gmm-full", {"model.covariance_floor": 0.5, "model.init": "random"}),
+        ("ppca", {"model.method": "closed_form", "model.latent_dim": 9}),
+        ("fa", {"model.noise_floor": 0.5, "data.name": "kmnist"}),
+    ],
+)
+def test_the_title_says_what_it_claims_to_say(name: str, changes: dict[str, Any]) -> None:
+    """So that ``vaexp runs`` may leave these settings out beside it, and no other."""
+    config = load_config(name)
+    for key, value in changes.items():
+        changed = load_config(name, [f"{key}={value}".replace("False", "false")])
+        assert key in config.described()
+        assert changed.describe() != config.describe()
+    assert config.described() <= {"name", *flatten(config.model_dump())}
+    for key in ("seed", "train.restarts", "model.decode_mode", "model.hidden"):
+        assert key not in config.described()
+
+
+def test_beta_must_have_risen_when_training_by_steps_ends() -> None:
+    settings = ["train.steps=390", "train.batch_size=100", "model.beta_warmup=4", "model.beta=10"]
+    config = load_config("quickstart", settings)
+    complaint = config.complaint_on_images(10_000, set(range(10)))
+    assert complaint is not None
+    assert "390 steps are 3.9 epochs of 10,000 images, less than 4" in complaint
+    assert config.complaint_on_images(9_700, set(range(10))) is None
+    assert load_config("quickstart").complaint_on_images(10_000, set()) is None

@@ -1,5 +1,6 @@
 """KEY=VALUE overrides: what they mean, what they clear away, and where complaints point."""
 
+import os
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ from vaexp.errors import UserError
         ("data.labels=null", "data.labels", None),
         ("data.labels=~", "data.labels", None),
         ("data.labels=", "data.labels", None),
-        ("data.root=a=b", "data.root", "a=b"),
-        ("data.root='on'", "data.root", "on"),
-        ("data.root=on", "data.root", "on"),
+        ("data.root=a=b", "data.root", os.path.abspath("a=b")),
+        ("data.root='on'", "data.root", os.path.abspath("on")),
+        ("data.root=on", "data.root", os.path.abspath("on")),
         ("name=run-7", "name", "run-7"),
         ("model.conditional=false", "model.conditional", False),
         ("train={steps: 3}", "train.steps", 3),

@@ -338,7 +338,7 @@ def test_default_root_is_the_users_cache(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("no_torchvision")
 def test_torchvision_that_cannot_be_imported(tmp_path):
     with pytest.raises(UserError) as caught:
-        data.load(config(name="fashion_mnist", root=str(tmp_path)))
+        data.load(config(name="fashion_mnist", root=str(tmp_path)), download=True)
     message = str(caught.value)
     assert message.startswith(
         "data.name: Fashion-MNIST is downloaded by torchvision, which cannot be imported ("
@@ -353,7 +353,7 @@ def test_without_a_network_the_error_says_what_to_put_where(tmp_path, monkeypatc
 
     monkeypatch.setattr(mnist, "download_and_extract_archive", unreachable)
     with pytest.raises(UserError) as caught:
-        data.load(config(name=name, root=str(tmp_path)))
+        data.load(config(name=name, root=str(tmp_path)), download=True)
     published = datasets.PUBLISHED[name]
     folder, train, test = PREFIXES[name]
     first, *files = str(caught.value).splitlines()
@@ -374,7 +374,7 @@ def test_without_a_network_the_error_says_what_to_put_where(tmp_path, monkeypatc
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"could not be downloaded .*Not a directory"):
-        data.load(config(name="kmnist", root=str(tmp_path / "file")))
+        data.load(config(name="kmnist", root=str(tmp_path / "file")), download=True)
 
 
 def test_pages_are_where_torchvision_downloads_from():
@@ -411,7 +411,9 @@ def test_download_once_among_many_and_keep_stdout_clean(tmp_path, monkeypatch, c
     loaded: list[data.Dataset] = []
 
     def work():
-        loaded.append(data.load(config(name=name, root=str(root), validation_size=0)))
+        loaded.append(
+            data.load(config(name=name, root=str(root), validation_size=0), download=True)
+        )
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from toy_model import PinnedExperiment
 from toys import LAPLACE
 
+from vaexp.config.covariances import COVARIANCES, CovarianceFamily
+from vaexp.config.experiments import EXPERIMENTS
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.config.sigma import SIGMA_MODES, SigmaMode
+from vaexp.models.covariances.diag import Diag
 
 CONFIG = """\
 model: {kind: vae, hidden: [16], latent_dim: 1, conditional: false, likelihood: laplace, beta: 0.5}
@@ -85,3 +89,83 @@ def test_a_sigma_mode_of_an_existing_shape(
     absent = json.loads((run / "evaluation.json").read_text())["singularities"]["absent"]
     assert "the same for every z" in absent["nearest_train_distance"]
     assert "one σ per position (≥ 0.001)" in invoke("runs", "runs").stdout.replace("\n", "")
+
+
+class Again(Diag):
+    """The variances of ``diag`` under another name."""
+
+    name = "again"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_covariance(monkeypatch: pytest.MonkeyPatch, invoke: Callable[..., Any]) -> None:
+    """One entry in the table, for the same numbers as those of the family that it repeats."""
+    again = CovarianceFamily("again a variance per pixel", "test_doors:Again")
+    monkeypatch.setitem(COVARIANCES, "again", again)
+    runs = []
+    for name in ("again", "diag"):
+        Path("mixture.yaml").write_text(
+            f"model: {{kind: gmm, covariance: {name}, components: 3, init: random}}\n"
+            "train: {max_iter: 2}\ndata: {limit: 200, validation_size: 500, labels: [4, 9]}\n"
+        )
+        done = invoke("train", "mixture.yaml")
+        assert done.exit_code == 0, done.stderr
+        runs.append(Path(done.stdout.strip()))
+        only = "decoding,singularities,codes"
+        assert invoke("evaluate", runs[-1], "--images", 150, "--only", only).exit_code == 0
+    again_run, diag = (json.loads((run / "metrics.json").read_text()) for run in runs)
+    assert again_run == diag
+    assert "again a variance per pixel" in invoke("compare", *runs).stdout.replace("\n", " ")
+
+
+EXACT = """\
+model: {kind: pinned, latent_dim: 3}
+data: {limit: 400, validation_size: 500, labels: [4, 9]}
+train: {tolerance: 1.0e-6, restarts: 2}
+"""
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_an_exact_model(monkeypatch: pytest.MonkeyPatch, invoke: Callable[..., Any]) -> None:
+    """Its section, its file, its steps and one line: everything else is there already."""
+    monkeypatch.setitem(EXPERIMENTS, "pinned", PinnedExperiment)
+    Path("pinned.yaml").write_text(EXACT)
+    Path("free.yaml").write_text(EXACT.replace("pinned", "ppca"))
+    runs = []
+    for config in ("pinned.yaml", "free.yaml"):
+        done = invoke("train", config)
+        assert done.exit_code == 0, done.stderr
+        runs.append(Path(done.stdout.strip()))
+    pinned, free = runs
+    records = [json.loads(line) for line in (pinned / "metrics.jsonl").read_text().splitlines()]
+    assert {"train", "validation", "longest", "stopped"} <= records[-1].keys()
+    assert [record["stopped"] for record in records if record["stopped"]] == ["tolerance"] * 2
+    for record in records:
+        assert record["train"]["elbo_after_e"] == pytest.approx(record["train"]["log_prob"])
+    test, learned = (json.loads((run / "metrics.json").read_text())["test"] for run in runs)
+    assert test["log_prob"]["kind"] == "exact"
+    assert test["elbo"]["value"] == pytest.approx(test["log_prob"]["value"])
+    assert test["log_prob"]["value"] < learned["log_prob"]["value"]  # sigma is not the best one
+    figures = {path.stem for path in (pinned / "figures").iterdir()}
+    assert {"samples", "latent_plane", "posterior", "factors", "spectrum", "em"} <= figures
+    assert "principal_axes" not in figures  # its columns of W are not orthogonal
+    assert "principal_axes" in {path.stem for path in (free / "figures").iterdir()}
+
+    for mode in ("mean", "sample", "sweep"):
+        assert invoke("sample", pinned, "--decode", mode).exit_code == 0
+    assert invoke("sample", pinned, "--grid", "--axes", 3, 1).exit_code == 0
+    for run in runs:
+        done = invoke("evaluate", run, "--images", 150)
+        assert done.exit_code == 0, done.stderr
+    test = json.loads((pinned / "metrics.json").read_text())["test"]
+    assert {"mutual_information", "coverage_1", "linear_probe_accuracy"} <= test.keys()
+    absent = json.loads((pinned / "evaluation.json").read_text())["rescoring"]["absent"]
+    assert set(absent.values()) == {"ln p(x) and the posterior of this model are exact"}
+
+    done = invoke("compare", pinned, free, "--figure")
+    assert done.exit_code == 0, done.stderr
+    assert "PCA with σ pinned at 0.25" in done.stdout.replace("\n", " ")
+    assert "PCA with σ pinned at 0.25, L = 3" in invoke("runs", "runs").stdout.replace("\n", "")
+    assert '"PinnedConfig"' in invoke("schema").stdout
+    [refused] = [invoke("train", "pinned.yaml", "model.kind=pined")]
+    assert "'fa' or 'pinned'" in refused.stderr

@@ -4,7 +4,7 @@ import copy
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep, gmm, ppca
 from vaexp.fitting.em import Collapse, EMOptions, EMSteps, fit
-from vaexp.models.covariances import Diag, Full, LowRank, Spherical, Tied
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.full import Full
+from vaexp.models.covariances.lowrank import LowRank
+from vaexp.models.covariances.spherical import Spherical
+from vaexp.models.covariances.tied import Tied
 from vaexp.models.gmm import GMM
 from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
@@ -35,14 +39,22 @@ class Read:
     mean_elbo: float
 
 
-class ScriptedSteps(EMSteps[Scripted, Read]):
+class ScriptedSteps(EMSteps[None, Scripted, Read]):
     """Restart r has ln p(x) values[r][i] after iteration i."""
-
-    not_finite = "the script says so"
 
     def __init__(self, *values: list[float], validated: bool = False):
         self.values = values
         self.validated = validated
+
+    @classmethod
+    def from_config(
+        cls, config: None, x: Tensor, label: Tensor, validation: Tensor | None, seed: int
+    ) -> Self:
+        raise NotImplementedError
+
+    @classmethod
+    def not_finite(cls) -> str:
+        return "the script says so"
 
     def start(self, restart: int) -> Scripted:
         return Scripted(torch.tensor([restart, 0]))
@@ -90,7 +102,9 @@ def restore(state: dict[str, Any]) -> Scripted:
 
 
 def run(
-    steps: EMSteps[Scripted, Read], state: dict[str, Any] | None = None, **options: float
+    steps: EMSteps[None, Scripted, Read],
+    state: dict[str, Any] | None = None,
+    **options: float,
 ) -> list[FitStep]:
     chosen: dict[str, Any] = {"max_iter": 100, "tolerance": 0.1, "restarts": 1, **options}
     return list(fit(steps, EMOptions(**chosen), state=state, restore=restore))
@@ -255,7 +269,7 @@ def images() -> tuple[Tensor, Tensor]:
     return centre[z] + torch.einsum("nij,nj->ni", shape[z], noise), z
 
 
-def real(kind: str, **options: Any) -> EMSteps[Any, Any]:
+def real(kind: str, **options: Any) -> EMSteps[Any, Any, Any]:
     x, label = images()
     train, held_out = x[:120], x[120:]
     if kind == "ppca":
@@ -279,7 +293,7 @@ def from_state(state: dict[str, Tensor]) -> Any:
     return GMM(weight, (Diag if of["variances"].shape == (k, d) else Spherical)(**of))
 
 
-def run_real(steps: EMSteps[Any, Any], state: Any = None, **options: Any) -> list[FitStep]:
+def run_real(steps: EMSteps[Any, Any, Any], state: Any = None, **options: Any) -> list[FitStep]:
     chosen: dict[str, Any] = {"max_iter": 6, "tolerance": 0, "restarts": 1, **options}
     return list(fit(steps, EMOptions(**chosen), state=state, restore=from_state))
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from vaexp.data import Transform
 from vaexp.evaluation.groups import GROUPS, fast_groups
 from vaexp.evaluation.measure import Measure, Tightness
+from vaexp.evaluation.tails import Tails
 from vaexp.experiment.measure import with_bits_per_dim
 from vaexp.runs.folder import RunFolder
 
@@ -24,6 +26,7 @@ OF_A_GAUSSIAN_VAE = {
     "decoding": "coverage_1",
     "quality": "digit_fid_mean",
     "codes": "linear_probe_accuracy",
+    "labels": "elbo_labels_summed",
 }
 
 
@@ -73,7 +76,8 @@ def test_every_number_is_finite_and_labelled(evaluated: Any) -> None:
         assert {"unit", "n", "aggregate"} <= entry.keys(), name
         assert entry["n"] > 1, name
         if entry["unit"] == "nats" and entry.get("kind") == "lower_bound":
-            assert entry["of"].startswith("x given label"), name
+            of = "x" if name == "elbo_labels_summed" else "x given label"
+            assert entry["of"].startswith(of), name
             assert entry["measure"] == "density", name
 
 
@@ -152,7 +156,8 @@ def test_more_importance_samples(evaluated: Any, evaluate: Any, invoke: Any, cop
     before = RunFolder(run).metrics()["test"]["iw_bound"]
     entry = evaluate(run, "--only", "iw", "-k", "50")["iw_bound"]
     assert (before["k"], entry["k"]) == (5, 50)
-    changed = ("k", "value", "se", "mc_se", "effective_samples")
+    tails = [*(field.name for field in fields(Tails)), "share_below_10_effective_samples"]
+    changed = ("k", "value", "se", "mc_se", "effective_samples", *tails)
     assert entry | {key: before[key] for key in changed} == before
     assert entry["value"] > before["value"]
     assert RunFolder(run).metrics()["test"]["iw_bound"] == entry

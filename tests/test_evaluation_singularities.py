@@ -33,11 +33,14 @@ from vaexp.evaluation.sigma_collapse import (
     sigma_collapse,
 )
 from vaexp.fitting.gmm import m_step
-from vaexp.models import GMM, PPCA, VAE
+from vaexp.models import GMM, VAE
 from vaexp.models.absent import answered
-from vaexp.models.covariances import Diag, Full, Spherical
+from vaexp.models.covariances.diag import Diag
+from vaexp.models.covariances.full import Full
+from vaexp.models.covariances.spherical import Spherical
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian
 from vaexp.models.likelihoods.location_scale import raw_for
+from vaexp.models.ppca import PPCA
 
 D, FLOOR = 6, 0.01
 SIGMA = [0.0101, 0.012, 0.0199, 0.0201, 0.3, 2.0]  # three of six below twice the floor
@@ -312,6 +315,7 @@ def test_a_fixed_sigma_has_no_floor():
     assert values(found)["sigma_median"] == pytest.approx(0.7)
     assert set(found.absent) == {
         "pixels_at_floor", "log_prob_at_floor", "floor_slope", "nearest_train_distance",
+        "narrow_pixels", "log_prob_of_narrow_pixels",
     }  # fmt: skip
     assert "fixed at 0.7" in found.absent["floor_slope"]
     assert not any("floor" in name for name in found.arrays)
@@ -323,12 +327,33 @@ def test_a_likelihood_without_sigma_has_the_gap_alone(likelihood):
     x = images(300).sigmoid()
     x = x.round() if likelihood == "bernoulli" else x
     found = sigma_collapse(model, x[:100], no_label(x[:100]), once(x[100:], size=50), floor=FLOOR)
-    assert set(found.entries) == {"train_test_gap"}
+    narrow = {"narrow_pixels", "log_prob_of_narrow_pixels"}
+    if likelihood == "bernoulli":
+        assert set(found.entries) == {"train_test_gap"}
+        assert {found.absent.pop(name) for name in narrow} == {"p(x|z) is bounded"}
+    else:
+        assert set(found.entries) == {"train_test_gap"} | narrow
+        assert values(found)["narrow_pixels"] == 0
     gap = facts(found, "train_test_gap")
     assert abs(gap["value"]) < 4 * gap["se"]
     assert set(found.absent.values()) == {"p(x|z) has no sigma"}
     assert {"sigma_median", "floor_slope", "pixels_at_floor"} <= set(found.absent)
     assert found.arrays == {}
+
+
+def test_constant_pixels_drive_a_continuous_bernoulli_to_infinity_and_it_shows():
+    """Two of the pixels are always 0 and have logits of -1e4: each has a density of 1e4 there."""
+    model, x = vae(likelihood="continuous_bernoulli"), images(120).sigmoid()
+    x[:, :2] = 0
+    with torch.no_grad():
+        model.likelihood.logits.weight[:2] = 0
+        model.likelihood.logits.bias[:2] = -1e4
+    assert "without limit" in model.likelihood.unbounded
+    found = sigma_collapse(model, x[:60], no_label(x[:60]), once(x[60:]), floor=FLOOR)
+    assert values(found)["narrow_pixels"] == pytest.approx(2 / x.shape[1])
+    part = facts(found, "log_prob_of_narrow_pixels")
+    assert part["value"] == pytest.approx(2 * math.log(1e4), rel=1e-6)
+    assert part["total"] == pytest.approx(part["value"], abs=3)
 
 
 def test_the_model_stays_as_it_is():
@@ -443,7 +468,7 @@ def test_a_mixture_of_each_kind(kind):
     ("kind", "few"), [("full", D), ("lowrank", 3), ("diag", 1), ("spherical", 1)]
 )
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_component_of_too_few_images_is_singular_but_for_the_floor(kind, few, more):
+def test_a_component_of_complaint_on_images_is_singular_but_for_the_floor(kind, few, more):
     """One image more, and the images themselves hold sigma above the floor."""
     floor = 1e-6
     x, assigned = clusters()

@@ -15,11 +15,11 @@ from exact_runs import CONFIG, PPCA, RUNS, Exact, Trained, train
 from run_folders import assert_same_results, timeless
 from typer.testing import CliRunner
 
-from vaexp import models
 from vaexp.cli import app
 from vaexp.evaluation.exact import exact_measures
 from vaexp.experiment import fit
 from vaexp.fitting import FitStep
+from vaexp.models import ppca
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 
@@ -352,7 +352,7 @@ def test_many_latents_need_no_matrix_for_every_image() -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(10_000, 784, generator=generator)
     factors = 0.1 * torch.randn(784, 700, generator=generator, dtype=torch.float64)
-    model = models.PPCA(torch.zeros(784).double(), factors, torch.tensor(0.5).double())
+    model = ppca.PPCA(torch.zeros(784).double(), factors, torch.tensor(0.5).double())
     measures = exact_measures(model, x)
     log_prob, elbo = measures["log_prob"].values, measures["elbo"].values
     torch.testing.assert_close(log_prob, elbo)

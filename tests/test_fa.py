@@ -23,8 +23,10 @@ from vaexp.fitting.fa import (
     m_step,
     principal,
 )
-from vaexp.models import FA, PPCA, LinearGaussian
+from vaexp.models import LinearGaussian
+from vaexp.models.fa import FA
 from vaexp.models.moments import Moments
+from vaexp.models.ppca import PPCA
 
 D, L = 8, 3
 FLOOR = 1e-3

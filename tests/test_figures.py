@@ -8,12 +8,14 @@ import pytest
 from matplotlib.figure import Figure
 from pages import assert_readable, pixels, texts, tick_labels
 
-from vaexp import figures
+import vaexp
 from vaexp.errors import RunError
 from vaexp.figures import mosaic as tiles
 from vaexp.figures import style
-from vaexp.figures.curves import _limits
-from vaexp.figures.latent import _spread, plane_board
+from vaexp.figures.curves import _limits, training_curves
+from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
+from vaexp.figures.latent import _spread, latent_plane, plane_board, posterior
+from vaexp.figures.style import save
 
 SETTINGS = "VAE, L = 2, gaussian, sigma fixed at 1, beta = 1, given the label"
 AXES = ("$z_1$", "$z_2$")
@@ -34,38 +36,38 @@ def history(epochs, beta=1.0, sigma=False, validation=True):
     return records
 
 
-def posterior(count=500, spread=1.0, dimensions=2):
+def codes(count=500, spread=1.0, dimensions=2):
     generator = np.random.default_rng(3)
     label = generator.integers(0, 10, count)
     return spread * generator.normal(size=(count, dimensions)), label
 
 
 EVERY = {
-    "samples": lambda: figures.samples(images(3, 4), ["0", "1", "2"], "Draws", SETTINGS),
-    "samples, no names": lambda: figures.samples(images(1, 1), None, "Draws", SETTINGS),
-    "samples, many": lambda: figures.samples(images(2, 60), None, "Draws", SETTINGS),
-    "decode_modes": lambda: figures.decode_modes(images(4), images(4), images(5, 4), SETTINGS),
-    "decode_modes, no sigma": lambda: figures.decode_modes(images(1), images(1), None, SETTINGS),
-    "plane": lambda: figures.latent_plane(
+    "samples": lambda: samples(images(3, 4), ["0", "1", "2"], "Draws", SETTINGS),
+    "samples, no names": lambda: samples(images(1, 1), None, "Draws", SETTINGS),
+    "samples, many": lambda: samples(images(2, 60), None, "Draws", SETTINGS),
+    "decode_modes": lambda: decode_modes(images(4), images(4), images(5, 4), SETTINGS),
+    "decode_modes, no sigma": lambda: decode_modes(images(1), images(1), None, SETTINGS),
+    "plane": lambda: latent_plane(
         [images(3, 4)], [""], np.linspace(-3, 3, 4), np.linspace(-2, 2, 3), AXES, SETTINGS
     ),
-    "planes": lambda: figures.latent_plane(
+    "planes": lambda: latent_plane(
         [images(3, 3)] * 10, list("0123456789"), np.arange(3.0), np.arange(3.0), AXES, SETTINGS
     ),
-    "strip": lambda: figures.latent_plane(
+    "strip": lambda: latent_plane(
         [images(1, 5)] * 2, ["4", "9"], np.arange(5.0), np.zeros(1), ("$z$", ""), SETTINGS
     ),
-    "posterior": lambda: figures.posterior(*posterior(), AXES, SETTINGS),
-    "posterior, far": lambda: figures.posterior(*posterior(spread=20), AXES, SETTINGS),
-    "posterior, collapsed": lambda: figures.posterior(*posterior(spread=0), AXES, SETTINGS),
-    "posterior, one latent": lambda: figures.posterior(*posterior(dimensions=1), AXES, SETTINGS),
-    "posterior, one image": lambda: figures.posterior(*posterior(1), AXES, SETTINGS),
-    "reconstructions": lambda: figures.reconstructions(
+    "posterior": lambda: posterior(*codes(), AXES, SETTINGS),
+    "posterior, far": lambda: posterior(*codes(spread=20), AXES, SETTINGS),
+    "posterior, collapsed": lambda: posterior(*codes(spread=0), AXES, SETTINGS),
+    "posterior, one latent": lambda: posterior(*codes(dimensions=1), AXES, SETTINGS),
+    "posterior, one image": lambda: posterior(*codes(1), AXES, SETTINGS),
+    "reconstructions": lambda: reconstructions(
         images(3), images(3), images(3), images(3) + 1, SETTINGS
     ),
-    "curves": lambda: figures.training_curves(history(20, beta=4.0, sigma=True), SETTINGS),
-    "curves, one epoch": lambda: figures.training_curves(history(1), SETTINGS),
-    "compare_runs": lambda: figures.compare_runs(
+    "curves": lambda: training_curves(history(20, beta=4.0, sigma=True), SETTINGS),
+    "curves, one epoch": lambda: training_curves(history(1), SETTINGS),
+    "compare_runs": lambda: compare_runs(
         ["a", "a_very_long_name_" * 5], [images(3)] * 2, images(2), [images(2)] * 2, SETTINGS
     ),
 }
@@ -81,10 +83,10 @@ def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text
 
 @pytest.mark.parametrize("name", ["samples", "posterior", "curves", "planes"])
 def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
-    figures.save(EVERY[name](), tmp_path / "a.png")
+    save(EVERY[name](), tmp_path / "a.png")
     same = EVERY[name]()
-    figures.save(same, tmp_path / "b.png")
-    figures.save(same, tmp_path / "again.png")
+    save(same, tmp_path / "b.png")
+    save(same, tmp_path / "again.png")
     first = (tmp_path / "a.png").read_bytes()
     assert first.startswith(b"\x89PNG")
     assert b"matplotlib" not in first.lower()
@@ -94,9 +96,10 @@ def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
 
 def test_the_users_matplotlibrc_changes_nothing(tmp_path):
     code = (
-        "import sys, numpy as np; from pathlib import Path; from vaexp import figures\n"
-        "figure = figures.samples(np.full((1, 2, 28, 28), 0.5), ['a'], 'T', 'S')\n"
-        "figures.save(figure, Path(sys.argv[1]))\n"
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from vaexp.figures.images import samples; from vaexp.figures.style import save\n"
+        "figure = samples(np.full((1, 2, 28, 28), 0.5), ['a'], 'T', 'S')\n"
+        "save(figure, Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -106,7 +109,7 @@ def test_the_users_matplotlibrc_changes_nothing(tmp_path):
         environment = os.environ | {
             "MPLCONFIGDIR": str(tmp_path / "config"),
             "MATPLOTLIBRC": str(folder),
-            "PYTHONPATH": str(Path(figures.__file__).parents[2]),
+            "PYTHONPATH": str(Path(vaexp.__file__).parents[1]),
         }
         command = [sys.executable, "-c", code, str(tmp_path / name)]
         subprocess.run(command, check=True, env=environment)
@@ -124,17 +127,17 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match=r"figure\.png: No space left on device"):
-        figures.save(Broken(), path)
+        save(Broken(), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-    figures.save(EVERY["samples"](), path)
+    save(EVERY["samples"](), path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_save_into_no_folder_says_where(tmp_path):
     with pytest.raises(RunError, match="missing"):
-        figures.save(EVERY["samples"](), tmp_path / "missing" / "a.png")
+        save(EVERY["samples"](), tmp_path / "missing" / "a.png")
 
 
 def test_mosaic_places_each_image_and_leaves_gaps():
@@ -172,7 +175,7 @@ def test_latent_plane_increases_upwards_and_to_the_right():
     assert board[0, 55] == 0.6
 
     vertical, horizontal = np.array([-1.0, 0.0, 1.0]), np.array([5.0, 7.0])
-    figure = figures.latent_plane([plane], [""], horizontal, vertical, AXES, SETTINGS)
+    figure = latent_plane([plane], [""], horizontal, vertical, AXES, SETTINGS)
     axes = figure.axes[0]
     places = {text.get_text(): text.get_position()[1] for text in axes.get_yticklabels()}
     # The value -1 is at the centre of the bottom tile, rows 56 to 83 of the picture; 1 of the top.
@@ -190,7 +193,7 @@ def test_one_image_pixel_is_a_whole_block_of_page_pixels():
     image = np.zeros((1, 1, 28, 28))
     image[0, 0, 0, 0] = 2.0  # clipped to black
     image[0, 0, 27, 27] = 1.0
-    page = pixels(figures.samples(image, None, "", SETTINGS))
+    page = pixels(samples(image, None, "", SETTINGS))
     top = page.shape[0] - style.MARGIN - 30 * 5 - 20 - style.line_height(style.SMALL)
     left = style.MARGIN
     tile = page[top : top + 150, left : left + 150]
@@ -205,7 +208,7 @@ def test_one_image_pixel_is_a_whole_block_of_page_pixels():
 def test_figures_do_not_change_their_input():
     given = images(2, 3)
     kept = given.copy()
-    figures.samples(given, None, "Draws", SETTINGS)
+    samples(given, None, "Draws", SETTINGS)
     np.testing.assert_array_equal(given, kept)
 
 
@@ -218,7 +221,7 @@ def test_the_note_says_what_clipping_hides():
 
 
 def test_labels_of_decode_modes():
-    figure = figures.decode_modes(images(3), images(3), images(5, 3), SETTINGS)
+    figure = decode_modes(images(3), images(3), images(5, 3), SETTINGS)
     found = texts(figure)
     for label in (r"$\mu(z)$", r"$x \sim p(x\,|\,z)$", r"$\mu(z) - 2\sigma(z)$"):
         assert label in found
@@ -229,10 +232,10 @@ def test_labels_of_decode_modes():
 
 def test_constant_sigma_is_a_number_and_varying_sigma_a_heat_map():
     x = images(2)
-    constant = figures.reconstructions(x, x, x, np.full_like(x, 0.25), SETTINGS)
+    constant = reconstructions(x, x, x, np.full_like(x, 0.25), SETTINGS)
     assert len(constant.axes) == 3
     assert "σ = 0.25 (units of x) for every pixel of every image." in texts(constant)
-    varying = figures.reconstructions(x, x, x, np.linspace(0, 1, x.size).reshape(x.shape), SETTINGS)
+    varying = reconstructions(x, x, x, np.linspace(0, 1, x.size).reshape(x.shape), SETTINGS)
     assert len(varying.axes) == 5
     assert "σ(z), units of x" in texts(varying)
     heat = varying.axes[3].images[0]
@@ -244,13 +247,13 @@ def test_a_wide_range_of_sigma_is_drawn_on_a_log_scale():
     x = np.random.default_rng(1).random((3, 28, 28))
     sigma = np.full_like(x, 0.001)
     sigma[1, 3, 4] = 6.0
-    figure = figures.reconstructions(x, x, x, sigma, "settings")
+    figure = reconstructions(x, x, x, sigma, "settings")
     heat = figure.axes[3].images[0]
     assert heat.norm(0.001) == 0.0
     assert heat.norm(6.0) == 1.0
     assert heat.norm(np.sqrt(0.006)) == pytest.approx(0.5)
     assert "σ(z), units of x, log scale" in texts(figure)
-    assert len(figures.reconstructions(x, x, x, None, SETTINGS).axes) == 3
+    assert len(reconstructions(x, x, x, None, SETTINGS).axes) == 3
 
 
 def test_prior_circles_say_the_share_of_mass_inside():
@@ -262,8 +265,8 @@ def test_prior_circles_say_the_share_of_mass_inside():
 
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 40.0])
 def test_the_posterior_view_holds_three_deviations_and_the_codes(spread):
-    mean, label = posterior(2000, spread)
-    axes = figures.posterior(mean, label, AXES, SETTINGS).axes[0]
+    mean, label = codes(2000, spread)
+    axes = posterior(mean, label, AXES, SETTINGS).axes[0]
     low, high = axes.get_xlim()
     assert low == -high
     assert axes.get_ylim() == (low, high)
@@ -275,13 +278,13 @@ def test_the_posterior_view_holds_three_deviations_and_the_codes(spread):
 
 
 def test_stray_and_broken_codes_are_counted_not_drawn():
-    mean, label = posterior(200)
+    mean, label = codes(200)
     mean[0], mean[1] = (1e4, 0), (np.nan, 0)
-    figure = figures.posterior(mean, label, AXES, SETTINGS)
+    figure = posterior(mean, label, AXES, SETTINGS)
     assert "2 of 200 codes lie out of view." in texts(figure)
     assert figure.axes[0].get_xlim()[1] < 6
     with pytest.raises(RunError, match="finite"):
-        figures.posterior(np.full((3, 2), np.nan), np.arange(3), AXES, SETTINGS)
+        posterior(np.full((3, 2), np.nan), np.arange(3), AXES, SETTINGS)
 
 
 def test_numerals_stay_at_their_medians_unless_they_collide():
@@ -299,7 +302,7 @@ def test_every_label_has_its_own_colour():
 
 
 def test_one_epoch_is_drawn_as_points():
-    figure = figures.training_curves(history(1), SETTINGS)
+    figure = training_curves(history(1), SETTINGS)
     assert len(figure.axes) == 3  # no sigma, no panel for it
     training, *_ = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert training.get_marker() == "o"
@@ -311,23 +314,21 @@ def test_one_epoch_is_drawn_as_points():
 
 def test_curves_show_the_objective_only_where_beta_is_not_one():
     def named(beta):
-        return [
-            text for text in texts(figures.training_curves(history(9, beta), "")) if "β" in text
-        ]
+        return [text for text in texts(training_curves(history(9, beta), "")) if "β" in text]
 
     assert named(1.0) == []
     assert named(4.0) == ["training objective, β = 4"]
     warm = [record | {"beta": record["epoch"] / 10} for record in history(9)]
-    assert "training objective, β = 0.1 to 0.9" in texts(figures.training_curves(warm, ""))
+    assert "training objective, β = 0.1 to 0.9" in texts(training_curves(warm, ""))
 
 
 def test_curves_name_units_and_what_they_show():
-    found = texts(figures.training_curves(history(20, sigma=True), SETTINGS))
+    found = texts(training_curves(history(20, sigma=True), SETTINGS))
     assert found.count("nats per image") == 3
     assert {"ELBO", "epoch", "units of x", "validation"} <= set(found)
-    alone = texts(figures.training_curves(history(9, validation=False), ""))
+    alone = texts(training_curves(history(9, validation=False), ""))
     assert not any("validation" in text for text in alone)
-    sigma = figures.training_curves(history(20, sigma=True), SETTINGS).axes[3]
+    sigma = training_curves(history(20, sigma=True), SETTINGS).axes[3]
     assert sigma.get_yscale() == "log"
 
 
@@ -335,7 +336,7 @@ def test_curves_name_units_and_what_they_show():
 def test_an_outlier_does_not_squash_the_curve_and_is_said(epochs):
     records = history(epochs)
     records[0]["train"]["elbo"] = -1e6
-    figure = figures.training_curves(records, SETTINGS)
+    figure = training_curves(records, SETTINGS)
     low, high = figure.axes[0].get_ylim()
     assert -1000 < low < -760 < high < -700
     note = "Out of view in ELBO: 1 value, lowest −1,000,000 at epoch 1."
@@ -346,12 +347,12 @@ def test_an_outlier_does_not_squash_the_curve_and_is_said(epochs):
 def test_values_that_are_not_finite_are_said():
     records = history(10)
     records[4]["train"]["rate"] = float("nan")
-    found = texts(figures.training_curves(records, SETTINGS))
+    found = texts(training_curves(records, SETTINGS))
     assert "Out of view in rate: 1 of 10 training values are not finite." in found
     for record in records:
         record["train"] = dict.fromkeys(record["train"], float("nan"))
         record["validation"] = None
-    pixels(figures.training_curves(records, SETTINGS))
+    pixels(training_curves(records, SETTINGS))
 
 
 def test_limits_of_a_curve_that_does_not_move_have_height():
@@ -363,14 +364,14 @@ def test_limits_of_a_curve_that_does_not_move_have_height():
 
 def test_names_are_plain_text():
     name = r"cost $5_ and $\frac 6"
-    figure = figures.compare_runs([name], [images(2)], images(2), [images(2)], name)
+    figure = compare_runs([name], [images(2)], images(2), [images(2)], name)
     pixels(figure)
     assert name in texts(figure)
 
 
 def test_compare_runs_wraps_long_names_and_keeps_rows_apart():
     name = "20261122-143015-vae-pixel-sigma-with-a-name-that-goes-on-and-on-7f3a"
-    figure = figures.compare_runs(
+    figure = compare_runs(
         [name, "b"], [images(10)] * 2, images(10), [images(10)] * 2, SETTINGS, "draws"
     )
     wrapped = next(text for text in texts(figure) if text.startswith("2026112"))

@@ -9,10 +9,15 @@ import pytest
 from matplotlib.colors import to_hex
 from pages import assert_readable, pixels
 
-from vaexp import figures
 from vaexp.config import load_config
 from vaexp.experiment.draw.evidence import illustrate_evidence
-from vaexp.figures.style import TRAINING
+from vaexp.figures.decoding import decoder_moments
+from vaexp.figures.floor import near_the_floor
+from vaexp.figures.induced import tilted_prior
+from vaexp.figures.latent_use import latent_use
+from vaexp.figures.mixture import clusters
+from vaexp.figures.quality import sample_quality
+from vaexp.figures.style import TRAINING, save
 from vaexp.runs.folder import RunFolder
 
 SETTINGS = "VAE, L = 2, Gaussian, σ(z) per pixel (≥ 0.001), β = 4, given the label, test images"
@@ -60,9 +65,7 @@ def components(count: int) -> dict[str, Any]:
 
 
 def floor(arrays: dict[str, Any], **how: Any) -> Any:
-    return figures.near_the_floor(
-        arrays, SETTINGS, **{"floor": 1e-3, "near": 2.0, "note": NOTE} | how
-    )
+    return near_the_floor(arrays, SETTINGS, **{"floor": 1e-3, "near": 2.0, "note": NOTE} | how)
 
 
 def plane(panels: int, low: tuple[float, float], high: tuple[float, float]) -> tuple[Any, Any]:
@@ -113,14 +116,14 @@ def table(clusters: int, digits: int) -> Any:
 
 
 def tilted(panels: tuple[Any, Any], names: list[str]) -> Any:
-    return figures.tilted_prior(*panels, names, SETTINGS, NOTE)
+    return tilted_prior(*panels, names, SETTINGS, NOTE)
 
 
 DIGITS = [f"digit {digit}" for digit in range(10)]
 EVERY = {
-    "latents, 1": lambda: figures.latent_use(subtitle=SETTINGS, **latents(1, 1)),
-    "latents, 16": lambda: figures.latent_use(subtitle=SETTINGS, note=NOTE, **latents(16, 9)),
-    "latents, 200": lambda: figures.latent_use(subtitle=SETTINGS, **latents(200, 0)),
+    "latents, 1": lambda: latent_use(subtitle=SETTINGS, **latents(1, 1)),
+    "latents, 16": lambda: latent_use(subtitle=SETTINGS, note=NOTE, **latents(16, 9)),
+    "latents, 200": lambda: latent_use(subtitle=SETTINGS, **latents(200, 0)),
     "floor": lambda: floor(maps() | curve()),
     "floor, mixture": lambda: floor(maps() | curve(True) | components(250), of_variance=True),
     "floor, full": lambda: floor(
@@ -140,17 +143,17 @@ EVERY = {
     "tilted, 10": lambda: tilted(plane(10, (-4, -4), (4, 4)), DIGITS),
     "tilted line": lambda: tilted(line(1), [""]),
     "tilted lines": lambda: tilted(line(10), DIGITS),
-    "decoder": lambda: figures.decoder_moments(variances() | strata(10), SETTINGS, NOTE),
-    "decoder, narrow strata": lambda: figures.decoder_moments(
+    "decoder": lambda: decoder_moments(variances() | strata(10), SETTINGS, NOTE),
+    "decoder, narrow strata": lambda: decoder_moments(
         variances() | strata(4) | {"share_strata": np.array([0.9, 0.05, 0.02, 0.03])}, SETTINGS
     ),
-    "decoder, one sigma": lambda: figures.decoder_moments(variances() | strata(1), SETTINGS),
-    "decoder, no sigma": lambda: figures.decoder_moments(variances(), SETTINGS),
-    "quality": lambda: figures.sample_quality(found(*ALL), SETTINGS, NOTE),
-    "quality, two": lambda: figures.sample_quality(found("digit_fid", "recall"), SETTINGS),
-    "quality, one row": lambda: figures.sample_quality(found(*ALL, rows=("mean",)), SETTINGS),
-    "clusters": lambda: figures.clusters(table(10, 10), range(10), SETTINGS, NOTE),
-    "clusters, 2": lambda: figures.clusters(table(2, 2), [3, 8], SETTINGS),
+    "decoder, one sigma": lambda: decoder_moments(variances() | strata(1), SETTINGS),
+    "decoder, no sigma": lambda: decoder_moments(variances(), SETTINGS),
+    "quality": lambda: sample_quality(found(*ALL), SETTINGS, NOTE),
+    "quality, two": lambda: sample_quality(found("digit_fid", "recall"), SETTINGS),
+    "quality, one row": lambda: sample_quality(found(*ALL, rows=("mean",)), SETTINGS),
+    "clusters": lambda: clusters(table(10, 10), range(10), SETTINGS, NOTE),
+    "clusters, 2": lambda: clusters(table(2, 2), [3, 8], SETTINGS),
 }
 
 
@@ -169,7 +172,7 @@ def test_no_text_is_off_the_page_or_over_other_text(name: str) -> None:
 def test_latents_are_sorted_and_the_active_ones_are_in_colour() -> None:
     below = np.zeros((71, 3))
     below[EPSILON >= 0.009, 1] = 1.0  # 1: at once, at the limit of what counts as collapsed
-    figure = figures.latent_use(
+    figure = latent_use(
         np.array([0.5, 0.002, 3.0]), np.array([0.4, 0.001, 0.005]), EPSILON, below, SETTINGS,
         active=0.01, collapsed=(0.01, 0.01),
     )  # fmt: skip
@@ -186,13 +189,13 @@ def test_latents_are_sorted_and_the_active_ones_are_in_colour() -> None:
 
 def test_each_of_few_latents_has_its_number_on_its_curve() -> None:
     given = latents(3, 3)
-    axes = figures.latent_use(subtitle=SETTINGS, **given).axes[1]
+    axes = latent_use(subtitle=SETTINGS, **given).axes[1]
     for text in axes.texts:
         x, y = text.get_position()
         column = given["below"][:, int(text.get_text()) - 1]
         assert np.interp(np.log(x), np.log(EPSILON), column) == pytest.approx(y)
     assert {text.get_text() for text in axes.texts} == {"1", "2", "3"}
-    assert not figures.latent_use(subtitle=SETTINGS, **latents(17, 3)).axes[1].texts
+    assert not latent_use(subtitle=SETTINGS, **latents(17, 3)).axes[1].texts
 
 
 def test_a_flat_map_becomes_a_sentence() -> None:
@@ -264,7 +267,7 @@ def test_the_tilted_line_is_a_density_over_the_priors() -> None:
 def test_variances_have_one_scale_and_those_far_above_the_data_are_said() -> None:
     arrays = variances()
     largest = (arrays["variance_of_mean_pixels"] + arrays["mean_of_variance_pixels"]).max()
-    figure = figures.decoder_moments(arrays, SETTINGS)
+    figure = decoder_moments(arrays, SETTINGS)
     pictures = [axes.images[0] for axes in figure.axes if axes.images]
     assert {picture.get_clim() for picture in pictures} == {(0.0, largest)}
     np.testing.assert_allclose(
@@ -272,14 +275,14 @@ def test_variances_have_one_scale_and_those_far_above_the_data_are_said() -> Non
     )
     assert f"sum {arrays['variance_data_pixels'].sum():.4g}" in texts(figure)
     arrays["mean_of_variance_pixels"][5] = 40.0
-    figure = figures.decoder_moments(arrays, SETTINGS)
+    figure = decoder_moments(arrays, SETTINGS)
     most = 3 * arrays["variance_data_pixels"].max()
     assert figure.axes[0].images[0].get_clim() == (0.0, most)
     assert "have the last colour; the largest is 40" in texts(figure)
 
 
 def test_coverage_has_its_nominal_lines() -> None:
-    figure = figures.decoder_moments(variances() | strata(10), SETTINGS)
+    figure = decoder_moments(variances() | strata(10), SETTINGS)
     axes = figure.axes[0]
     lines = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
     np.testing.assert_allclose([y[0] for y in lines], [0.6827, 0.9545, 0.9973], atol=1e-4)
@@ -289,22 +292,22 @@ def test_coverage_has_its_nominal_lines() -> None:
 
 def test_strata_are_as_wide_as_their_share_of_the_pixels() -> None:
     given = strata(4) | {"share_strata": np.array([0.4, 0.3, 0.2, 0.1])}
-    axes = figures.decoder_moments(variances() | given, SETTINGS).axes[0]
+    axes = decoder_moments(variances() | given, SETTINGS).axes[0]
     ends = np.array([segment[:, 0] for segment in axes.collections[0].get_segments()])
     np.testing.assert_allclose(ends, [[0, 0.4], [0.4, 0.7], [0.7, 0.9], [0.9, 1]])
     assert axes.get_xticklabels()[0].get_text() == "0.001"
 
 
 def test_one_stratum_is_a_table() -> None:
-    figure = figures.decoder_moments(variances() | strata(1), SETTINGS)
+    figure = decoder_moments(variances() | strata(1), SETTINGS)
     assert len(figure.axes) == 5  # four maps and a colour bar
     assert {"60.00% ± 0.98", "68.27%", "90.00% ± 0.98"} <= set(texts(figure).split("\n"))
     assert "z ~ q(z|x), at σ = 0.001" in texts(figure)
 
 
 def test_sample_quality_draws_what_there_is() -> None:
-    assert len(figures.sample_quality(found(*ALL), SETTINGS).axes) == 6
-    figure = figures.sample_quality(found("digit_fid", "precision", "ndb"), SETTINGS)
+    assert len(sample_quality(found(*ALL), SETTINGS).axes) == 6
+    figure = sample_quality(found("digit_fid", "precision", "ndb"), SETTINGS)
     assert [axes._left_title.get_text() for axes in figure.axes] == [
         "digit FID: lower is better",
         "precision",
@@ -319,7 +322,7 @@ def test_sample_quality_draws_what_there_is() -> None:
 
 def test_clusters_are_sorted_by_their_majority_digit() -> None:
     counts = np.array([[1, 30], [0, 0], [9, 2], [40, 5], [3, 60]])
-    figure = figures.clusters(counts, [4, 9], SETTINGS)
+    figure = clusters(counts, [4, 9], SETTINGS)
     shares = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(
         shares[:4], [[40 / 45, 5 / 45], [9 / 11, 2 / 11], [3 / 63, 60 / 63], [1 / 31, 30 / 31]]
@@ -407,9 +410,9 @@ def run(tmp_path: Path) -> RunFolder:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts of each figure saved."""
     saved: list[str] = []
-    save = figures.save
     monkeypatch.setattr(
-        figures, "save", lambda figure, path: (saved.append(texts(figure)), save(figure, path))
+        "vaexp.experiment.draw.evidence.save",
+        lambda figure, path: (saved.append(texts(figure)), save(figure, path)),
     )
     return saved
 

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from pages import assert_readable, pixels, texts
 
-from vaexp import figures
 from vaexp.figures.charts import log_axis, number, percent, spread
+from vaexp.figures.em import em_staircase
+from vaexp.figures.images import samples
+from vaexp.figures.linear import factors, noise, principal_axes, scaled_spectrum, spectrum
+from vaexp.figures.mixture import components, confusion
+from vaexp.figures.singularities import singularities
+from vaexp.figures.style import save
 
 SETTINGS = "Gaussian mixture, K = 10, diag, covariance floor 0.001, 50,000 training images"
 
@@ -79,39 +84,39 @@ EIGENVALUES = np.append(5 / np.arange(1, 701) ** 1.5, np.zeros(84))
 NOISE = np.geomspace(0.1, 0.4, 784), np.linspace(0, 0.9, 784)
 
 EVERY = {
-    "staircase": lambda: figures.em_staircase(history(), SETTINGS),
-    "staircase, restarts": lambda: figures.em_staircase(history(restarts=4), SETTINGS),
-    "staircase, no iteration": lambda: figures.em_staircase(history(0, restarts=3), SETTINGS),
-    "staircase, one": lambda: figures.em_staircase(history(1, validation=False), SETTINGS),
-    "staircase, 2000": lambda: figures.em_staircase(history(2000), SETTINGS),
-    "staircase, low": lambda: figures.em_staircase(history(30, 10, 1, True, 1e3, -2e6), SETTINGS),
-    "staircase, high": lambda: figures.em_staircase(history(30, 10, 1, True, 1e3, 1e6), SETTINGS),
-    "staircase, small": lambda: figures.em_staircase(history(9, scale=1e-9), SETTINGS),
-    "staircase, falls": lambda: figures.em_staircase(fallen(), SETTINGS),
-    "staircase, flat": lambda: figures.em_staircase(flat(), SETTINGS),
-    "singularities": lambda: figures.singularities(history(), 1e-3, SETTINGS, 785),
-    "singularities, 1": lambda: figures.singularities(history(20, 1), 1e-3, SETTINGS, 785),
-    "singularities, 200": lambda: figures.singularities(history(20, 200), 0.0, SETTINGS),
-    "singularities, first": lambda: figures.singularities(history(0, 50), 1e-3, SETTINGS, 785),
-    "components, 1": lambda: figures.components(*mixture(1), SETTINGS),
-    "components, 10": lambda: figures.components(*mixture(10), SETTINGS),
-    "components, 200": lambda: figures.components(*mixture(200), SETTINGS),
-    "components, means": lambda: figures.components(mixture(50)[0], None, mixture(50)[2], SETTINGS),
-    "confusion, 1": lambda: figures.confusion(counts(1), range(10), SETTINGS),
-    "confusion, 20": lambda: figures.confusion(counts(20), range(10), SETTINGS),
-    "confusion, 50": lambda: figures.confusion(counts(50), range(10), SETTINGS),
-    "confusion, 200": lambda: figures.confusion(counts(200), range(10), SETTINGS),
-    "confusion, none": lambda: figures.confusion(np.zeros((3, 10)), range(10), SETTINGS),
-    "confusion, two digits": lambda: figures.confusion(counts(9)[:, :2], [4, 9], SETTINGS),
-    "axes, 1": lambda: figures.principal_axes(*axes_of(1), SETTINGS),
-    "axes, 50": lambda: figures.principal_axes(*axes_of(50), SETTINGS),
-    "factors, 2": lambda: figures.factors(*axes_of(2), SETTINGS),
-    "noise": lambda: figures.noise(*NOISE, 0.01, SETTINGS),
-    "noise, all alike": lambda: figures.noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS),
-    "scaled spectrum": lambda: figures.scaled_spectrum(100 * EIGENVALUES, 10, SETTINGS),
-    "spectrum": lambda: figures.spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
-    "spectrum, small": lambda: figures.spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
-    "spectrum, all": lambda: figures.spectrum(EIGENVALUES, 784, 0.0, SETTINGS),
+    "staircase": lambda: em_staircase(history(), SETTINGS),
+    "staircase, restarts": lambda: em_staircase(history(restarts=4), SETTINGS),
+    "staircase, no iteration": lambda: em_staircase(history(0, restarts=3), SETTINGS),
+    "staircase, one": lambda: em_staircase(history(1, validation=False), SETTINGS),
+    "staircase, 2000": lambda: em_staircase(history(2000), SETTINGS),
+    "staircase, low": lambda: em_staircase(history(30, 10, 1, True, 1e3, -2e6), SETTINGS),
+    "staircase, high": lambda: em_staircase(history(30, 10, 1, True, 1e3, 1e6), SETTINGS),
+    "staircase, small": lambda: em_staircase(history(9, scale=1e-9), SETTINGS),
+    "staircase, falls": lambda: em_staircase(fallen(), SETTINGS),
+    "staircase, flat": lambda: em_staircase(flat(), SETTINGS),
+    "singularities": lambda: singularities(history(), 1e-3, SETTINGS, 785),
+    "singularities, 1": lambda: singularities(history(20, 1), 1e-3, SETTINGS, 785),
+    "singularities, 200": lambda: singularities(history(20, 200), 0.0, SETTINGS),
+    "singularities, first": lambda: singularities(history(0, 50), 1e-3, SETTINGS, 785),
+    "components, 1": lambda: components(*mixture(1), SETTINGS),
+    "components, 10": lambda: components(*mixture(10), SETTINGS),
+    "components, 200": lambda: components(*mixture(200), SETTINGS),
+    "components, means": lambda: components(mixture(50)[0], None, mixture(50)[2], SETTINGS),
+    "confusion, 1": lambda: confusion(counts(1), range(10), SETTINGS),
+    "confusion, 20": lambda: confusion(counts(20), range(10), SETTINGS),
+    "confusion, 50": lambda: confusion(counts(50), range(10), SETTINGS),
+    "confusion, 200": lambda: confusion(counts(200), range(10), SETTINGS),
+    "confusion, none": lambda: confusion(np.zeros((3, 10)), range(10), SETTINGS),
+    "confusion, two digits": lambda: confusion(counts(9)[:, :2], [4, 9], SETTINGS),
+    "axes, 1": lambda: principal_axes(*axes_of(1), SETTINGS),
+    "axes, 50": lambda: principal_axes(*axes_of(50), SETTINGS),
+    "factors, 2": lambda: factors(*axes_of(2), SETTINGS),
+    "noise": lambda: noise(*NOISE, 0.01, SETTINGS),
+    "noise, all alike": lambda: noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS),
+    "scaled spectrum": lambda: scaled_spectrum(100 * EIGENVALUES, 10, SETTINGS),
+    "spectrum": lambda: spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
+    "spectrum, small": lambda: spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
+    "spectrum, all": lambda: spectrum(EIGENVALUES, 784, 0.0, SETTINGS),
 }
 
 
@@ -139,19 +144,19 @@ def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text
      "spectrum"],
 )  # fmt: skip
 def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
-    figures.save(EVERY[name](), tmp_path / "a.png")
-    figures.save(EVERY[name](), tmp_path / "b.png")
+    save(EVERY[name](), tmp_path / "a.png")
+    save(EVERY[name](), tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_figures_do_not_change_their_input():
     given = history(3), *mixture(3), counts(3), *axes_of(3)
     kept = copy.deepcopy(given)
-    figures.em_staircase(given[0], SETTINGS)
-    figures.singularities(given[0], 0.001, SETTINGS)
-    figures.components(*given[1:4], SETTINGS)
-    figures.confusion(given[4], range(10), SETTINGS)
-    figures.principal_axes(*given[5:], SETTINGS)
+    em_staircase(given[0], SETTINGS)
+    singularities(given[0], 0.001, SETTINGS)
+    components(*given[1:4], SETTINGS)
+    confusion(given[4], range(10), SETTINGS)
+    principal_axes(*given[5:], SETTINGS)
     assert given[0] == kept[0]
     for array, before in zip(given[1:], kept[1:], strict=True):
         np.testing.assert_array_equal(array, before)
@@ -161,7 +166,7 @@ def test_the_stairs_rise_from_elbo_to_elbo_and_touch_ln_p_after_each_e_step():
     records = history(3)
     log_prob = [record["train"]["log_prob"] for record in records]
     after_m = [record["train"].get("elbo_after_m") for record in records]
-    stairs = titled(figures.em_staircase(records, SETTINGS), "steps of iterations 1 to 3")
+    stairs = titled(em_staircase(records, SETTINGS), "steps of iterations 1 to 3")
     risers = {}
     for line in stairs.lines:
         if line.get_linewidth() == 4:
@@ -182,7 +187,7 @@ def test_what_each_step_gained_is_written_under_it():
         record["train"] |= {"log_prob": log_prob, "elbo_after_e": log_prob}
     records[1]["train"]["elbo_after_m"] = 660.0
     records[2]["train"]["elbo_after_m"] = 830.0  # higher than ln p(x), as no ELBO can be
-    found = texts(figures.em_staircase(records, SETTINGS))
+    found = texts(em_staircase(records, SETTINGS))
     start = found.index("M-step")
     assert found[start : start + 6] == ["M-step", "+160", "+130", "E-step", "+40", "−10"]
 
@@ -190,7 +195,7 @@ def test_what_each_step_gained_is_written_under_it():
 def test_the_stairs_begin_later_where_the_first_step_hides_all_others():
     records = history(30)
     records[0]["train"] |= {"log_prob": -1e6, "elbo_after_e": -1e6}
-    figure = figures.em_staircase(records, SETTINGS)
+    figure = em_staircase(records, SETTINGS)
     titled(figure, "steps of iterations 2 to")
     low, high = titled(figure, "ln p(x)").get_ylim()
     assert 400 < low < 1000 < high
@@ -201,7 +206,7 @@ def test_the_kept_restart_has_the_highest_final_training_likelihood():
     records = history(20, restarts=4)
     final = {record["restart"]: record["train"]["log_prob"] for record in records}
     kept = max(final, key=final.get)
-    figure = figures.em_staircase(records, SETTINGS)
+    figure = em_staircase(records, SETTINGS)
     assert f"Thick lines and steps: restart {kept} of 0 to 3, whose" in note(figure)
     run = titled(figure, "ln p(x)")
     curves = [line for line in run.lines if len(line.get_xdata())]
@@ -209,7 +214,7 @@ def test_the_kept_restart_has_the_highest_final_training_likelihood():
     assert len(curves) == 8
     assert [line.get_ydata()[-1] for line in thick] == [final[kept] - 20, final[kept]]
     assert curves[-2:] == thick  # over the others
-    assert f"Restart {kept} of 0 to 3" in note(figures.singularities(records, 0.001, SETTINGS))
+    assert f"Restart {kept} of 0 to 3" in note(singularities(records, 0.001, SETTINGS))
 
 
 def test_one_record_is_drawn_without_steps():
@@ -220,24 +225,24 @@ def test_one_record_is_drawn_without_steps():
 
 
 def test_validation_is_named_only_where_there_is_one():
-    assert "validation" in texts(figures.em_staircase(history(5), SETTINGS))
-    alone = figures.em_staircase(history(5, validation=False), SETTINGS)
+    assert "validation" in texts(em_staircase(history(5), SETTINGS))
+    alone = em_staircase(history(5, validation=False), SETTINGS)
     assert not any("validation" in text for text in texts(alone))
 
 
 def test_falls_of_the_likelihood_are_counted_and_rounding_is_not():
-    found = note(figures.em_staircase(fallen(), SETTINGS))
+    found = note(em_staircase(fallen(), SETTINGS))
     assert (
         "ln p(x) fell in 2 of 30 iterations (triangles), by at most 60 nats, in iteration 7."
         in (found)
     )
     records = history(3)
     records[3]["train"]["log_prob"] = records[2]["train"]["log_prob"] - 1e-10
-    assert "ln p(x) never fell." in note(figures.em_staircase(records, SETTINGS))
+    assert "ln p(x) never fell." in note(em_staircase(records, SETTINGS))
 
 
 def test_the_increase_per_iteration_is_drawn_on_a_log_axis():
-    figure = figures.em_staircase(fallen(), SETTINGS)
+    figure = em_staircase(fallen(), SETTINGS)
     axes = titled(figure, "increase")
     assert axes.get_yscale() == "log"
     rises, falls = axes.lines
@@ -249,13 +254,13 @@ def test_the_increase_per_iteration_is_drawn_on_a_log_axis():
 def test_how_far_elbo_and_likelihood_are_apart_after_e_steps_is_said():
     records = history(4)
     records[2]["train"]["elbo_after_e"] -= 3e-6
-    assert "differ by 3e−06 nats at most" in note(figures.em_staircase(records, SETTINGS))
+    assert "differ by 3e−06 nats at most" in note(em_staircase(records, SETTINGS))
 
 
 def test_values_that_are_not_finite_are_said():
     records = history(8)
     records[3]["train"]["log_prob"] = float("nan")
-    figure = figures.em_staircase(records, SETTINGS)
+    figure = em_staircase(records, SETTINGS)
     assert "Values that are not finite: 1." in note(figure)
     pixels(figure)
 
@@ -264,7 +269,7 @@ def test_singularities_count_components_at_the_floor_and_name_the_lowest():
     records = history(2, 10)
     records[-1]["smallest_eigenvalue"] = [0.5] * 7 + [0.0015, 0.002, 0.0021]
     records[-1]["effective_count"] = [4000.0, 3.25, 800, 780, *[7000.0] * 6]
-    figure = figures.singularities(records, 0.001, SETTINGS, 785)
+    figure = singularities(records, 0.001, SETTINGS, 785)
     found = texts(figure)
     assert "At the end 2 of 10 lie within a factor 2 of the floor, 0.001." in found
     wanted = "The smallest effective count at the end is 3.25 (k = 1); 2 of 10 end with fewer than"
@@ -281,7 +286,7 @@ def test_components_at_the_floor_are_named_by_the_fewest_images():
     records = history(2, 50)
     records[-1]["smallest_eigenvalue"] = [0.001 * (1 + 1e-12 * k) for k in range(50)]
     records[-1]["effective_count"] = [float(100 - k) for k in range(50)]
-    names = {t for t in texts(figures.singularities(records, 0.001, SETTINGS)) if "k = 4" in t[:6]}
+    names = {t for t in texts(singularities(records, 0.001, SETTINGS)) if "k = 4" in t[:6]}
     assert names == {"k = 49", "k = 48", "k = 47"}
 
 
@@ -289,7 +294,7 @@ def test_a_covariance_that_all_share_is_one_line():
     records = history(4, 10)
     for record in records:
         record["smallest_eigenvalue"] = [0.02] * 10
-    figure = figures.singularities(records, 0.0, SETTINGS)
+    figure = singularities(records, 0.0, SETTINGS)
     assert len(titled(figure, "smallest eigenvalue, the same for all k").lines) == 1
     assert "all k" in texts(figure)
     assert "There is no floor; the smallest eigenvalue ends at 0.02." in texts(figure)
@@ -298,7 +303,7 @@ def test_a_covariance_that_all_share_is_one_line():
 def test_a_component_that_died_does_not_stretch_the_axis():
     records = history(3, 5)
     records[-1]["effective_count"][2] = 1e-40
-    figure = figures.singularities(records, 0.0, SETTINGS)
+    figure = singularities(records, 0.0, SETTINGS)
     assert titled(figure, "effective").get_ylim()[0] > 0.01
     assert "Counts below 0.1 are drawn as 0.1." in texts(figure)
 
@@ -307,7 +312,7 @@ def test_components_are_sorted_by_weight():
     mean = np.broadcast_to(np.array([0.2, 0.4, 0.6])[:, None, None], (3, 28, 28))
     stddev = mean / 2
     weight = np.array([0.3, 0.004, 0.696])
-    figure = figures.components(mean, stddev, weight, SETTINGS)
+    figure = components(mean, stddev, weight, SETTINGS)
     found = texts(figure)
     start = found.index("k")
     assert found[start : start + 8] == ["k", "2", "0", "1", "weight", "69.6%", "30.0%", "0.40%"]
@@ -323,10 +328,10 @@ def test_components_are_sorted_by_weight():
 def test_the_heaviest_components_are_shown_and_their_weight_is_said():
     mean, stddev, _ = mixture(5)
     weight = np.array([0.1, 0.4, 0.05, 0.3, 0.15])
-    figure = figures.components(mean, stddev, weight, SETTINGS, limit=2)
+    figure = components(mean, stddev, weight, SETTINGS, limit=2)
     assert "The 2 heaviest of 5 are shown, which have 70.0% of the weight." in texts(figure)
     assert "The 100 heaviest of 200 are shown" in note(EVERY["components, 200"]())
-    assert "heaviest" not in note(figures.components(mean, stddev, weight, SETTINGS, limit=5))
+    assert "heaviest" not in note(components(mean, stddev, weight, SETTINGS, limit=5))
 
 
 def test_percents_keep_digits_that_matter():
@@ -342,7 +347,7 @@ def test_confusion_is_sorted_by_majority_then_size_with_empty_ones_last():
     matrix[2] = [30, 0, 10]  # mostly 0
     matrix[3] = [45, 5, 0]  # mostly 0, larger
     matrix[4] = [0, 20, 0]  # mostly 1
-    figure = figures.confusion(matrix, [0, 1, 2], SETTINGS)
+    figure = confusion(matrix, [0, 1, 2], SETTINGS)
     heat, _, bars = figure.axes
     names = [text for text in texts(figure) if text.startswith("k = ")]
     assert names == ["k = 3", "k = 2", "k = 4", "k = 0", "k = 1"]
@@ -358,7 +363,7 @@ def test_confusion_is_sorted_by_majority_then_size_with_empty_ones_last():
 
 @pytest.mark.parametrize(("components", "numbered"), [(20, True), (21, False)])
 def test_cells_have_numbers_while_there_is_room(components, numbered):
-    heat = figures.confusion(counts(components), range(10), SETTINGS).axes[0]
+    heat = confusion(counts(components), range(10), SETTINGS).axes[0]
     assert bool(heat.texts) == numbered
 
 
@@ -372,7 +377,7 @@ def test_axes_are_moved_along_by_standard_deviations():
     mean = np.full((28, 28), 0.5)
     axis = np.zeros((1, 28, 28))
     axis[0, 3, 4], axis[0, 5, 6] = 3.0, -4.0  # of length 5
-    figure = figures.principal_axes(mean, axis, np.array([0.25]), SETTINGS)
+    figure = principal_axes(mean, axis, np.array([0.25]), SETTINGS)
     board = figure.axes[-1].images[0].get_array()
     along = [board[4, 1 + 29 * step + 4] for step in range(5)]
     against = [board[6, 1 + 29 * step + 6] for step in range(5)]
@@ -387,11 +392,9 @@ def test_axes_are_moved_along_by_standard_deviations():
 
 def test_axes_of_any_length_and_of_none_give_the_same_directions():
     mean, axes, stddev = axes_of(3)
-    first = pixels(figures.principal_axes(mean, axes, stddev, SETTINGS))
-    np.testing.assert_array_equal(
-        first, pixels(figures.principal_axes(mean, 7 * axes, stddev, SETTINGS))
-    )
-    pixels(figures.principal_axes(mean, 0 * axes, stddev, SETTINGS))
+    first = pixels(principal_axes(mean, axes, stddev, SETTINGS))
+    np.testing.assert_array_equal(first, pixels(principal_axes(mean, 7 * axes, stddev, SETTINGS)))
+    pixels(principal_axes(mean, 0 * axes, stddev, SETTINGS))
 
 
 def test_at_most_24_axes_are_shown():
@@ -409,22 +412,20 @@ def test_factors_are_moved_by_a_standard_deviation_of_z():
     assert {"1: |w| 3.00", "2: |w| 0.300", "z = −2", "z = 2"} <= set(found)
     mean, columns = np.zeros((28, 28)), np.zeros((1, 28, 28))
     columns[0, 3, 4] = 7.0
-    first = pixels(figures.factors(mean, columns, np.array([0.3]), SETTINGS))
-    assert np.array_equal(
-        first, pixels(figures.factors(mean, -2 * -columns, np.array([0.3]), SETTINGS))
-    )
+    first = pixels(factors(mean, columns, np.array([0.3]), SETTINGS))
+    assert np.array_equal(first, pixels(factors(mean, -2 * -columns, np.array([0.3]), SETTINGS)))
 
 
 def test_the_noise_says_how_many_pixels_lie_at_its_floor():
     sigma = np.full(784, 0.3)
     sigma[:196] = 0.1
-    figure = figures.noise(sigma, np.zeros(784), 0.01, SETTINGS)
+    figure = noise(sigma, np.zeros(784), 0.01, SETTINGS)
     assert "196 of 784 pixels (25.0%) lie at the floor, σ = 0.1" in note(figure)
     assert "The largest σ is 0.3." in note(figure)
 
 
 def test_the_scaled_spectrum_has_noise_of_one():
-    figure = figures.scaled_spectrum(np.array([40.0, 3.0, 0.5]), 1, SETTINGS)
+    figure = scaled_spectrum(np.array([40.0, 3.0, 0.5]), 1, SETTINGS)
     assert "in their place: noise = 1" in texts(figure)
     assert "L = 1, and has 1 in place of the other 2." in note(figure)
     np.testing.assert_array_equal(figure.axes[0].lines[2].get_data(), [[2, 3], [1, 1]])
@@ -432,7 +433,7 @@ def test_the_scaled_spectrum_has_noise_of_one():
 
 def test_the_spectrum_says_what_the_model_keeps():
     eigenvalues = np.array([4.0, 3.0, 2.0, 1.0, 0.0])
-    figure = figures.spectrum(eigenvalues, 2, 1.0, SETTINGS)
+    figure = spectrum(eigenvalues, 2, 1.0, SETTINGS)
     found = note(figure)
     assert "keeps the largest eigenvalues, L = 2, and has σ² in place of the other 3." in found
     assert "Their mean is 1: the σ² of the highest likelihood." in found
@@ -465,7 +466,7 @@ def test_numbers_are_written_for_people():
 
 @pytest.mark.parametrize("limits", [(1e-3, 1e-3), (0.02, 0.3), (1e-12, 1e3), (45_000, 52_000)])
 def test_a_log_axis_has_numbers(limits):
-    axes = figures.samples(np.zeros((1, 1, 28, 28)), None, "", "").add_axes((0.2, 0.2, 0.6, 0.6))
+    axes = samples(np.zeros((1, 1, 28, 28)), None, "", "").add_axes((0.2, 0.2, 0.6, 0.6))
     log_axis(axes.yaxis, *limits)
     low, high = axes.get_ylim()
     assert low < limits[0] <= limits[1] < high

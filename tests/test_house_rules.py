@@ -3,18 +3,23 @@
 import ast
 import pkgutil
 from collections.abc import Iterator
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from vaexp.config.covariances import COVARIANCES
-from vaexp.config.experiments import EXPERIMENTS
+from vaexp.config.em import EMExperiment
+from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.config.linear_gaussian import LinearGaussianExperiment
 from vaexp.config.sigma import SIGMA_MODES
+from vaexp.fitting.em import EMSteps
 from vaexp.models.build import Model
 from vaexp.models.covariances import Gaussians
 from vaexp.models.likelihoods.interface import Decoded, Likelihood
+from vaexp.models.linear_gaussian import LinearGaussian
 
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "vaexp"
@@ -52,7 +57,7 @@ def test_a_function_fits_a_screen() -> None:
 
 # What a kind can do is asked of it. Only these places say which kinds there are.
 
-ROOMS = ("config/", "models/build.py", "models/covariances/__init__.py")
+ROOMS = ("config/", "models/build.py")
 OTHER_MEANINGS = {("evaluation/rescoring.py", "pixel"): "a row: the best sigma of each pixel"}
 
 
@@ -62,21 +67,32 @@ def below(kind: type[Any]) -> set[str]:
     return {child.__name__ for child in children}.union(*map(below, children))
 
 
+def entry_points() -> Iterator[tuple[str, type[Any]]]:
+    """Every class that a table or a section of the config names, and what it should derive from."""
+    yield from ((family.head, Likelihood) for family in LIKELIHOODS.values())
+    yield from ((family.gaussians, Gaussians) for family in COVARIANCES.values())
+    for kind, kind_of_experiment in EXPERIMENTS.items():
+        smallest = {"name": kind, "model": {"kind": kind}}
+        experiment = kind_of_experiment.model_validate(smallest)
+        if isinstance(experiment, EMExperiment):
+            yield experiment.steps, EMSteps
+        if isinstance(experiment, LinearGaussianExperiment):
+            yield experiment.model.implementation, LinearGaussian
+
+
+def sections() -> list[type[Any]]:
+    """The section of each kind of model."""
+    return [kind.model_fields["model"].annotation for kind in EXPERIMENTS.values()]
+
+
 def classes() -> set[str]:
     """The names of the classes of models, configs, likelihoods and covariances."""
-    for family in LIKELIHOODS.values():
-        pkgutil.resolve_name(family.head)  # a class is known as soon as it is imported
-    experiments = EXPERIMENTS.values()
-    sections = [experiment.model_fields["model"].annotation for experiment in experiments]
-    bases = {
-        base.__name__
-        for model in get_args(Model)
-        for base in model.__mro__
-        if base.__module__.startswith("vaexp.models")
-        and base.__module__ != "vaexp.models.interface"
-    }
-    named = {one.__name__ for one in (*experiments, *sections)}
-    return bases | named | below(Likelihood) | below(Decoded) | below(Gaussians)
+    for point, _ in entry_points():
+        pkgutil.resolve_name(point)  # a class is known as soon as it is imported
+    families = {*get_args(Model), *get_args(Config)}
+    named = {one.__name__ for one in (*EXPERIMENTS.values(), *sections(), *families)}
+    bases = (Likelihood, Decoded, Gaussians, LinearGaussian)
+    return named.union(*map(below, bases))
 
 
 NAMES = {*SIGMA_MODES, *LIKELIHOODS, *COVARIANCES, *EXPERIMENTS}
@@ -117,6 +133,23 @@ def named_kinds(tree: ast.AST) -> Iterator[tuple[int, str]]:
             case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kinds]):
                 found = identifiers(kinds) & CLASSES if node not in asserted else set()
         yield from ((getattr(node, "lineno", 0), one) for one in sorted(found))
+
+
+@pytest.mark.parametrize(("point", "base"), [*entry_points()])
+def test_an_entry_point_is_a_class_that_answers_everything(point: str, base: type[Any]) -> None:
+    named = pkgutil.resolve_name(point)
+    assert issubclass(named, base)
+    assert not isabstract(named)
+
+
+FINAL = [point for point, base in entry_points() if base in (EMSteps, LinearGaussian)]
+FINAL += [f"{one.__module__}:{one.__name__}" for one in (*EXPERIMENTS.values(), *sections())]
+
+
+@pytest.mark.parametrize("point", FINAL)
+def test_the_type_checker_names_what_a_kind_of_model_leaves_out(point: str) -> None:
+    """An abstract member that is left is an error of mypy only in a class that is final."""
+    assert pkgutil.resolve_name(point).__final__
 
 
 def test_no_code_outside_of_a_room_names_a_kind() -> None:

@@ -345,3 +345,13 @@ def test_no_clamping_as_in_torch():
     """At logits -100 the density of black is ln 100, which torch's clamped version misses."""
     black = ContinuousBernoulli(torch.tensor(-100.0)).log_prob(torch.tensor(0.0))
     assert black.item() == pytest.approx(math.log(100), rel=1e-6)
+
+
+def test_the_variance_of_a_continuous_bernoulli_in_float32_is_that_in_float64():
+    """Also right above the threshold of the series, where two nearly equal terms are subtracted."""
+    eta = torch.cat([torch.linspace(0.03, 0.3, 400), torch.linspace(0.3, 300, 400)]).double()
+    exact = ContinuousBernoulli(eta).variance
+    found = ContinuousBernoulli(eta.float()).variance.double()
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=0)
+    assert found.dtype == torch.float64
+    assert ContinuousBernoulli(eta.float()).variance.dtype == torch.float32

@@ -20,6 +20,8 @@ from vaexp.evaluation.induced import induced
 from vaexp.evaluation.quadrature import integrate as integrate_over_z
 from vaexp.evaluation.rescoring import rescored
 from vaexp.evaluation.sigma_collapse import sigma_collapse
+from vaexp.experiment.sample import caption
+from vaexp.figures.evidence import About
 from vaexp.models import VAE
 from vaexp.models.absent import Absent
 from vaexp.models.likelihoods import head_of
@@ -28,6 +30,7 @@ from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.likelihoods.location_scale import raw_for
 from vaexp.models.likelihoods.lowrank import LowRankGaussian
 from vaexp.models.vae import POSTERIOR_FLOOR
+from vaexp.runs.trained import TrainedModel
 
 N, D, H, FLOOR = 5, 7, 3, 1e-3
 
@@ -419,3 +422,19 @@ def test_a_linear_decoder_has_the_marginal_of_three_covariances():
     se = bound.monte_carlo_variance.sqrt()
     assert ((bound.values - expected) / se).abs().max() < 4.5
     assert se.max() < 0.2
+
+
+@pytest.mark.parametrize(("config", "said"), [("vae-lowrank", True), ("vae-pixel", False)])
+def test_a_figure_says_whether_its_sigma_has_the_factors(config, said):
+    """The map of a reconstruction is of sigma alone, and a sweep goes along the whole deviation."""
+    section = load_config(config)
+    trained = TrainedModel(section, None, 3)
+    ends = {which: caption(trained, which).endswith(f"σ(z) {which} the factors") for which in BOTH}
+    assert ends == dict.fromkeys(BOTH, said)
+    assert caption(trained).endswith("epoch 3")
+    about = About("settings", 1e-3, mixture=False, shared_factors=section.model.shared_factors)
+    assert about.images({"n": 20}) == "settings, 20 test images"
+    assert about.images({"n": 20}, "with").endswith("σ(z) with the factors") == said
+
+
+BOTH = ("with", "without")

@@ -88,3 +88,18 @@ def test_multinomial_has_the_shares_it_was_given():
     assert torch.allclose(found.mean(0), share, atol=0.003)
     variance = share * (1 - share) / 1000
     assert torch.allclose(found.var(0), variance, rtol=0.3)
+
+
+def test_bins_depend_on_the_images_alone():
+    """Not on what was drawn before, and what is drawn after does not depend on them."""
+    torch.manual_seed(1)
+    train = torch.rand(3_000, 6)
+    found, after = [], []
+    for seed in (2, 3):
+        torch.manual_seed(seed)
+        found.append(make_bins(train))
+        after.append(torch.rand(3))
+    assert torch.equal(found[0].centres, found[1].centres)
+    assert torch.equal(found[0].share, found[1].share)
+    torch.manual_seed(3)
+    assert torch.equal(torch.rand(3), after[1])

@@ -271,3 +271,21 @@ def test_no_generator_but_torchs_and_no_gradients(mnist):
         values.append({name: entry.summary() for name, entry in found.entries.items()})
     assert values[0] == values[1]
     assert not any(math.isnan(entry["value"]) for entry in values[0].values())
+
+
+def test_one_set_of_images_has_one_score_however_many_were_drawn_before(mnist):
+    train, real, real_label, _ = mnist
+    scores = []
+    for draws in (0, 1_000, 7):
+        torch.manual_seed(5)
+        torch.randn(draws)
+        found = quality(
+            {"mean": train[6_000:7_000]},
+            real,
+            None,
+            train=train[:3_000],
+            digits=False,
+            real_label=real_label,
+        )
+        scores.append([found.entries[f"{name}_mean"].value for name in ("ndb", "js_divergence")])
+    assert scores[0] == scores[1] == scores[2]

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from pages import Page
 
-from vaexp import figures
 from vaexp.comparison.compare import compare
 from vaexp.comparison.page import write_page
 from vaexp.comparison.pictures import _short
+from vaexp.figures.images import samples
+from vaexp.figures.mixture import confusion
+from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
 
 IMAGES = np.random.default_rng(0).uniform(size=(1, 2, 28, 28))
@@ -22,7 +24,7 @@ def page(forge: Any, tmp_path: Path) -> Page:
     own = runs[0].path / "figures"
     own.mkdir(exist_ok=True)
     evil = '"<b>L = 2 & σ</b>"'
-    figures.save(figures.samples(IMAGES, None, "Draws", evil), own / "samples.png")
+    save(samples(IMAGES, None, "Draws", evil), own / "samples.png")
     (own / "of_mine.png").write_bytes(b"no picture")
     (own / ".samples.png-x1.tmp.png").write_bytes(b"half a picture")
     write_page(compare(runs), [own / "samples.png"], tmp_path / "page.html")
@@ -44,7 +46,7 @@ def test_wide_tables_can_be_scrolled_by_keyboard(page: Page) -> None:
 
 
 def test_the_words_of_a_figure_are_its_title_subtitle_and_note() -> None:
-    figure = figures.confusion(np.array([[0.2, 0.1], [3.0, 1.0]]), [4, 9], "Settings")
+    figure = confusion(np.array([[0.2, 0.1], [3.0, 1.0]]), [4, 9], "Settings")
     label = str(figure.get_label())
     assert label.startswith("Digits in each component. Settings. A row's shares add up to 100%.")
     assert label.endswith("1 of 2 have less than half an image: no shares are shown.")

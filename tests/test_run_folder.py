@@ -36,6 +36,7 @@ def test_a_new_folder(tmp_path: Path) -> None:
     assert (run.path / "config.yaml").read_text() == dump(CONFIG)
     assert {path.name for path in run.path.iterdir()} == {
         "config.yaml",
+        "run.json",
         "checkpoints",
         "figures",
         "samples",
@@ -189,6 +190,18 @@ def all_kinds(forge: Any, change_json: Any) -> Path:
     (forge.folder / "a-folder").mkdir()
     (forge.folder / "a-link").symlink_to("nowhere")
     return Path(forge.folder)
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the start of a process never moves")
+def test_a_run_lives_on_when_the_clock_is_set(
+    fixed: Path, copy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder.open(copy_of(fixed))
+    run.start()
+    assert run.status() == "running"
+    boot = psutil.boot_time()  # which Linux computes from the clock
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot - 7200)
+    assert run.status() == "running"
 
 
 def test_every_run_is_listed_whatever_its_state(all_kinds: Path, cli: Any) -> None:
@@ -442,9 +455,9 @@ def damage(run: Path, what: str) -> None:
         ("truncated", 1, "checkpoints/model.safetensors: damaged"),
         ("empty", 1, "checkpoints/model.safetensors: damaged"),
         ("text", 1, "checkpoints/model.safetensors: damaged"),
-        ("latent size", 1, "checkpoints/model.safetensors does not fit config.yaml"),
-        ("layers", 1, "checkpoints/model.safetensors does not fit config.yaml"),
-        ("sigma mode", 1, "checkpoints/model.safetensors does not fit config.yaml"),
+        ("latent size", 1, "config.yaml changed since the run started"),
+        ("layers", 1, "config.yaml changed since the run started"),
+        ("sigma mode", 1, "config.yaml changed since the run started"),
         ("config", 2, "config.yaml:1:20: model.latent_dims: unknown key; did you mean latent_dim?"),
         ("config.yaml", 2, "config.yaml is missing"),
         ("run.json", 2, "run.json is missing"),
@@ -461,6 +474,16 @@ def test_a_damaged_run_is_not_drawn_from(
     assert names in done.stderr
     assert str(run) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_weights_of_another_run_are_not_drawn_from(
+    fixed: Path, learned: Path, copy_of: Any, invoke: Any
+) -> None:
+    run = copy_of(fixed)
+    shutil.copy(learned / "checkpoints" / "model.safetensors", run / "checkpoints")
+    done = invoke("sample", run)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "checkpoints/model.safetensors does not fit config.yaml" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -499,7 +522,8 @@ def test_a_run_whose_config_was_edited_is_not_resumed(
     done = invoke("train", "--resume", run)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "config.yaml changed since the run started" in done.stderr
-    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    # it says what went wrong and leaves the run as it was
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
 
 
 def test_a_state_of_other_shapes_is_not_resumed(

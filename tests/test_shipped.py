@@ -41,9 +41,9 @@ OVERRIDES = {
 FIGURES = {"samples", "decode_modes", "reconstructions"}
 FIGURES_OF = {
     "vae": {"latent_plane", "posterior", "training_curves"},
-    "gmm": {"components", "component_samples", "confusion", "em", "singularities"},
-    "ppca": {"latent_plane", "posterior", "principal_axes", "spectrum", "em"},
-    "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum", "em"},
+    "gmm": {"components", "component_samples", "confusion", "singularities"},
+    "ppca": {"latent_plane", "posterior", "principal_axes", "spectrum"},
+    "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum"},
 }
 
 
@@ -78,10 +78,9 @@ def test_a_shipped_config_runs_for_a_moment(name: str, tmp_path: Path) -> None:
     assert test["elbo"]["measure"] == ("mass" if mass else "density")
     conditional = kind == "vae" and config.model.conditional
     assert test["elbo"]["of"] == ("x given label" if conditional else "x")
-    figures = FIGURES | FIGURES_OF[kind]
-    if name == "ppca-closed-form":
-        figures -= {"em"}
-    assert {path.stem for path in (run.path / "figures").iterdir()} == figures
+    figures = {path.stem for path in (run.path / "figures").iterdir()}
+    assert FIGURES | FIGURES_OF[kind] <= figures  # and those that are newer than this test
+    assert ("em" in figures) == (kind != "vae" and name != "ppca-closed-form")
     assert RunFolder.open(run.path).config() == config
 
 

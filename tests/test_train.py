@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_folders import FILES, assert_same_results, files, strict_json, timeless, trained_files
+from run_folders import (
+    FILES,
+    assert_left_behind,
+    assert_same_results,
+    files,
+    strict_json,
+    timeless,
+)
 
 from vaexp.config import load_config
 from vaexp.runs.folder import RunFolder
@@ -46,7 +53,7 @@ def test_a_pipe_gets_plain_lines_and_the_log_has_them_too(
 
 
 def test_every_promised_file_is_there(fixed: Path) -> None:
-    assert trained_files(fixed) == VAE_FILES
+    assert_left_behind(fixed, VAE_FILES)
     for figure in (fixed / "figures").iterdir():
         assert figure.read_bytes().startswith(b"\x89PNG")
 
@@ -257,6 +264,10 @@ def test_killed_stopped_and_resumed_is_as_if_never_stopped(
     assert out == f"{run}\n"
     assert status(run)["status"] == "finished"
     assert len(strict_json((run / "run.json").read_text())["resumed"]) == 3
+    resumptions = strict_json((run / "environment.json").read_text())["resumptions"]
+    assert len(resumptions) == 3
+    for resumption in resumptions:
+        assert {"began", "versions", "threads", "host", "platform"} <= resumption.keys()
     assert_same_results(fixed, run, VAE_FILES)
     assert files(run) == VAE_FILES  # nothing half-written stays behind
 

@@ -5,17 +5,15 @@ configs alone stand in ``cli_configs``, the one on sweeps in ``cli_sweep``, and 
 share in ``cli_common``.
 """
 
-import io
 import json
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaexp import __version__
+from vaexp import __version__, signals, streams
 from vaexp.cli_common import (
     Commands,
     Format,
@@ -27,12 +25,16 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_configs import configs_app, schema, validate
 from vaexp.cli_sweep import sweep
-from vaexp.config import dump, load_config
+from vaexp.config import dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
+from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
+
+
+QUICK = 1_000  # images of each split that --quick measures
 
 
 class Decode(StrEnum):
@@ -86,10 +88,23 @@ def train(
         Path, typer.Option(help="The folder in which the run folder is made.")
     ] = Path("runs"),
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped early.")
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped early, or with a larger train.epochs.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
+    ] = False,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help=f"For a trial: draw no figures, and measure only the first {QUICK:,} images of "
+            "each split. What is trained stays the same.",
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -97,33 +112,38 @@ def train(
 
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
+    from vaexp.runs.continuing import continued, is_longer
     from vaexp.runs.folder import RunFolder
 
+    run: RunFolder | None = None
     if resume is None:
         if config is None:
             raise UserError("which config? vaexp configs list shows some to begin with")
-        run, settings = None, load_config(config, overrides or [])
+        settings, notes = read_config(config, overrides or [])
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
     else:
-        run = RunFolder.open(resume)
-        settings = run.config()
-        if config is not None and (
-            "=" in config or load_config(config, overrides or []) != settings
-        ):
-            raise UserError(f"{config}: a resumed run keeps its config; leave CONFIG out")
+        run = RunFolder.open(expanded(resume))
+        settings = continued(run, config, overrides or [])
     if dry_run:
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
-    if run is None or _is_unfinished(run):
-        run = train_here(settings, runs_dir, run)
+    if run is None or _is_unfinished(run, is_longer(run, settings)):
+        figures, images = not (no_figures or quick), QUICK if quick else None
+        run = train_here(settings, runs_dir, run, figures=figures, images=images)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
-def _is_unfinished(run: "RunFolder") -> bool:
-    """Whether there is something to resume. Raises UserError while the run is still going on."""
+def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
+    """Whether there is something to resume, as there is if a finished run is made ``longer``.
+
+    Raises UserError while the run is still going on.
+    """
     match run.status():
         case "finished":
-            typer.echo(f"{run.path} is finished already", err=True)
-            return False
+            if not longer:
+                typer.echo(f"{run.path} is finished already", err=True)
+            return longer
         case "running":
             raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
         case "unknown":
@@ -180,7 +200,7 @@ def sample(
         raise UserError("-n: a grid has a number of images of its own; leave out -n or --grid")
     if axes is not None and not grid:
         raise UserError("--axes: only a grid has axes; add --grid")
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(expanded(run))
     from vaexp.experiment import sample as sampling
 
     drawn = sampling.sample(
@@ -200,6 +220,10 @@ def sample(
 @app.command()
 def evaluate(
     run: RunArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.root=DIR]", help="Where the data of the run lie now."),
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
     importance_samples: Annotated[
         int | None,
@@ -223,7 +247,7 @@ def evaluate(
     from vaexp.progress import Reporter
     from vaexp.runs.folder import RunFolder
 
-    folder = RunFolder.open(run)
+    folder = RunFolder.open(expanded(run))
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
     if only and not groups:
         raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
@@ -231,20 +255,26 @@ def evaluate(
     with reporter.waiting("loading torch"):
         from vaexp.experiment import evaluate as evaluating
     measured = evaluating.evaluate(
-        folder, groups or None, reporter, importance_samples=importance_samples, images=images
+        folder,
+        groups or None,
+        reporter,
+        importance_samples=importance_samples,
+        images=images,
+        overrides=overrides or [],
     )
     if as_json:
         typer.echo(
             json.dumps({name: one for part in measured.values() for name, one in part.items()})
         )
         return
-    from vaexp.comparison.view import metric_name
+    from vaexp.comparison.view import metric_name, tail_rows
     from vaexp.tables import print_table, show_entry
 
     rows = [
-        [group, metric_name(name, [entry]), show_entry(entry)]
+        [group, *row]
         for group, entries in measured.items()
         for name, entry in entries.items()
+        for row in ([metric_name(name, [entry]), show_entry(entry)], *tail_rows([entry]))
     ]
     print_table(["group", "measure", "value"], rows)
 
@@ -285,7 +315,7 @@ def compare(
     from vaexp.comparison.view import render
     from vaexp.runs.folder import RunFolder
 
-    folders = [RunFolder.open(run) for run in runs]
+    folders = [RunFolder.open(expanded(run)) for run in runs]
     if len(folders) < 2:
         raise UserError("compare needs two runs or more")
     comparison = compare_runs(folders)
@@ -320,6 +350,7 @@ def list_runs(
     """
     from vaexp.runs.listing import list_runs, render_runs
 
+    folder = expanded(folder)
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder")
     listed = list_runs(folder)
@@ -336,8 +367,13 @@ app.command()(schema)
 
 
 def main() -> None:
-    """Run the command line. This is the entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # some terminals cannot show σ
-    app()
+    """Run the command line in this process, which ends with it."""
+    signals.interrupts_raise_once()
+    streams.guard()
+    # A notebook exports the name of its own backend, with which matplotlib would not start here.
+    os.environ.pop("MPLBACKEND", None)
+    try:
+        app()
+    finally:
+        signals.ignore_interrupts()
+        exec("")  # Python notes a Ctrl-C in the middle of an exec, and would end by that signal

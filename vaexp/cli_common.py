@@ -1,15 +1,19 @@
 """What all commands share: how an error ends them, and the options that several of them have."""
 
-import errno
+import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from vaexp import signals
 from vaexp.config import Config
-from vaexp.errors import RunError, Terminated, UserError
+from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
+from vaexp.paths import expanded
+from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -19,44 +23,76 @@ class Commands(TyperGroup):
     """Turns errors into messages and exit codes, for all commands."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. A user's mistake or a failed run ends without a traceback."""
+        """Run the command and print its answer. However it ends, it shows no traceback."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
         except UserError as error:
             _fail(str(error), 2)
         except RunError as error:
             _fail(str(error), 1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader has gone; typer ends quietly
-                raise
-            place = f"{error.filename}: " if error.filename else ""
-            _fail(f"{place}{error.strerror or error}", 1)
         except KeyboardInterrupt:
+            signals.ending()
             _fail("interrupted", 130)
         except Terminated:
             _fail("terminated", 143)
+        except BrokenPipeError:  # the reader of the answer has gone; typer ends quietly
+            raise
+        except OSError as error:
+            _fail(in_a_line(error), 1)
+        except Exception as error:
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+                raise  # typer's own: a wrong option, or the end of the command
+            if isinstance(signals.cause(error), KeyboardInterrupt):
+                _fail("interrupted", 130)
+            _fail(_unforeseen(error), 1)
+        return result
 
 
-def _fail(message: str, code: int) -> None:
+def _unforeseen(error: Exception) -> str:
+    """A line on an error that no code foresaw. Python's development mode shows where it is."""
+    if sys.flags.dev_mode:
+        return traceback.format_exc()
+    if is_out_of_memory(error):
+        return in_a_line(error)
+    return (
+        f"{in_a_line(error)}; this is a fault of vaexp, please report it with what "
+        "PYTHONDEVMODE=1 shows in addition"
+    )
+
+
+def _fail(message: str, code: int) -> NoReturn:
     """Print a message to stderr and end with an exit code."""
-    typer.echo(message, err=True)
+    typer.echo(visible_lines(message), err=True)
     raise typer.Exit(code)
 
 
-def train_here(settings: Config, runs_dir: Path, run: "RunFolder | None") -> "RunFolder":
+def train_here(
+    settings: Config,
+    runs_dir: Path,
+    run: "RunFolder | None",
+    *,
+    figures: bool = True,
+    images: int | None = None,
+) -> "RunFolder":
     """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder.
 
-    Torch is imported here, as commands that train nothing do not need it.
+    ``images`` is the largest number of images of a split that are measured, or None for all. Torch
+    is imported here, as commands that train nothing do not need it.
     """
     from vaexp.progress import Reporter
 
     reporter = Reporter()
     with reporter.waiting("loading torch and the data"):
         from vaexp.experiment import train as experiment
+        from vaexp.experiment.memory import check_memory
         from vaexp.experiment.prepare import Experiment
 
-        prepared = Experiment.prepare(settings)
-    return experiment.train(prepared, runs_dir, reporter, run)
+        check_memory(settings)
+        prepared = Experiment.prepare(settings, run)
+    return experiment.train(
+        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
+    )
 
 
 class Format(StrEnum):

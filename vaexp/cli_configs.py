@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from vaexp.cli_common import JsonFlag
-from vaexp.config import Config, load_config, shipped_configs, summary
+from vaexp.config import Config, json_schema, read_config, shipped_configs, summary
+from vaexp.config.data import BUNDLED, TRAINING_IMAGES
 from vaexp.errors import UserError
+from vaexp.paths import expanded
 
 configs_app = typer.Typer(
     no_args_is_help=True,
@@ -33,14 +35,16 @@ def validate(
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
-    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    overrides = [text for text in arguments if "=" in text and not os.path.exists(text)]
     problems: dict[str, str | None] = {}
     for config in arguments:
         if config in overrides:
             continue
         try:
-            load_config(config, overrides)
-            problems[config] = None
+            settings, notes = read_config(config, overrides)
+            for note in notes:
+                typer.echo(f"note: {note}", err=True)
+            problems[config] = _refused_by_the_data(config, settings)
         except UserError as error:
             problems[config] = str(error)
     if as_json:
@@ -54,14 +58,40 @@ def validate(
         raise typer.Exit(2)
 
 
+def _refused_by_the_data(name: str, config: Config) -> str | None:
+    """Why the data have too few images for the config, as training would say; None if not."""
+    try:
+        _check_images(config)
+    except UserError as error:
+        return f"{name}: {error}"
+    return None
+
+
+def _check_images(config: Config) -> None:
+    """Raise UserError if the data have too few images for the config.
+
+    Only where this depends on which digits the images show are they read, which loads torch, and
+    only the bundled ones, as other data might have to be downloaded.
+    """
+    data = config.data
+    digits = set(data.labels or range(10))
+    images = data.limit or TRAINING_IMAGES[data.name] - data.validation_size
+    complaint = config.complaint_on_images(images, digits)
+    if complaint is not None:
+        raise UserError(complaint)
+    some_digits = data.limit is not None and config.complaint_on_images(images, set()) is not None
+    if data.name == BUNDLED and (data.labels is not None or some_digits):
+        from vaexp.experiment.prepare import check_data
+
+        check_data(config)
+
+
 def schema() -> None:
     """Print the JSON Schema of configs, with which editors complete and check them.
 
     Example: [bold]vaexp schema > vaexp.schema.json[/bold]
     """
-    from pydantic import TypeAdapter
-
-    typer.echo(json.dumps(TypeAdapter(Config).json_schema(), indent=2))
+    typer.echo(json.dumps(json_schema(), indent=2))
 
 
 @configs_app.command("list")
@@ -101,7 +131,7 @@ def configs_copy(
 
     Example: [bold]vaexp configs copy quickstart mine.yaml[/bold]
     """
-    source = _shipped(name)
+    source, to = _shipped(name), expanded(to)
     target = to / source.name if os.path.isdir(to) else to
     if os.path.lexists(target):
         raise UserError(f"{target}: exists already; choose another name")

@@ -3,40 +3,60 @@
 Everything goes to stderr. While a run folder is open, messages are also written to its train.log.
 """
 
+import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from vaexp import signals
+from vaexp.errors import RunError, UserError, in_a_line
+from vaexp.visible import visible, visible_lines
 
 
 class Reporter:
     """Shows messages and progress on stderr, and writes messages to a log file if one is open."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        # FORCE_COLOR would make rich take a pipe for a terminal, and animate its bar there
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.console = Console(
+            stderr=True, highlight=False, soft_wrap=True, force_terminal=terminal
+        )
         self._log: TextIO | None = None
         self._bar: tuple[Progress, TaskID] | None = None
 
     @contextmanager
-    def logging_to(self, path: Path) -> Iterator[None]:
-        """Also append all messages to the file ``path`` inside the block."""
-        with path.open("a", encoding="utf-8") as self._log:
-            try:
-                yield
-            finally:
-                self._log = None
+    def logging_to(self, log: TextIO) -> Iterator[None]:
+        """Also write all messages to the open file ``log`` inside the block.
+
+        An exception that no code foresaw leaves its traceback in the file, and becomes a RunError
+        of one line.
+        """
+        self._log = log
+        try:
+            yield
+        except (UserError, RunError):
+            raise
+        except Exception as error:
+            self.log(traceback.format_exc())
+            raise RunError(f"{in_a_line(error)}; the traceback is in {log.name}") from error
+        finally:
+            self._log = None
 
     def say(self, message: str) -> None:
-        """Show and log a message of one line."""
+        """Show and log a message of one line. What does not print in it is shown as its code."""
+        message = visible(message)
+        signals.check()
         self.console.print(message, markup=False)
         self._write(message)
 
     def log(self, text: str) -> None:
         """Write a text, such as the traceback of a failed run, only to the log file."""
-        self._write(text)
+        self._write(visible_lines(text))
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -50,7 +70,7 @@ class Reporter:
 
         It runs from ``done`` to ``total`` of a unit, such as images.
         """
-        if not self.console.is_terminal:
+        if not self.console.is_interactive:  # as in a pipe, or on a dumb terminal
             yield
             return
         columns = (
@@ -72,6 +92,7 @@ class Reporter:
 
     def advance(self, count: int) -> None:
         """Move the bar by ``count`` units, if there is a bar."""
+        signals.check()
         if self._bar:
             progress, task = self._bar
             progress.advance(task, count)
@@ -81,6 +102,7 @@ class Reporter:
 
     def step(self, title: str, numbers: str, speed: str) -> None:
         """Show the numbers of an epoch or iteration beside the bar, or else as a line."""
+        signals.check()
         line = f"{title}  {numbers}  {speed}"
         if self._bar:
             progress, task = self._bar
@@ -91,5 +113,7 @@ class Reporter:
 
     def _write(self, text: str) -> None:
         if self._log:
-            self._log.write(text.rstrip("\n") + "\n")
-            self._log.flush()
+            # on a full disk the files of the run decide whether the work can go on, not its log
+            with suppress(OSError):
+                self._log.write(text.rstrip("\n") + "\n")
+                self._log.flush()

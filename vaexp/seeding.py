@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
-# Held-out images get the same noise in every run, whatever its seed. Then their differences
-# between runs are paired.
+# Held-out images get the same noise in every run, whatever its seed, and so do the regions of pixel
+# space that samples are counted in. Then the numbers of runs can be compared.
 HELD_OUT_SEED = 0
 
 

@@ -22,7 +22,9 @@ def show_value(value: Any) -> str:
 def show_entry(entry: dict[str, Any] | None) -> str:
     """A metric as text: its value ± standard error, and what one must know to read it.
 
-    A density shows its sigma or its floor, and a small effective sample size is shown too.
+    A density shows its sigma or its floor, or that nothing bounds it. The median over images of the
+    effective sample size is shown if it is small, and else the share of images for which it is,
+    from 0.5 % on.
     """
     if entry is None:
         return ABSENT
@@ -34,8 +36,12 @@ def show_entry(entry: dict[str, Any] | None) -> str:
             text += f" [σ = {entry['sigma']:g}]"
         elif "covariance_floor" in entry:
             text += f" [floor {entry['covariance_floor']:g}]"
+        elif "unbounded" in entry:
+            text += " [unbounded]"
     if entry.get("effective_samples", 10) < 10:
         text += f" (only {entry['effective_samples']:.1f} effective samples)"
+    elif (few := entry.get("share_below_10_effective_samples", 0.0)) >= 0.005:
+        text += f" ({few:.0%} of images below 10 effective samples)"
     return text
 
 
@@ -44,8 +50,16 @@ def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     if not se or se < 1e-12 * max(1, abs(value)):  # the error is only one of rounding
         return f"{value:{sign}.5g}"
-    digits = max(0, 1 - math.floor(math.log10(se)))
-    return f"{value:{sign},.{digits}f} ± {se:,.{digits}f}"
+    return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
+
+
+def show_error(se: float) -> str:
+    """A standard error > 0 with two significant digits, or more where it is 100 or above."""
+    return f"{se:,.{_digits(se)}f}"
+
+
+def _digits(se: float) -> int:
+    return max(0, 1 - math.floor(math.log10(se)))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -14,7 +14,7 @@ TIGHTNESS = {"elbo": 1, "iw_bound": 2, "log_prob": 3}
 def in_words_of_today(name: str, entry: dict[str, Any], transform: str) -> dict[str, Any]:
     """Add ``scope``, ``tightness`` and ``look`` to an old entry of a run with this transform."""
     complete = entry | {"scope": _scope(name, entry)}
-    if name in TIGHTNESS:
+    if name in TIGHTNESS and {"kind", "of"} <= entry.keys():
         complete["tightness"] = TIGHTNESS[name]
     if complete["scope"] == "same_look":
         complete["look"] = transform if transform.startswith("binarize") else "grey"

@@ -14,6 +14,7 @@ from vaexp import __version__
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.view import notes, tables
 from vaexp.files import write_text
+from vaexp.runs.folder import RunFolder
 
 
 def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> None:
@@ -29,10 +30,9 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
     ]
     for name, folder in dict(zip(comparison.runs, comparison.paths, strict=True)).items():
         figures = [
-            figure
-            for figure in sorted((Path(folder) / "figures").glob("*.png"))
-            # Files whose names begin with "." are half written.
-            if not figure.name.startswith((".", "compare-"))
+            Path(folder) / figure
+            for figure in RunFolder(Path(folder)).files.names("figures", ".png")
+            if not figure.startswith("figures/compare-")
         ]
         own = [_embedded(figure, f"{name}: ") for figure in figures]
         sections.append({"title": name, "pictures": own})

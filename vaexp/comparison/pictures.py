@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaexp import figures
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.view import row_names
 from vaexp.data import IMAGE_SHAPE, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
+from vaexp.figures.images import compare_runs
+from vaexp.figures.rate_distortion import rate_distortion
+from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import HELD_OUT_SEED, seeded
@@ -29,7 +31,7 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
     """
     stem = f"compare-{_short([run.name for run in runs])}"
     names = row_names(comparison)
-    side = runs[0].path / "figures" / f"{stem}.png"
+    side = runs[0].files.place(f"figures/{stem}.png")
     side_by_side(runs, names, side)
     entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
     refused = comparison.differences.get("distortion", [])
@@ -44,7 +46,7 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
     plane = side.with_name(f"{stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
     note = "Dashed: equal ELBO, in nats; higher towards the lower left."
-    figures.save(figures.rate_distortion(names, rate, distortion, subtitle, note), plane)
+    save(rate_distortion(names, rate, distortion, subtitle, note), plane)
     return [side, plane]
 
 
@@ -78,9 +80,12 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
         )
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
-    drawn = [_draw_and_reconstruct(trained, label) for trained in models]
+    drawn = [
+        _draw_and_reconstruct(run, trained, label)
+        for run, trained in zip(runs, models, strict=True)
+    ]
     rows = [f"{name}; draws {one.what}" for name, one in zip(names, drawn, strict=True)]
-    figure = figures.compare_runs(
+    figure = compare_runs(
         rows,
         [one.draws for one in drawn],
         drawn[-1].originals,
@@ -89,7 +94,7 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
         + " ".join(map(str, digits)),
         "draws at the same latents z" if len(sizes) == 1 else "draws (latent sizes differ)",
     )
-    figures.save(figure, path)
+    save(figure, path)
 
 
 class _Row(NamedTuple):
@@ -103,9 +108,11 @@ class _Row(NamedTuple):
 
 
 @torch.no_grad()
-def _draw_and_reconstruct(trained: TrainedModel, label: Tensor) -> _Row:
+def _draw_and_reconstruct(run: RunFolder, trained: TrainedModel, label: Tensor) -> _Row:
     """Draws with these labels (COLUMNS,), and the reconstructions of their first test images."""
-    test = load(trained.config.data).test
+    data = load(trained.config.data, download=False)
+    run.check_data(data.sha256)
+    test = data.test
     pixels = test.pixels[_first_of_each(test.label, label)]
     samples = trained.config.model.decode_mode == "sample"
     given = label if trained.model.conditional else None

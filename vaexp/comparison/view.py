@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
-from vaexp.comparison.compare import Comparison, Difference
+from vaexp.comparison.compare import Comparison
+from vaexp.comparison.differences import Difference
 from vaexp.evaluation.groups import GROUPS, shown_by_default
+from vaexp.evaluation.tails import ROWS as TAIL_ROWS
+from vaexp.evaluation.tails import Tails, disagreement, tail_numbers
 from vaexp.tables import (
     ABSENT,
     comma_separated,
     markdown,
     print_table,
     show_entry,
+    show_error,
     show_number,
     show_value,
 )
@@ -61,6 +65,8 @@ def _headlines(comparison: Comparison) -> Comparison:
     )
 
 
+TAILS = [field.name for field in fields(Tails)]
+
 Table = tuple[str, list[str], list[list[str]]]
 """The title, headers and rows of a table."""
 
@@ -100,7 +106,7 @@ def notes(comparison: Comparison) -> list[str]:
             "Numbers of whole sets of images have no difference per image. Their standard errors "
             "are added as if they were independent, which is too wide for the same images or seed.",
         )
-    return lines
+    return lines + _tail_notes(comparison)
 
 
 def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
@@ -114,11 +120,47 @@ def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
                 *map(show_difference, comparison.differences[name]),
             ]
         )
+        rows[_group(entries)] += tail_rows(entries, comparison.differences[name])
     titles: dict[str | None, str] = {None: "Test metrics, ± standard error over images"}
     titles |= {name: group.title for name, group in GROUPS.items()}
     ordered = [group for group in titles if group in rows]
     ordered += [group for group in rows if group not in titles]  # of another version of vaexp
     return [(titles.get(group, str(group)), rows[group]) for group in ordered]
+
+
+def tail_rows(
+    entries: Sequence[dict[str, Any] | None], differences: Sequence[Difference] = ()
+) -> list[list[str]]:
+    """The rows below that of a metric which say how much of its means a few images hold."""
+    cells = [tail_numbers(entry or {}) for entry in entries]
+    cells += [tail_numbers(asdict(difference.tails), signed=True) for difference in differences]
+    return [
+        [f"· {title}", *(cell.get(row, ABSENT) for cell in cells)]
+        for row, title in TAIL_ROWS.items()
+        if any(row in cell for cell in cells)
+    ]
+
+
+def _tail_notes(comparison: Comparison) -> list[str]:
+    """Sentences on the metrics whose mean and median contradict each other."""
+    lines = []
+    for name, entries in comparison.metrics.items():
+        found = [
+            f"{run}: {how}"
+            for run, entry in zip(comparison.runs, entries, strict=True)
+            if (how := disagreement(entry or {})) is not None
+        ]
+        found += [
+            f"{run} minus {comparison.runs[0]}: {how}"
+            for run, difference in zip(
+                comparison.runs[1:], comparison.differences[name], strict=True
+            )
+            if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
+        ]
+        if found:
+            few = found if len(found) <= 6 else [*found[:5], f"and {len(found) - 5} more"]
+            lines.append(f"Do not read {name} by its mean alone. {'; '.join(few)}.")
+    return lines
 
 
 def _group(entries: Sequence[dict[str, Any] | None]) -> str | None:
@@ -141,14 +183,16 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
         row = [metric_name(name, comparison.metrics[name])]
         for i, group in enumerate(groups):
             spread = group.metrics.get(name)
-            row.append(ABSENT if spread is None else show_number(spread.mean, spread.sd))
+            cell = ABSENT if spread is None else show_number(spread.mean, spread.sd)
+            row.append(cell + _over_images(None if spread is None else spread.se_images))
             difference = group.differences.get(name, Difference())
             row += [show_difference(difference)] if i else []
         rows.append(row)
     counts = ", ".join(str(len(group.runs)) for group in groups)
     title = (
         f"Over seeds: mean ± standard deviation of {counts} runs; differences, unpaired, "
-        "± standard error"
+        "± standard error over seeds; last, ± standard error over the test images, which all "
+        "seeds share"
     )
     return [(title, headers, rows)]
 
@@ -157,18 +201,18 @@ def _csv(comparison: Comparison) -> str:
     """The comparison as CSV, with one row per metric and run."""
     headers = [
         "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
-        "sigma", "sigma_floor", "covariance_floor", "group", "difference", "difference_se",
-        "not_compared",
+        "sigma", "sigma_floor", "covariance_floor", "group", *TAILS, "difference", "difference_se",
+        "not_compared", *(f"difference_{name}" for name in TAILS),
     ]  # fmt: skip
     rows = []
     for name, entries in comparison.metrics.items():
         differences = [Difference(), *comparison.differences[name]]
         for run, entry, difference in zip(comparison.runs, entries, differences, strict=True):
             if entry is not None:
-                facts = [entry.get(key) for key in headers[2:15]]
-                rows.append(
-                    [run, name, *facts, difference.value, difference.se, difference.refused]
-                )
+                facts = [entry.get(key) for key in headers[2 : headers.index("difference")]]
+                compared = [difference.value, difference.se, difference.refused]
+                tails = asdict(difference.tails)
+                rows.append([run, name, *facts, *compared, *(tails[key] for key in TAILS)])
     return comma_separated(headers, rows)
 
 
@@ -205,13 +249,27 @@ def ranking_line(comparison: Comparison) -> str:
     ranking = comparison.ranking
     if ranking.refused is not None:
         return f"Not ranked: {ranking.refused}."
-    entry = next(entry for entry in comparison.metrics[ranking.metric] if entry is not None)
+    entries = [
+        entry
+        for i, run in enumerate(comparison.runs)
+        if (entry := comparison.metrics[ranking.instead.get(run, ranking.metric)][i]) is not None
+    ]
+    entry = entries[0]
     kind = "" if entry["kind"] == "exact" else f"a {entry['kind'].replace('_', ' ')} on "
     what = f"{ranking.metric}, {kind}ln p({entry['of']})"
     line = f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
     if ranking.ties:
         line += f" Within two standard errors of each other: {'; '.join(ranking.ties)}."
-    entries = [entry for entry in comparison.metrics[ranking.metric] if entry]
+    for name in dict.fromkeys(ranking.instead.values()):
+        runs = ", ".join(run for run, other in ranking.instead.items() if other == name)
+        line += f" {name} takes its place for {runs}."
+    for reason in dict.fromkeys(entry["unbounded"] for entry in entries if "unbounded" in entry):
+        runs = ", ".join(
+            run
+            for run, entry in zip(comparison.runs, entries, strict=True)
+            if entry.get("unbounded") == reason
+        )
+        line += f" Nothing bounds the density of {runs}: {reason}. Its rank says little."
     floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
     if len(floors - {(None, None)}) > 1:
         line += " Their floors differ, and a density depends on its floor."
@@ -219,10 +277,16 @@ def ranking_line(comparison: Comparison) -> str:
 
 
 def show_difference(difference: Difference) -> str:
-    """A difference as text."""
+    """A difference as text: of means over seeds its error over seeds, then that over images."""
     if difference.value is None:
         return ABSENT
-    return show_number(difference.value, difference.se, signed=True)
+    text = show_number(difference.value, difference.se, signed=True)
+    return text + _over_images(difference.se_images)
+
+
+def _over_images(se: float | None) -> str:
+    """A second error, over images, behind that over seeds."""
+    return f" ± {show_error(se)}" if se else ""
 
 
 def metric_name(name: str, entries: Sequence[dict[str, Any] | None]) -> str:

@@ -2,26 +2,25 @@
 
 from vaexp.config.base import DecodeMode
 from vaexp.config.data import DataConfig, TransformName
+from vaexp.config.em import EMExperiment
 from vaexp.config.experiments import Config
-from vaexp.config.fa import FAConfig, FAExperiment
-from vaexp.config.gmm import GMMConfig, GMMExperiment
-from vaexp.config.load import load_config
-from vaexp.config.ppca import PPCAConfig, PPCAExperiment
-from vaexp.config.settings import differing, digest, dump, flatten
+from vaexp.config.linear_gaussian import LinearGaussianConfig, LinearGaussianExperiment
+from vaexp.config.load import load_config, load_text, read_config
+from vaexp.config.models.gmm import GMMConfig, GMMExperiment
+from vaexp.config.models.vae import VAEConfig, VAEExperiment
+from vaexp.config.settings import differing, digest, dump, flatten, json_schema
 from vaexp.config.shipped import shipped_configs, summary
 from vaexp.config.training import SGDConfig
-from vaexp.config.vae import VAEConfig, VAEExperiment
 
 __all__ = [
     "Config",
     "DataConfig",
     "DecodeMode",
-    "FAConfig",
-    "FAExperiment",
+    "EMExperiment",
     "GMMConfig",
     "GMMExperiment",
-    "PPCAConfig",
-    "PPCAExperiment",
+    "LinearGaussianConfig",
+    "LinearGaussianExperiment",
     "SGDConfig",
     "TransformName",
     "VAEConfig",
@@ -30,7 +29,10 @@ __all__ = [
     "digest",
     "dump",
     "flatten",
+    "json_schema",
     "load_config",
+    "load_text",
+    "read_config",
     "shipped_configs",
     "summary",
 ]

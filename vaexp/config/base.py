@@ -25,6 +25,11 @@ class ModelSection(Section):
 
     @property
     @abstractmethod
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+
+    @property
+    @abstractmethod
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit that training is counted in: epochs of gradients, or iterations of EM."""
 
@@ -46,6 +51,11 @@ class ModelSection(Section):
     @abstractmethod
     def kl_factor(self) -> float:
         """The factor of the KL term in the training objective; 1 if that is the ELBO itself."""
+
+    @property
+    @abstractmethod
+    def shared_factors(self) -> bool:
+        """Whether p(x|z) has factors that pixels share beside the sigma of each pixel."""
 
     @property
     @abstractmethod
@@ -77,8 +87,8 @@ class BaseConfig(Section):
     def _names_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise problem(
-                f"{name!r} cannot be part of a folder's name; use letters, digits, '.', '_' and "
-                "'-', at most 64, the first a letter or digit"
+                f"{name[:80]!r} cannot be part of a folder's name; use letters, digits, '.', '_' "
+                "and '-', at most 64, the first a letter or digit"
             )
         return name
 
@@ -94,6 +104,12 @@ class BaseConfig(Section):
         """The settings that belong in the title of a picture or a number, on one line."""
         return ", ".join(self.model_caption() + self.data.caption())
 
+    def described(self) -> frozenset[str]:
+        """The dotted keys that ``describe`` says, and the name, which is a part of the folder's."""
+        model = {f"model.{key}" for key in self.model.captioned}
+        data = {f"data.{key}" for key in self.data.captioned}
+        return frozenset({"name"} | model | data)
+
     def model_caption(self) -> list[str]:
         """The model's caption, and what the settings of its training add to it."""
         return self.model.caption()
@@ -103,6 +119,6 @@ class BaseConfig(Section):
         """K of the importance-weighted bound; 0 if the config asks for none."""
         return 0
 
-    def too_few_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
-        """Why so many training images of these digits are too few for the model; None if not."""
+    def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
+        """Why so many training images of these digits do not suit the config; None if they do."""
         return None

@@ -1,13 +1,11 @@
 """The errors of pydantic as messages that say where they stand and what to do."""
 
-import json
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic_core import ErrorDetails
 
 from vaexp.config.base import BaseConfig
-from vaexp.config.document import Location, Source
+from vaexp.config.document import Location, Source, brief, short_text
 from vaexp.config.experiments import EXPERIMENTS
 from vaexp.config.section import Section
 
@@ -28,18 +26,12 @@ def explain(source: Source, details: ErrorDetails, schema: type[Section]) -> str
     elif kind == "config":
         message = details["msg"]
     elif kind in ("model_type", "model_attributes_type"):
-        message = f"expected keys and values, got {shown(details['input'])}"
+        message = f"expected keys and values, got {brief(details['input'])}"
     else:
         message = details["msg"].replace("Input should", "should", 1)
-        message += f", got {shown(details['input'])}"
-    name = ".".join(str(part) for part in location)
+        message += f", got {brief(details['input'])}"
+    name = short_text(".".join(str(part) for part in location))
     return f"{source.at(location, key=is_key)}: {name}: {message}"
-
-
-def shown(value: Any) -> str:
-    """The value as a message shows it, at most 60 characters long."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _unknown_key(location: Location, schema: type[Section]) -> str:

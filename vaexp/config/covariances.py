@@ -1,9 +1,10 @@
-"""The families of a mixture's covariances: their names in a config and their captions, no torch."""
+"""The families of a mixture's covariances: the facts on each that need no torch.
+
+The entry of a family names its class under ``vaexp.models.covariances``, which answers everything
+else. It is imported only when a model is built.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
-
-CovarianceName = Literal["full", "tied", "diag", "spherical", "lowrank"]
 
 
 @dataclass(frozen=True)
@@ -12,14 +13,19 @@ class CovarianceFamily:
 
     caption: str
     """The name of the family in a title, where {factors} stands for the value of model.factors."""
+    gaussians: str
+    """The class of its Gaussians, as ``module:class``."""
     factors: bool = False
     """Whether ``model.factors`` applies."""
 
 
-COVARIANCES: dict[CovarianceName, CovarianceFamily] = {
-    "full": CovarianceFamily("full"),
-    "tied": CovarianceFamily("tied"),
-    "diag": CovarianceFamily("diag"),
-    "spherical": CovarianceFamily("spherical"),
-    "lowrank": CovarianceFamily("rank {factors} + σ²I", factors=True),
+COVARIANCES: dict[str, CovarianceFamily] = {
+    "full": CovarianceFamily("full", "vaexp.models.covariances.full:Full"),
+    "tied": CovarianceFamily("tied", "vaexp.models.covariances.tied:Tied"),
+    "diag": CovarianceFamily("diag", "vaexp.models.covariances.diag:Diag"),
+    "spherical": CovarianceFamily("spherical", "vaexp.models.covariances.spherical:Spherical"),
+    "lowrank": CovarianceFamily(
+        "rank {factors} + σ²I", "vaexp.models.covariances.lowrank:LowRank", factors=True
+    ),
 }
+"""The families by their names in a config. A new family is its own file and one entry here."""

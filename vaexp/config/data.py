@@ -5,10 +5,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vaexp.config.section import Section, problem
+from vaexp.errors import UserError
+from vaexp.paths import absolute
 
 TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
 
 PIXELS = 28 * 28
+BUNDLED = "mnist"
+"""The data set that comes with the package."""
 TRAINING_IMAGES = {
     "mnist": 60_000,
     "fashion_mnist": 60_000,
@@ -25,7 +29,8 @@ class DataConfig(Section):
     name: Literal["mnist", "fashion_mnist", "kmnist", "emnist_digits"] = "mnist"
     """mnist comes with the package. The others are downloaded through torchvision."""
     root: str | None = None
-    """The folder for downloaded data. null is a cache of the user."""
+    """The folder for downloaded data. null is a cache of the user. ~ and $VARIABLES are replaced,
+    and a relative path becomes an absolute one."""
     transform: TransformName = "scale"
     """scale: x/255. dequantize: (x+u)/256. logit: dequantize, then logit(a + (1-2a) x), a = 1e-6.
     binarize: threshold at 1/2. binarize_stochastic: a fresh Bernoulli(x/255) draw each epoch."""
@@ -35,6 +40,18 @@ class DataConfig(Section):
     """Keep only the first so many training images. null keeps all."""
     validation_size: int = Field(10_000, ge=0)
     """Hold out the last so many training images for validation."""
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str | None) -> str | None:
+        if root is None:
+            return None
+        if "\0" in root:
+            raise problem("is not the name of a folder")
+        try:
+            return str(absolute(root))
+        except UserError as error:
+            raise problem(str(error)) from None
 
     @field_validator("labels")
     @classmethod
@@ -66,3 +83,8 @@ class DataConfig(Section):
         name = [] if self.name == "mnist" else [self.name]
         transform = [] if self.transform == "scale" else [self.transform]
         return digits + name + transform
+
+    @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        return frozenset({"name", "transform", "labels"})

@@ -4,6 +4,7 @@ PyYAML parses the text. What a plain scalar means is decided here, by the core s
 PyYAML itself follows YAML 1.1, in which ``1e-3`` is a string, ``on`` is true and 1:30 is 90.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from vaexp.errors import UserError
 Location = tuple[str | int, ...]
 
 MAX_DEPTH = 16  # No config nests deeper. This stops documents that contain themselves.
-MAX_NODES = 10_000  # No config is larger. This stops aliases of aliases of aliases.
+MAX_NODES = 2_000  # No config is larger. This stops aliases of aliases of aliases.
+MAX_BYTES = 256 * 1024  # Nor is its file. This stops data that were given for a config.
+MAX_DIGITS = 400  # Nor is a number in it, and Python takes minutes for one of a million digits.
 
 _TAG = "tag:yaml.org,2002:"
 # Each tag with the plain scalars that have it and the characters that these begin with. The first
@@ -47,12 +50,23 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
+    nodes = 0
+    depth = 0
+
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """The next node. An anchor may occur again, as in YAML 1.2; then the last one counts."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if not isinstance(event, yaml.AliasEvent):
             self.anchors.pop(event.anchor, None)
-        return super().compose_node(parent, index)
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > MAX_NODES:
+            raise ComposerError(None, None, "too large for a config", event.start_mark)
+        if self.depth > 2 * MAX_DEPTH:  # long before PyYAML gets slow
+            raise ComposerError(None, None, "nested too deeply", event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -75,6 +89,8 @@ class Source:
     data: dict[str, Any]
     keys: dict[Location, str] = field(default_factory=dict)
     values: dict[Location, str] = field(default_factory=dict)
+    nodes: int = 0
+    """How many nodes were read, each as often as an alias or a merge repeats it."""
 
     def at(self, location: Location, *, key: bool = False) -> str:
         """``file:line:column`` (or the override) of a location, or of its nearest parent."""
@@ -90,11 +106,20 @@ class Source:
 def read_file(path: Path) -> Source:
     """The mapping in a YAML file. Raises UserError if there is none or it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES // 1024} kB, so not a config")
+        text = content.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}:1:1: not a text file in UTF-8, so not YAML") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return read_document(text, path)
+
+
+def read_document(text: str, path: Path) -> Source:
+    """The mapping in the text of a YAML file. Raises UserError if there is none."""
     source = Source(path, {})
     data = read_text(text, source)
     if data is None:
@@ -131,13 +156,31 @@ def read_text(text: str, source: Source) -> Any:
         raise UserError(f"{where}:1:1: nested too deeply") from None
 
 
+def read_override(text: str, where: str) -> Any:
+    """The value in an override, in which a # begins no comment, as nobody would read it.
+
+    Raises UserError if the text is not YAML, or # would cut off a part of it.
+    """
+    value = read_text(text, Source(Path(where), {}))
+    if "#" not in text:
+        return value
+    node = yaml.compose(text, Loader=_Loader)
+    rest = text if node is None else text[node.end_mark.index :]
+    if not rest.strip():
+        return value
+    if node is None or (isinstance(node, ScalarNode) and node.style is None):
+        return text
+    raise UserError(f"{where}: what follows # would be lost; leave it out, or quote the whole")
+
+
 def _value(node: Node, location: Location, source: Source) -> Any:
     """The value of a node: a scalar, list or mapping. Raises UserError for a duplicate key."""
     place = _place(node, source)
     source.values[location] = place
+    source.nodes += 1
     if len(location) > MAX_DEPTH:
         raise UserError(f"{place}: nested too deeply")
-    if len(source.values) > MAX_NODES:
+    if source.nodes > MAX_NODES:
         raise UserError(f"{place}: too large for a config, its aliases written out")
     if isinstance(node, ScalarNode):
         try:
@@ -154,44 +197,94 @@ def _value(node: Node, location: Location, source: Source) -> Any:
 
 def _mapping(node: MappingNode, location: Location, source: Source) -> dict[str, Any]:
     """The value of a mapping. Raises UserError for a duplicate key or one that is no word."""
+    merged = _merged(node, location, source)
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         place, key = _place(key_node, source), key_node.value
         if not isinstance(key_node, ScalarNode):
             raise UserError(f"{place}: a key must be a word")
+        if _is_merge(key_node):
+            continue
         if key in mapping:
             first = source.keys[(*location, key)]
-            raise UserError(f"{place}: duplicate key '{key}', first at {first}")
+            raise UserError(f"{place}: duplicate key '{short_text(key)}', first at {first}")
         source.keys[(*location, key)] = place
         mapping[key] = _value(value_node, (*location, key), source)
         if value_node.start_mark.index == value_node.end_mark.index:  # nothing is written there
             source.values[(*location, key)] = place
-    return mapping
+    return merged | mapping
+
+
+def _is_merge(key: Node) -> bool:
+    """Whether a key is the merge key of YAML 1.1, and not a word in quotes."""
+    return isinstance(key, ScalarNode) and key.value == "<<" and key.style is None
+
+
+def _merged(node: MappingNode, location: Location, source: Source) -> dict[str, Any]:
+    """What the merge key of a mapping takes over from other mappings; the first of them counts.
+
+    The places are those where the values are written. Keys of the mapping itself replace them.
+    """
+    place, merged = source.values[location], dict[str, Any]()
+    merges = [pair for pair in node.value if _is_merge(pair[0])]
+    for key, value in merges:
+        others = value.value if isinstance(value, SequenceNode) else [value]
+        if len(merges) > 1 or not all(isinstance(other, MappingNode) for other in others):
+            raise UserError(
+                f"{_place(key, source)}: <<: merges a section or a list of sections, and stands "
+                "once in a section"
+            )
+        for other in reversed(others):
+            merged |= _value(other, location, source)
+    source.values[location] = place
+    return merged
 
 
 def _scalar(node: ScalarNode) -> Any:
     """The value of a scalar. Raises ValueError if a tag that is written out does not suit it."""
     text: str = node.value
     digits = text.replace("_", "").lower()
-    match node.tag.removeprefix(_TAG):
+    kind = node.tag.removeprefix(_TAG)
+    match kind:
         case "str":
             return text
         case "null":
             return None
         case "bool" if digits in ("true", "false"):
             return digits == "true"
-        case "int":
-            has_prefix = digits.lstrip("+-")[1:2].isalpha()
-            return int(digits, 0 if has_prefix else 10)
-        case "float":
-            return float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+        case "int" | "float":
+            if len(digits) > MAX_DIGITS:
+                raise ValueError(f"a number of {len(digits):,} digits is too long")
+            try:
+                return _number(kind, digits)
+            except ValueError:
+                raise ValueError(f"'{short_text(text)}' is no {kind}") from None
         case "bool":
-            raise ValueError(f"{text!r} is neither true nor false")
+            raise ValueError(f"'{short_text(text)}' is neither true nor false")
     raise ValueError(_unknown_tag(node.tag))
 
 
+def _number(kind: str, digits: str) -> int | float:
+    """The number that these digits are. Raises ValueError if they are none of this kind."""
+    if kind == "float":
+        return float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+    has_prefix = digits.lstrip("+-")[1:2].isalpha()
+    return int(digits, 0 if has_prefix else 10)
+
+
+def short_text(text: str) -> str:
+    """The text on one line of at most 80 characters, without control characters."""
+    return text if text.isprintable() and len(text) <= 80 else brief(text)[1:-1]
+
+
+def brief(value: Any) -> str:
+    """The value as a message shows it: in ASCII, at most 60 characters long."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _unknown_tag(tag: str) -> str:
-    return f"the tag {tag.replace(_TAG, '!!')} means nothing in a config"
+    return f"the tag {short_text(tag.replace(_TAG, '!!'))} means nothing in a config"
 
 
 def _place(node: Node, source: Source) -> str:

@@ -1,13 +1,16 @@
 """The experiments that a config can describe, one for each kind of model."""
 
-from typing import get_args
+from vaexp.config.linear_gaussian import LinearGaussianExperiment
+from vaexp.config.models import fa, gmm, ppca, vae
 
-from vaexp.config.fa import FAExperiment
-from vaexp.config.gmm import GMMExperiment
-from vaexp.config.ppca import PPCAExperiment
-from vaexp.config.vae import VAEExperiment
+Config = vae.VAEExperiment | gmm.GMMExperiment | LinearGaussianExperiment
+"""A whole experiment, as a YAML file describes it: one of the three families of models."""
 
-Config = VAEExperiment | GMMExperiment | PPCAExperiment | FAExperiment
-"""A whole experiment, as a YAML file describes it."""
-EXPERIMENTS: dict[str, type[Config]] = {each.kind(): each for each in get_args(Config)}
-"""The type of experiment of each ``model.kind``."""
+_ALL: tuple[type[Config], ...] = (
+    vae.VAEExperiment,
+    gmm.GMMExperiment,
+    ppca.PPCAExperiment,
+    fa.FAExperiment,
+)
+EXPERIMENTS: dict[str, type[Config]] = {experiment.kind(): experiment for experiment in _ALL}
+"""The type of experiment of each ``model.kind``. A new linear-Gaussian model is one more line."""

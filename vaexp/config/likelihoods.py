@@ -29,6 +29,8 @@ class Family:
     """Whether it has a sigma, so that ``model.sigma_mode`` and the keys beside it apply."""
     factors: bool = False
     """Whether sigma modes with factors apply too."""
+    unbounded: str | None = None
+    """Why images can drive its density to infinity although no floor of sigma holds it, or None."""
     no_sweep: str | None = None
     """The reason why mu(z) + k sigma(z) is not an image of it, or None where it is."""
 
@@ -57,6 +59,7 @@ LIKELIHOODS: dict[str, Family] = {
         measure="density",
         on="[0, 1]",
         transforms=("scale", "dequantize"),
+        unbounded="a pixel that is always 0 or 1 has a density of about |logit|, without limit",
         no_sweep="it has no sigma",
     ),
     "truncated_gaussian": Family(

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vaexp.config.complaints import explain, shown
-from vaexp.config.document import Location, Source, read_file
+from vaexp.config.complaints import explain
+from vaexp.config.document import Location, Source, brief, read_document, read_file
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.overrides import apply_override, remove_overruled
 from vaexp.config.shipped import shipped_configs
 from vaexp.errors import UserError
+from vaexp.paths import expanded
+
+MOST_ERRORS = 20  # that a message lists
 
 
 def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
@@ -21,40 +24,67 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises UserError with one ``file:line:column: key: message`` line for each thing wrong.
     """
-    source = read_file(find_config(config))
-    return resolve(source, {apply_override(source, override) for override in overrides})
+    return read_config(config, overrides)[0]
 
 
-def resolve(source: Source, overridden: set[Location]) -> Config:
+def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the text of a config that stands in the file ``path``. Raises UserError likewise."""
+    source = read_document(text, path)
+    return resolve(source, {apply_override(source, override) for override in overrides})[0]
+
+
+def read_config(config: str, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
+    """The config, as ``load_config`` reads it, and notes on what its reader might not expect."""
+    path, notes = find_config(config)
+    source = read_file(path)
+    settings, more = resolve(source, {apply_override(source, override) for override in overrides})
+    return settings, notes + more
+
+
+def resolve(source: Source, overridden: set[Location]) -> tuple[Config, list[str]]:
     """The config that a document describes, in which the locations ``overridden`` were set last.
 
-    Removes from the document what no longer applies then. Raises UserError as load_config does.
+    Also returns notes for its reader. Removes from the document what no longer applies then. Raises
+    UserError as load_config does.
     """
+    notes: list[str] = []
     experiment = _experiment(source)
-    remove_overruled(source.data, overridden, experiment)
+    for key in [key for key, value in source.data.items() if value is None]:
+        if experiment.below(key) is not None:  # a section whose keys are all commented out
+            del source.data[key]
+    removed = remove_overruled(source.data, overridden, experiment)
+    if removed:
+        notes.append(f"the overrides leave out what does not apply then: {', '.join(removed)}")
     source.data.setdefault("name", name_from(source.path))
     try:
-        return experiment.model_validate(source.data)
+        return experiment.model_validate(source.data), notes
     except ValidationError as error:
         every = error.errors(include_url=False)
-        lines = [explain(source, details, experiment) for details in every]
+        lines = [explain(source, details, experiment) for details in every[:MOST_ERRORS]]
+        if len(every) > MOST_ERRORS:
+            lines.append(f"{source.path}: and {len(every) - MOST_ERRORS:,} more errors")
         raise UserError("\n".join(lines)) from None
 
 
-def find_config(config: str) -> Path:
-    """The YAML file that CONFIG names. Raises UserError if there is none."""
+def find_config(config: str) -> tuple[Path, list[str]]:
+    """The YAML file that CONFIG names, and a note if it could have named another.
+
+    Raises UserError if there is none.
+    """
     if not config:
         raise UserError("which config? Its name is empty")
-    path = Path(config)
+    path = expanded(config)
+    shipped = shipped_configs()
+    chosen = [f"{config} is the one here, not the shipped config"] if config in shipped else []
     # os.path, as its functions are False where Path's raise, for a name no file system takes
     if os.path.isfile(path / "config.yaml"):
-        return path / "config.yaml"
-    shipped = shipped_configs()
-    is_folder = os.path.isdir(config)
-    if os.path.exists(config) and not is_folder:
-        return path
+        return path / "config.yaml", chosen
+    is_folder = os.path.isdir(path)
+    if os.path.exists(path) and not is_folder:
+        return path, chosen
     if config in shipped:
-        return shipped[config]
+        files = [name for name in (f"{config}.yaml", f"{config}.yml") if os.path.isfile(name)]
+        return shipped[config], [f"{config} is the shipped config, not ./{name}" for name in files]
     if is_folder:
         raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
     close = get_close_matches(path.stem, shipped, n=1)
@@ -64,7 +94,9 @@ def find_config(config: str) -> Path:
 
 def _experiment(source: Source) -> type[Config]:
     """The type that the document's model.kind asks for. Raises UserError if it asks for none."""
-    model = source.data.get("model")
+    model = source.data.get("model", "")
+    if model is None:
+        model = {}
     if not isinstance(model, dict):
         return EXPERIMENTS["vae"]  # Its validation says what is missing.
     if "kind" not in model:
@@ -73,7 +105,7 @@ def _experiment(source: Source) -> type[Config]:
     kind = model["kind"]
     if not isinstance(kind, str) or kind not in EXPERIMENTS:
         place, kinds = source.at(("model", "kind")), " or ".join(map(repr, EXPERIMENTS))
-        raise UserError(f"{place}: model.kind: should be {kinds}, got {shown(kind)}")
+        raise UserError(f"{place}: model.kind: should be {kinds}, got {brief(kind)}")
     return EXPERIMENTS[kind]
 
 

@@ -1,21 +1,21 @@
 """KEY=VALUE overrides: set one key of a document, and remove the keys that no longer apply."""
 
-from pathlib import Path
 from typing import Any
 
-from vaexp.config.document import Location, Source, read_text
+from vaexp.config.document import Location, Source, read_override, short_text
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.section import Section
+from vaexp.config.settings import flatten
 from vaexp.errors import UserError
 
 
 def apply_override(source: Source, override: str) -> Location:
     """Set one key of the document; returns its location. Raises UserError for a malformed one."""
     key, equals, text = override.partition("=")
-    where = f"override {override}"
+    where = f"override {short_text(override)}"
     if not equals or not all(key.split(".")):
         raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
-    value = text if key == "name" else read_text(text, Source(Path(where), {}))
+    value = text if key == "name" else read_override(text, where)
     return put(source, key, value, where)
 
 
@@ -45,8 +45,10 @@ def put(source: Source, key: str, value: Any, where: str) -> Location:
 
 def remove_overruled(
     data: dict[str, Any], overridden: set[Location], experiment: type[Config]
-) -> None:
+) -> list[str]:
     """Remove from the data of a file the keys that no longer apply after the overrides.
+
+    Returns these keys with dots, but without those whose place an override takes.
 
     So a file need not be edited for ``model.likelihood=bernoulli``, with which its sigma_mode does
     not apply, for ``train.steps=5``, which takes the place of its epochs, or for another
@@ -54,6 +56,7 @@ def remove_overruled(
     is an error when the data are validated.
     """
     other_kind = ("model", "kind") in overridden
+    before = list(flatten(data))
     if other_kind:
         _remove_keys_of_other_kinds(data, overridden, experiment)
     sections: list[tuple[Location, type[Section]]] = [((), experiment)]
@@ -68,11 +71,14 @@ def remove_overruled(
             if moved and not condition.suits(_value_at(data, decider, section)):
                 for key in condition.keys:
                     _remove(data, (*location, key), overridden)
+    left = flatten(data)
+    for location, section in sections:
         for keys in section.alternatives:
             chosen = [(*location, key) for key in keys if (*location, key) in overridden]
             if any(_value_at(data, each, section) is not None for each in chosen):
                 for key in keys:
                     _remove(data, (*location, key), overridden)
+    return [short_text(key) for key in before if key not in left]
 
 
 def _remove_keys_of_other_kinds(

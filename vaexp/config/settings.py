@@ -1,12 +1,14 @@
-"""Write a whole config as text, as a digest, and as settings with dotted keys."""
+"""Write a whole config as text, as a digest and as settings; and the schema of all configs."""
 
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from vaexp.config import document
-from vaexp.config.experiments import Config
+from vaexp.config.experiments import EXPERIMENTS, Config
 
 
 def dump(config: Config) -> str:
@@ -15,9 +17,21 @@ def dump(config: Config) -> str:
 
 
 def digest(config: Config) -> str:
-    """The SHA-256 of the resolved config, whatever the layout of the file it came from."""
-    text = json.dumps(config.model_dump(), sort_keys=True)
+    """The SHA-256 of the resolved config, whatever the layout of the file it came from.
+
+    Where the data lie is not part of what a run is, so ``data.root`` counts as null.
+    """
+    settings = config.model_dump()
+    settings["data"]["root"] = None
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a config, which is that of one of the experiments."""
+    from pydantic import TypeAdapter  # takes a moment to import
+
+    return TypeAdapter(reduce(or_, EXPERIMENTS.values())).json_schema()
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,28 +25,31 @@ class Dataset:
 
     `validation` is None when `data.validation_size` is 0. `sha256` is that of the whole source,
     before anything was left out: of its four unpacked IDX files (train images, train labels, test
-    images, test labels) one after another.
+    images, test labels) one after another. `doubt` says why they may not be the published images.
     """
 
     train: Split
     validation: Split | None
     test: Split
     sha256: str
+    doubt: str | None = None
 
 
-def load(config: DataConfig) -> Dataset:
-    """Load the data that `config` describes.
+def load(config: DataConfig, *, download: bool = False) -> Dataset:
+    """Load the data that `config` describes. Data that are missing may be downloaded if asked for.
 
     The order is this: (1) the last `validation_size` images of the source's training part become
     the validation split, and the rest is train; (2) `labels` filters all three splits; (3) `limit`
     keeps the first N of train. Test images are never trained on. `root` has no meaning for the
     bundled MNIST.
 
-    Raises UserError if the settings leave too few images or the data cannot be downloaded, RunError
-    if the data's files are damaged.
+    Raises UserError if the settings leave too few images or the data cannot be had, RunError if
+    the data's files are damaged.
     """
     name = config.name
-    source = bundled.read() if name == "mnist" else datasets.read(name, config.root)
+    source = (
+        bundled.read() if name == "mnist" else datasets.read(name, config.root, download=download)
+    )
 
     total = len(source.train)
     if config.validation_size >= total:
@@ -72,7 +75,7 @@ def load(config: DataConfig) -> Dataset:
                 f"there are after the validation split and label filter"
             )
         train = _rows(train, slice(config.limit))
-    return Dataset(train, validation, test, source.sha256)
+    return Dataset(train, validation, test, source.sha256, source.doubt)
 
 
 def _rows(split: Split, rows: slice | Tensor) -> Split:

@@ -6,18 +6,23 @@ only to download, as its import takes longer than reading the files.
 """
 
 import gzip
+import hashlib
+import io
 import os
+import stat
 import sys
 import tempfile
-from contextlib import redirect_stdout
+import zlib
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from filelock import FileLock
-
 from vaexp.data import idx
 from vaexp.errors import RunError, UserError
+from vaexp.locks import locked
+
+MOST_BYTES = 2**28  # of one file. The largest, the training images of EMNIST digits, has 188 MB.
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Published:
     """Whether its files store columns where others store rows."""
     split: str | None = None
     """The split to ask torchvision for, where its class has several."""
+    md5: tuple[str, ...] = ()
+    """The published MD5 of each file as .gz. EMNIST has only one of an archive of all its parts,
+    which torchvision checks when it downloads it."""
 
     @property
     def files(self) -> list[str]:
@@ -47,9 +55,27 @@ class Published:
 
 PUBLISHED = {
     "fashion_mnist": Published(
-        "Fashion-MNIST", "FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist"
+        "Fashion-MNIST",
+        "FashionMNIST",
+        "https://github.com/zalandoresearch/fashion-mnist",
+        md5=(
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
     ),
-    "kmnist": Published("KMNIST", "KMNIST", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+    "kmnist": Published(
+        "KMNIST",
+        "KMNIST",
+        "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+        md5=(
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+    ),
     "emnist_digits": Published(
         "EMNIST",
         "EMNIST",
@@ -64,58 +90,117 @@ PUBLISHED = {
 
 def default_root() -> Path:
     """The per-user cache: $XDG_CACHE_HOME/vaexp, or ~/.cache/vaexp where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
+    except RuntimeError:
+        raise UserError(
+            "data.root: the user has no home folder for the cache of data; name a folder here"
+        ) from None
 
 
-def read(name: str, root: str | None) -> idx.Source:
+def read(name: str, root: str | None, *, download: bool) -> idx.Source:
     """The data set `name` from the folder `root`, or from the per-user cache if that is None.
 
-    It is downloaded if it is not there. Raises UserError if that fails, and RunError if a file is
-    damaged.
+    If it is not there, it is downloaded if `download` says so. Otherwise nothing is created. Raises
+    UserError if it cannot be had, and RunError if a file is damaged.
     """
     published = PUBLISHED[name]
-    base = default_root() if root is None else Path(root).expanduser()
+    base = default_root() if root is None else Path(root)
     folder = base / published.torchvision_class / "raw"
     if _find(folder, published.files) is None:
+        if not download:
+            raise UserError(
+                f"data.root: {published.title} is not in {folder}, and nothing is downloaded for a "
+                "run that is there already; data.root=DIR says where its data lie now"
+            )
         _download(published, base, folder)
     paths = _find(folder, published.files)
     if paths is None:
         raise RunError(f"{folder}: files of {published.title} vanished while they were read")
     try:
-        files = [_read(path) for path in paths]
+        packed = [_read(path) for path in paths]
+        files = [_unpacked(path, data) for path, data in zip(paths, packed, strict=True)]
         train = idx.split(files[0], files[1], transposed=published.transposed)
         test = idx.split(files[2], files[3], transposed=published.transposed)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         names = ", ".join(path.name for path in paths)
         raise RunError(
             f"{folder}: cannot read {published.title} ({error}). "
             f"Delete its files to download them again: {names}"
         ) from error
-    return idx.Source(train, test, idx.sha256(files))
+    doubt = _doubt(published, folder, paths, packed)
+    return idx.Source(train, test, idx.sha256(files), doubt)
+
+
+def _doubt(
+    published: Published, folder: Path, paths: list[Path], packed: list[bytearray]
+) -> str | None:
+    """Why the files may not be the published ones, or None if their hashes are the published."""
+    if not published.md5:
+        return (
+            f"{folder}: whether these are the images of {published.title} is not known, as no hash "
+            "of these files is published; environment.json has their SHA-256"
+        )
+    plain = [path.name for path in paths if path.suffix != ".gz"]
+    if plain:
+        return (
+            f"{folder}: whether these are the images of {published.title} is not known, as the "
+            f"published hashes are of the packed files; with {plain[0]}.gz and the like beside "
+            "them it would be"
+        )
+    for path, data, md5 in zip(paths, packed, published.md5, strict=True):
+        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if found != md5:
+            return (
+                f"{folder}: these images are not {published.title} as published: the hash (MD5) of "
+                f"{path.name} is {found}, not {md5}"
+            )
+    return None
 
 
 def _find(folder: Path, names: list[str]) -> list[Path] | None:
-    """The files, each plain or with .gz as published, or None unless all of them are there."""
-    paths = [next(filter(Path.is_file, (folder / n, folder / f"{n}.gz")), None) for n in names]
+    """The files, each with .gz as published or plain, or None unless all of them are there."""
+    paths = [next(filter(Path.is_file, (folder / f"{n}.gz", folder / n)), None) for n in names]
     found = [path for path in paths if path is not None]
     return found if len(found) == len(names) else None
 
 
 def _read(path: Path) -> bytearray:
-    """The content of a file, unpacked if it ends with .gz."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    """The content of a file as it is. Raises ValueError if it is no file or too large."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path.name} is no file")
+        if status.st_size > MOST_BYTES:
+            raise ValueError(f"{path.name} has {status.st_size:,} bytes")
         return bytearray(file.read())
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe does not make this wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _unpacked(path: Path, data: bytearray) -> bytearray:
+    """The content of a file, unpacked if it ends with .gz. Raises ValueError if it is too large."""
+    if path.suffix != ".gz":
+        return data
+    with gzip.open(io.BytesIO(data)) as file:
+        unpacked = bytearray(file.read(MOST_BYTES + 1))
+    if len(unpacked) > MOST_BYTES:
+        raise ValueError(f"{path.name} unpacks to more than {MOST_BYTES:,} bytes")
+    return unpacked
 
 
 def _download(published: Published, base: Path, folder: Path) -> None:
     """Download a data set into a folder of its own, and then move its files into place.
 
     So no file is ever there in part. When many processes start at once, one of them downloads and
-    the others wait for it. Raises UserError if the download fails.
+    the others say that they wait for it. Raises UserError if the download fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(base / f"{published.torchvision_class}.lock"):
+        with locked(base / f"{published.torchvision_class}.lock", _say, wait=True):
             if _find(folder, published.files) is not None:
                 return
             with tempfile.TemporaryDirectory(prefix="download-", dir=base) as temporary:
@@ -123,8 +208,8 @@ def _download(published: Published, base: Path, folder: Path) -> None:
                 with redirect_stdout(sys.stderr):
                     _fetch(published, temporary)
                 raw = Path(temporary) / published.torchvision_class / "raw"
-                for name in published.files:
-                    (raw / name).replace(folder / name)
+                for path in _find(raw, published.files) or [raw / name for name in published.files]:
+                    path.replace(folder / path.name)
     except (OSError, RuntimeError, HTTPException) as error:
         names = "".join(f"\n  {name}" for name in published.files)
         reason = " ".join(str(error).split())
@@ -133,6 +218,12 @@ def _download(published: Published, base: Path, folder: Path) -> None:
             f"Put these files, unpacked or as .gz, into {folder} "
             f"(data.root chooses another place); torchvision gets them from {published.page}{names}"
         ) from error
+
+
+def _say(message: str) -> None:
+    """Say on stderr what a download waits for, if anybody still reads it."""
+    with suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def _fetch(published: Published, root: str) -> None:

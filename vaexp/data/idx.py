@@ -31,11 +31,13 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A whole data set as published: its two parts, and the SHA-256 of its files."""
+    """A whole data set: its two parts, and the SHA-256 of its files."""
 
     train: Split
     test: Split
     sha256: str
+    doubt: str | None = None
+    """Why it may not be the data set that was published; None if its hashes say that it is."""
 
 
 def sha256(files: Sequence[bytearray]) -> str:
@@ -51,7 +53,7 @@ def parse(data: bytearray) -> Tensor:
 
     Raises ValueError if the file is no IDX file or is cut short.
     """
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or len(data) < 4 + 4 * data[3]:
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or len(data) < 4 + 4 * data[3] or data[3] > 3:
         raise ValueError("it is not an IDX file of unsigned bytes")
     start = 4 + 4 * data[3]
     shape = struct.unpack_from(f">{data[3]}I", data, 4)

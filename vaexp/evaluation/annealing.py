@@ -16,7 +16,15 @@ from torch.distributions import Distribution
 from torch.nn.functional import interpolate
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, average, log_mean
+from vaexp.evaluation.measure import (
+    Estimate,
+    Evidence,
+    Kind,
+    Measure,
+    average_log_likelihood,
+    log_mean,
+)
+from vaexp.evaluation.monte_carlo import Parts, monte_carlo_variance, size_facts
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 
@@ -328,14 +336,18 @@ class _Run:
 
     def lower_bound(self, log_w: Tensor, acceptance: Tensor) -> Measure:
         """The bound from ln weights (S, N); ``acceptance`` (N,) becomes a fact."""
-        value, variance, size = log_mean(log_w)
-        facts = {**self.facts, "effective_samples": size.median().item()}
+        value, delta, size = log_mean(log_w)
+        parts = Parts(len(log_w), len(value), log_w.device)
+        parts.add(log_w)
+        facts = {**self.facts, **size_facts(size)}
         if len(self.schedule) > 2:  # else there is no transition between the two ends
             facts["acceptance"] = acceptance.mean().item()
         return Measure(
             value,
             "nats",
-            variance if self.chains > 1 else None,
+            monte_carlo_variance(parts.log_sums, self.chains, delta, size)
+            if self.chains > 1
+            else None,
             facts=facts,
             kind="lower_bound",
             likelihood="log_prob",
@@ -344,8 +356,7 @@ class _Run:
 
 def _simulated(values: Tensor, kind: Kind, facts: dict[str, Any]) -> Estimate:
     """The mean of values (n,) of images that the model drew."""
-    estimate = average(values, "nats", facts, kind=kind)
-    return replace(estimate, likelihood="derived", scope="own_draws")
+    return replace(average_log_likelihood(values, facts, kind=kind), scope="own_draws")
 
 
 class _Work:

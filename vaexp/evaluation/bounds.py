@@ -14,6 +14,7 @@ from torch.distributions import kl_divergence
 
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness, join
+from vaexp.evaluation.monte_carlo import Parts, monte_carlo_variance, size_facts
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.absent import answered
@@ -84,16 +85,17 @@ def iw_bound(
     """The importance-weighted bound E ln (1/K) sum_k w_k with w = p(x, z) / q(z|x), z ~ q, (N,).
 
     x (N, D), label (N,). The formula is equation 8 of Burda et al. 2016; at K = 1 it is the ELBO.
-    The Monte Carlo variance of the logarithm of a mean weight is 1/ESS - 1/K by the delta method,
-    where ESS = (sum w)^2 / sum w^2 is the effective sample size. This is too small if ESS is below
-    about 10, and K = 1 has no variance. Memory does not grow with K, as at most ROWS_PER_BLOCK
-    images are decoded at once. on_images is told the number of images of every block.
+    The facts say how many images have an effective sample size, ESS = (sum w)^2 / sum w^2, that is
+    too small. ``monte_carlo_variance`` says where the Monte Carlo variance comes from; K = 1 has
+    none. Memory does not grow with K, as at most ROWS_PER_BLOCK images are decoded at once.
+    on_images is told the number of images of every block.
     """
-    values, variances, sizes = [], [], []
+    values, sizes, log_sums = [], [], []
     for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
         total = torch.full((len(xs),), -math.inf, dtype=torch.float64, device=x.device)
         squares = total.clone()
+        parts = Parts(k, len(xs), x.device)
         at_once = max(1, min(k, ROWS_PER_BLOCK // len(xs)))
         for first in range(0, k, at_once):
             z = q.sample(torch.Size([min(at_once, k - first)]))
@@ -104,15 +106,21 @@ def iw_bound(
             )
             total = torch.logaddexp(total, log_w.logsumexp(0))
             squares = torch.logaddexp(squares, (2 * log_w).logsumexp(0))
+            parts.add(log_w)
         sizes.append((2 * total - squares).exp())
         values.append(total - math.log(k))
-        variances.append((1 / sizes[-1] - 1 / k).clamp(min=0))
+        log_sums.append(parts.log_sums)
         on_images(len(xs))
+    size = torch.cat(sizes)
+    variance = None
+    if k > 1:
+        delta = (1 / size - 1 / k).clamp(min=0)
+        variance = monte_carlo_variance(torch.cat(log_sums, 1), k, delta, size).cpu()
     return Measure(
         torch.cat(values).cpu(),
         "nats",
-        torch.cat(variances).cpu() if k > 1 else None,
-        facts={"k": k, "effective_samples": torch.cat(sizes).median().item()},
+        variance,
+        facts={"k": k, **size_facts(size)},
         kind="lower_bound",
         likelihood="log_prob",
         tightness=Tightness.IMPORTANCE_WEIGHTED,

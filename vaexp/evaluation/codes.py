@@ -21,6 +21,16 @@ from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.moments import Moments
 
 ROWS = 1_000  # images that are encoded or decoded at once
+OF_DIGITS = (
+    "linear_probe_accuracy",
+    "knn_accuracy",
+    "linear_probe_accuracy_pca",
+    "knn_accuracy_pca",
+    "ari",
+    "nmi",
+    "cluster_accuracy",
+)
+ONE_DIGIT = "all images are of one digit, so there is nothing to tell apart"
 
 
 @torch.no_grad()
@@ -37,15 +47,20 @@ def codes(
     components of the training images; ``ari``, ``nmi`` and ``cluster_accuracy`` of clusters of the
     codes, as many as there are digits. A mixture has only the last three, with its components as
     clusters. Array: ``contingency`` (K, C), the number of test images of each cluster and digit.
-    k-means and the bootstrap draw from torch's global generator.
+    k-means and the bootstrap draw from torch's global generator. Where all test images are of one
+    digit, there is nothing to tell apart, and all that is about digits is absent.
     """
     match model:
         case GMM():
-            return _component_codes(model, x, label, train)
+            evidence = _component_codes(model, x, label, train)
         case VAE() | LinearGaussian():
-            return _vector_codes(model, x, label, train)
+            evidence = _vector_codes(model, x, label, train)
         case _:
             assert_never(model)
+    if len(label.unique()) > 1:
+        return evidence
+    told = {name: entry for name, entry in evidence.entries.items() if name not in OF_DIGITS}
+    return Evidence(told, evidence.arrays, dict.fromkeys(OF_DIGITS, ONE_DIGIT) | evidence.absent)
 
 
 def _vector_codes(

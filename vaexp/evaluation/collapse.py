@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.measure import Estimate, Kind, Measure
+from vaexp.evaluation.measure import Estimate, Kind, Measure, tails_of
 from vaexp.evaluation.statistics import standard_error
 
 ROWS = 1_000  # images that are compared with others at once
@@ -31,14 +31,17 @@ AT_FLOOR = ("pixels_at_floor", "log_prob_at_floor", "floor_slope")
 def train_test_gap(train: Tensor, test: Tensor, facts: dict[str, Any]) -> Estimate:
     """The mean over training images (M,) minus the mean over test images (N,), in nats.
 
-    Both means are independent, so the squares of their standard errors add up.
+    Both means are independent, so the squares of their standard errors add up. The tails are those
+    of training images minus those of test images.
     """
     value = (train.mean() - test.mean()).item()
     errors = (standard_error(train), standard_error(test))
     known = [error for error in errors if error is not None]
     se = math.hypot(*known) if len(known) == 2 else None
     beside = {"train": train.mean().item(), "test": test.mean().item(), "train_images": len(train)}
-    return Estimate(value, "nats", len(test), se, facts=facts | beside, likelihood="derived")
+    tails = tails_of(train).minus(tails_of(test)).facts()
+    facts = tails | facts | beside
+    return Estimate(value, "nats", len(test), se, facts=facts, likelihood="derived")
 
 
 def floor_slope(
@@ -52,10 +55,11 @@ def floor_slope(
 ) -> Measure:
     """What half the floor adds to the log-likelihood of every test image (N,), in nats.
 
-    ``train`` (M,) is the same for training images; its mean becomes a fact. ``at_most`` is what
-    half the floor can add to any image, and ``variance`` (N,) the Monte Carlo variance.
+    ``train`` (M,) is the same for training images; its mean and tails become facts. ``at_most`` is
+    what half the floor can add to any image, and ``variance`` (N,) the Monte Carlo variance.
     """
     beside = {"train": train.mean().item(), "train_se": standard_error(train), "at_most": at_most}
+    beside |= tails_of(train).facts("train_")
     return Measure(
         test.cpu(), "nats", variance, facts=facts | beside, kind=kind, likelihood="derived"
     )

@@ -5,7 +5,6 @@ image, summed over pixels.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple, assert_never
 
 import torch
@@ -13,8 +12,13 @@ from torch import Tensor
 
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.decode_modes import Generated
-from vaexp.evaluation.measure import Estimate, Evidence, Kind, average, merge
-from vaexp.evaluation.statistics import median
+from vaexp.evaluation.measure import (
+    Estimate,
+    Evidence,
+    Kind,
+    average_log_likelihood,
+    merge,
+)
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.absent import Absent
 from vaexp.models.interface import ExactModel
@@ -39,8 +43,8 @@ def log_densities(model: Model, generated: Generated, x: Tensor, label: Tensor) 
     ln p(x|z) with x ~ p(x|z), and ``elbo_of_*``, for which the images are encoded again. Each
     ``*_gap`` is the number of mu(z) minus that of the sample, with the standard error of the paired
     difference. For a Gaussian ln p(mu(z)|z) - ln p(x|z) = |x - mu|^2 / (2 sigma^2), which is D/2
-    nats on average whatever sigma is; this is the fact ``expected``. The fact ``median`` of every
-    entry is over images, and a few extreme images do not move it.
+    nats on average whatever sigma is; this is the fact ``expected``. Every entry has its
+    ``Tails`` beside it, as a few extreme images may hold most of a mean.
     """
     count = min(IMAGES, len(generated.z))
     chosen = shuffled(x)[:IMAGES]
@@ -149,8 +153,7 @@ def compare_modes(
     """
 
     def entry(values: Tensor, kind: Kind, more: Mapping[str, Any]) -> Estimate:
-        estimate = average(values, "nats", {**facts, **more, "median": median(values)}, kind=kind)
-        return replace(estimate, likelihood="derived")
+        return average_log_likelihood(values, {**facts, **more}, kind=kind)
 
     sets = {"of_mean": of_mean, "of_sample": of_sample, "of_data": of_data}
     entries = {

@@ -74,7 +74,13 @@ _ALL = (
         answers="how much of the rate is information on the image; which latents are used",
         measure="vaexp.evaluation.latent_use:measure",
         figure="vaexp.figures.evidence.rate:draw",
-        headlines=("mutual_information", "marginal_kl", "active_units"),
+        headlines=(
+            "mutual_information",
+            "marginal_kl",
+            "mutual_information_given_label",
+            "marginal_kl_given_label",
+            "active_units",
+        ),
         after_training=True,
     ),
     Group(
@@ -104,7 +110,12 @@ _ALL = (
         "that adds to the likelihood",
         measure="vaexp.evaluation.singularities:measure",
         figure="vaexp.figures.evidence.singularities:draw",
-        headlines=("pixels_at_floor", "floor_slope", "train_test_gap"),
+        headlines=(
+            "pixels_at_floor",
+            "floor_slope",
+            "log_prob_of_narrow_pixels",
+            "train_test_gap",
+        ),
     ),
     Group(
         "decoding",
@@ -142,6 +153,25 @@ _ALL = (
         measure="vaexp.evaluation.codes:measure",
         figure="vaexp.figures.evidence.codes:draw",
         headlines=("linear_probe_accuracy", "nmi", "rmse_code"),
+    ),
+    Group(
+        "law",
+        title="What theory says of a linear VAE",
+        answers="the optimum that a linear VAE can reach, which latents it uses, and how near "
+        "training came",
+        measure="vaexp.evaluation.linear_law:measure",
+        headlines=("law_gap", "law_active_units"),
+        needs="a linear VAE",
+        only_bounded="vaexp.evaluation.linear_law:NAMES",
+    ),
+    Group(
+        "labels",
+        title="The label summed out",
+        answers="a bound on ln p(x) where the model is given the label, and the digits that it "
+        "reads by Bayes' rule",
+        measure="vaexp.evaluation.labels:measure",
+        needs="a VAE that is given the label",
+        only_bounded="vaexp.evaluation.labels:NAMES",
     ),
     Group(
         "iw",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaexp.evaluation.scope import Scope
 from vaexp.evaluation.statistics import bootstrap, standard_error
+from vaexp.evaluation.tails import Tails
 
 Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
 """How a number relates to the quantity that it is named after. A lower bound holds in expectation
@@ -62,6 +63,20 @@ class Measure:
     """How alike two runs must be so that their numbers may be subtracted."""
     headline: bool = False
     """Whether ``vaexp train`` shows the number in its last line on the test split."""
+    influence: Tensor | None = None
+    """(N,): how much the mean would change with each image, where that is not its value alone.
+
+    Its standard deviation over images, over sqrt(N), is then the standard error of the mean."""
+
+    def per_example(self, name: str) -> "Arrays":
+        """What per_example.npz holds of the measure with this name, each (N,).
+
+        Its influence, if it has one, stands beside its values as ``<name>_influence``.
+        """
+        arrays = {name: self.values.cpu().numpy()}
+        if self.influence is not None:
+            arrays[f"{name}_influence"] = self.influence.cpu().numpy()
+        return arrays
 
     def summary(self) -> dict[str, Any]:
         """The entry in metrics.json.
@@ -69,11 +84,12 @@ class Measure:
         ``se`` is the standard error of the mean over images, which includes the Monte Carlo error.
         ``mc_se`` is the Monte Carlo error alone: how much the mean would vary over other random
         draws on the same images. The errors of a root mean follow from those of the mean by the
-        delta method, d sqrt(m) = dm / (2 sqrt(m)).
+        delta method, d sqrt(m) = dm / (2 sqrt(m)). Beside the mean of a log-likelihood stand its
+        ``Tails``. A measure with an ``influence`` is a mean.
         """
         n = len(self.values)
         value = self.values.mean().item()
-        error = standard_error(self.values)
+        error = standard_error(self.values if self.influence is None else self.influence)
         se = math.nan if error is None else error
         mc_se = (
             None
@@ -88,6 +104,8 @@ class Measure:
         entry: dict[str, Any] = {"value": value, "se": None if math.isnan(se) else se}
         if mc_se is not None:
             entry["mc_se"] = mc_se
+        if self.likelihood is not None and self.aggregate == "mean":
+            entry |= tails_of(self.values).facts()
         entry |= {"n": n, "unit": self.unit, "aggregate": self.aggregate}
         if self.tightness is not None:
             entry["tightness"] = int(self.tightness)
@@ -146,12 +164,27 @@ class Evidence:
         return replace(self, entries=entries)
 
 
+def tails_of(values: Tensor) -> Tails:
+    """The tails of values (n,), one for each image."""
+    return Tails.of(values.cpu().numpy())
+
+
 def average(
     values: Tensor, unit: str, facts: dict[str, Any] | None = None, *, kind: Kind | None = None
 ) -> Estimate:
     """The mean of values (n,), one for each image, with its standard error over images."""
     mean = values.double().mean().item()
     return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {}, kind=kind)
+
+
+def average_log_likelihood(values: Tensor, facts: dict[str, Any], *, kind: Kind) -> Estimate:
+    """The mean of log-likelihoods (n,), or of differences of two, in nats, and their tails.
+
+    They are of images for which no entry of per_example.npz stands, such as images that the model
+    drew, so they are "derived".
+    """
+    estimate = average(values, "nats", tails_of(values).facts() | facts, kind=kind)
+    return replace(estimate, likelihood="derived")
 
 
 def bootstrapped(

@@ -12,6 +12,7 @@ from torch import Tensor
 from vaexp.evaluation.measure import Estimate, bootstrapped
 from vaexp.evaluation.statistics import RESAMPLES, entropy
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
+from vaexp.seeding import HELD_OUT_SEED, seeded
 
 BINS = 100
 IMAGES_PER_BIN = 20  # training images for each bin, at least: with few of them there are fewer bins
@@ -41,10 +42,14 @@ def make_bins(train: Tensor) -> Bins:
     The shares are those of all N images. k-means stops after at most LLOYD_ITERATIONS iterations,
     as the bins only need to lie where images are. If there are fewer than IMAGES_PER_BIN training
     images for each bin, there is one bin for every IMAGES_PER_BIN of them.
+
+    The bins depend on the training images alone, whatever was drawn before. With other bins the
+    same set of images has another score, by as much as models differ.
     """
     count = min(BINS, len(train) // IMAGES_PER_BIN)
-    some = train[torch.randperm(len(train))[:CLUSTERED]].float()
-    centres = lloyd(some, seed_centres(some, count), LLOYD_ITERATIONS)
+    with seeded(HELD_OUT_SEED, "bins of pixel space"):
+        some = train[torch.randperm(len(train))[:CLUSTERED]].float()
+        centres = lloyd(some, seed_centres(some, count), LLOYD_ITERATIONS)
     share = nearest_centre(train.float(), centres).bincount(minlength=count).double() / len(train)
     return Bins(centres, share, len(train))
 

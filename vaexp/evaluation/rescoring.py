@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Evidence, Measure, Moments
+from vaexp.evaluation.measure import Evidence, Measure, Moments, tails_of
 from vaexp.evaluation.statistics import standard_error
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
@@ -162,7 +162,8 @@ def _mean_and_ends(sigma: Tensor) -> dict[str, Any]:
 
 def _gain(difference: Tensor) -> dict[str, Any]:
     """Facts of the paired difference (N,) of an ELBO to the ELBO as trained."""
-    return {"gain": difference.mean().item(), "gain_se": standard_error(difference)}
+    facts = {"gain": difference.mean().item(), "gain_se": standard_error(difference)}
+    return facts | tails_of(difference).facts("gain_")
 
 
 def measure(subject: Subject[VAE]) -> Evidence:

@@ -38,6 +38,10 @@ from vaexp.models.likelihoods import Decoded
 DRAWS = 4  # of z for every test image
 DRAWS_OF_BOUND = 2  # of z for every training image where only the ELBO is measured: the least
 LOWEST = 100  # codes with the smallest sigma whose mu(z) is looked up among the training images
+LEAST_WIDTH = 0.01  # the standard deviation below which a pixel of an unbounded density is narrow
+NARROW = ("narrow_pixels", "log_prob_of_narrow_pixels")
+HELD = "sigma holds the density; see pixels_at_floor and log_prob_at_floor"
+BOUNDED = "p(x|z) is bounded"
 BINS, WIDTH = 20_000, 0.002  # the bins of ln sigma, which begin at the floor
 
 
@@ -64,16 +68,19 @@ def sigma_collapse(
     weights at each of ``floor_curve_floors`` (F,).
 
     A fixed sigma has no floor. A likelihood without a sigma has the gap alone, and so has one that
-    is bounded whatever its sigma is. Where pixels are not independent given z, no pixel has its own
+    is bounded whatever its sigma is. One that nothing bounds also has ``narrow_pixels`` and
+    ``log_prob_of_narrow_pixels``. Where pixels are not independent given z, no pixel has its own
     part of ln p(x|z). Raises ValueError if ``floor`` is not the floor of the model.
     """
     scale = model.likelihood.scale
     if isinstance(scale, Absent):
-        return _gap_alone(model, x, label, train, scale.reason)
+        gap = _gap_alone(model, x, label, train, scale.reason)
+        return merge([gap, _narrow_pixels(model, x, label)])
     probe = model.decode(model.encode(x[:1], label[:1]).mean, label[:1])
     curve = probe.log_prob_at_floors(x[:1], scale.least, FACTORS)
     if isinstance(curve, Absent):
-        return _gap_alone(model, x, label, train, curve.reason)
+        gap = _gap_alone(model, x, label, train, curve.reason)
+        return merge([gap, _narrow_pixels(model, x, label)])
     least = scale.least
     if scale.mode.learned and least != floor:
         raise ValueError(f"sigma has the floor {least:g}, not {floor:g}")
@@ -83,6 +90,7 @@ def sigma_collapse(
 
     pixels = probe.pixel_log_prob(x[:1])
     parts = [_sigmas(test, least, pixels), _gap(test, training)]
+    parts.append(Evidence(absent=dict.fromkeys(NARROW, HELD)))
     if scale.mode.learned:
         parts.append(_at_floor(test, training, floor, pixels))
     else:
@@ -108,6 +116,39 @@ def _gap_alone(
     names = ("sigma_median", *AT_FLOOR, "nearest_train_distance")
     gap = train_test_gap(of_train, of_test, facts)
     return Evidence({"train_test_gap": gap}, absent=dict.fromkeys(names, reason))
+
+
+def _narrow_pixels(model: VAE, x: Tensor, label: Tensor) -> Evidence:
+    """``narrow_pixels`` and ``log_prob_of_narrow_pixels``, where nothing bounds the density.
+
+    A pixel is narrow if the standard deviation of p(x_j|z) is below LEAST_WIDTH. The first is their
+    share, the second their part of E_q ln p(x|z), over DRAWS draws z ~ q(z|x).
+    """
+    if model.likelihood.unbounded is None:
+        return Evidence(absent=dict.fromkeys(NARROW, BOUNDED))
+    values, variances = [], []
+    for xs, labels in blocks(x, label):
+        q, moments = model.encode(xs, labels), Moments()
+        for _ in range(DRAWS):
+            p = model.decode(q.sample(), labels)
+            of_pixels, narrow = answered(p.pixel_log_prob(xs)), p.stddev < LEAST_WIDTH
+            part = torch.where(narrow, of_pixels, 0).sum(1, dtype=torch.float64)
+            total = of_pixels.sum(1, dtype=torch.float64)
+            moments.add(torch.stack([narrow.mean(1, dtype=torch.float64), part, total], 1))
+        values.append(moments.mean.cpu())
+        variances.append(moments.variance_of_mean().cpu())
+    share, part, total = torch.cat(values).unbind(1)
+    of_share, of_part, _ = torch.cat(variances).unbind(1)
+    beside: dict[str, Any] = {"draws": DRAWS, "narrower_than": LEAST_WIDTH}
+    facts = beside | total_and_share(part.mean().item(), total.mean().item())
+    return Evidence(
+        {
+            "narrow_pixels": Measure(share, "share", of_share, facts=beside, kind="estimate"),
+            "log_prob_of_narrow_pixels": Measure(
+                part, "nats", of_part, facts=facts, kind="estimate", likelihood="derived"
+            ),
+        }
+    )
 
 
 class _Test(NamedTuple):

@@ -5,21 +5,31 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from vaexp.data import Transform
 from vaexp.errors import RunError
-from vaexp.evaluation.groups import GROUPS, Group, fast_groups, find_groups
+from vaexp.evaluation.groups import (
+    GROUPS,
+    Group,
+    fast_groups,
+    find_groups,
+    shown_by_default,
+)
 from vaexp.evaluation.measure import Measure
 from vaexp.evaluation.subject import Subject, measure_group
+from vaexp.evaluation.tails import disagreement
 from vaexp.experiment.draw.evidence import illustrate_evidence
 from vaexp.experiment.measure import entry, with_bits_per_dim
 from vaexp.experiment.prepare import Experiment
 from vaexp.models import Model
 from vaexp.progress import Reporter
+from vaexp.runs.continuing import moved
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import LOG
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
@@ -38,14 +48,16 @@ def evaluate(
     *,
     importance_samples: int | None = None,
     images: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Entries]:
     """Measure groups on the test split of a finished run, and save each as soon as it is done.
 
     ``only`` names the groups; the default is all but the slow ones. ``importance_samples`` is K of
     the importance-weighted bound; the default is that of the config. ``images`` is how many of the
-    first test images are measured; the default is in the table of groups. Returns the new entries
-    of metrics.json by group. Raises UserError for an unknown group, and RunError for a run that has
-    not finished.
+    first test images are measured; the default is in the table of groups. ``overrides`` may say
+    where the data lie now. Returns the new entries of metrics.json by group. Raises UserError for
+    an unknown group, and RunError for a run that has not finished, whose config was edited since,
+    or whose data are other images now.
     """
     groups = find_groups(only or fast_groups())
     if not run.metrics():
@@ -54,9 +66,13 @@ def evaluate(
             f"vaexp train --resume {run.path} finishes it"
         )
     measured: dict[str, Entries] = {}
-    with run.locked(), reporter.logging_to(run.path / "train.log"):
+    with (
+        run.locked(reporter.say),
+        run.files.append(LOG) as log,
+        reporter.logging_to(log),
+    ):
         with reporter.waiting("loading the run and the data"):
-            experiment = Experiment.prepare(run.config())
+            experiment = Experiment.prepare(moved(run, overrides), run)
             load_weights(experiment.model, run, experiment.device)
             experiment.model.eval().requires_grad_(False)
             test = experiment.held_out_images(experiment.data.test, "test")
@@ -136,7 +152,11 @@ def _measure(
                 f"{run.path}: the measure {name} is {one['value']}, which is a fault of vaexp; "
                 "please report it"
             )
-    per_example = {name: measure.values.cpu().numpy() for name, measure in by_image.items()}
+    per_example = {
+        key: array
+        for name, measure in by_image.items()
+        for key, array in measure.per_example(name).items()
+    }
     run.add_evidence(group.name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
     reporter.say(f"{group.name}: {len(entries)} measures of {n:,} test images, {seconds:.1f} s")
     _say_absent_and_unreliable(entries, evidence.absent, reporter)
@@ -146,10 +166,13 @@ def _measure(
 def _say_absent_and_unreliable(
     entries: Entries, absent: dict[str, str], reporter: Reporter
 ) -> None:
-    """Say which measures the model does not have, and which rest on too few samples."""
+    """Say which measures the model does not have, and which rest on too few samples or images."""
     for reason in dict.fromkeys(absent.values()):
         names = [name for name, why in absent.items() if why == reason]
         reporter.say(f"  no {', '.join(names)}: {reason}")
     for name, one in entries.items():
-        if one.get("effective_samples", 10) < 10:
+        unreliable = one.get("share_below_10_effective_samples", 0.0) >= 0.005
+        if unreliable or one.get("effective_samples", 10) < 10:
             reporter.say(f"  {name} is not reliable: {show_entry(one)}; more samples may help")
+        if shown_by_default(name, one.get("group")) and (how := disagreement(one)) is not None:
+            reporter.say(f"  {name}: {how}")

@@ -1,18 +1,21 @@
 """Fitting a model by gradients or by EM. Each step is written to disk soon after it is done."""
 
 import math
+import pkgutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaexp.config import (
     Config,
-    FAExperiment,
+    EMExperiment,
+    GMMConfig,
     GMMExperiment,
-    PPCAExperiment,
+    LinearGaussianConfig,
+    LinearGaussianExperiment,
     VAEExperiment,
 )
 from vaexp.data import CLASSES, PIXELS, Transform
@@ -20,18 +23,14 @@ from vaexp.errors import RunError
 from vaexp.experiment.draw.run import illustrate_history
 from vaexp.experiment.prepare import Experiment
 from vaexp.fitting import FitStep, em, sgd
-from vaexp.fitting.fa import FASteps
-from vaexp.fitting.gmm import GMMSteps
-from vaexp.fitting.ppca import PPCASteps
-from vaexp.models import FA, GMM, PPCA, VAE, build
-from vaexp.models.moments import Moments
+from vaexp.models import VAE, build
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 
 EM_WRITES_EVERY = 1.0  # seconds, as an iteration may take far less time than writing it
 
-EMExperiment = GMMExperiment | PPCAExperiment | FAExperiment
-Exact = TypeVar("Exact", GMM, PPCA, FA)
+Steps = em.EMSteps[GMMConfig | LinearGaussianConfig, nn.Module, em.Expected]
+"""The steps of a model that is fitted by EM. They see only its own section and its own models."""
 
 
 def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
@@ -42,7 +41,7 @@ def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     state = run.state()
     if state is None and len(run.records()) > 1:
         raise RunError("checkpoints/state.pt is missing; copy the whole run folder again")
-    if state is not None and not {"records", "at"} <= state.keys():
+    if state is not None and not all(type(state.get(key)) is int for key in ("records", "at")):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml: one of the two was changed or comes "
             "from another run"
@@ -53,7 +52,7 @@ def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     match experiment.config:
         case VAEExperiment() as config:
             _fit_by_gradients(experiment, config, run, reporter, state)
-        case GMMExperiment() | PPCAExperiment() | FAExperiment() as config:
+        case GMMExperiment() | LinearGaussianExperiment() as config:
             _fit_by_em(experiment, config, run, reporter, state)
         case _:
             assert_never(experiment.config)
@@ -109,7 +108,7 @@ def _show_epoch(record: dict[str, Any], epochs: int, reporter: Reporter) -> None
 
 def _fit_by_em(
     experiment: Experiment,
-    config: EMExperiment,
+    config: GMMExperiment | LinearGaussianExperiment,
     run: RunFolder,
     reporter: Reporter,
     state: dict[str, Any] | None,
@@ -128,7 +127,7 @@ def _fit_by_em(
             )
         except RunError:
             if run.records():
-                illustrate_history(run)
+                illustrate_history(run, config)
             raise
     last = run.records()[-1]
     if last["stopped"] == "max_iter" and options.max_iter > 0:
@@ -139,81 +138,44 @@ def _fit_by_em(
 
 
 def _em(
-    experiment: Experiment, config: EMExperiment, state: dict[str, Any] | None
+    experiment: Experiment,
+    config: GMMExperiment | LinearGaussianExperiment,
+    state: dict[str, Any] | None,
 ) -> tuple[em.EMOptions, Iterator[FitStep]]:
     """When EM stops, and its iterations for the model that the config names, on its images.
 
-    Only the steps of a mixture keep the images. A linear-Gaussian model needs only their moments.
+    The images are freed here, unless the steps keep them.
     """
     held_out = experiment.validation_images()
     validation = None if held_out is None else held_out[0]
     x = experiment.training_images()
+    label = experiment.data.train.label.to(experiment.device)
+    steps = steps_of(config).from_config(config.model, x, label, validation, config.seed)
     options = em.EMOptions(**config.train.model_dump())
-    seed = config.seed
-    match config:
-        case GMMExperiment(model=model):
-            mixture = GMMSteps(
-                x,
-                experiment.data.train.label.to(experiment.device),
-                validation,
-                components=model.components,
-                covariance=model.covariance,
-                factors=model.factors,
-                covariance_floor=model.covariance_floor,
-                init=model.init,
-                precision=model.precision,
-                seed=seed,
-            )
-            restore_gmm = _restore(GMM, config, experiment)
-            return options, em.fit(mixture, options, state=state, restore=restore_gmm)
-        case PPCAExperiment(model=model):
-            moments, closed = _moments(x, validation), model.method == "closed_form"
-            options = replace(options, max_iter=0) if closed else options
-            ppca = PPCASteps(*moments, model.latent_dim, closed=closed, seed=seed)
-            restore_ppca = _restore(PPCA, config, experiment)
-            return options, em.fit(ppca, options, state=state, restore=restore_ppca)
-        case FAExperiment(model=model):
-            moments, floor = _moments(x, validation), model.noise_floor
-            fa = FASteps(*moments, model.latent_dim, noise_floor=floor, seed=seed)
-            restore_fa = _restore(FA, config, experiment)
-            return options, em.fit(fa, options, state=state, restore=restore_fa)
-    assert_never(config)
+    options = replace(options, max_iter=0) if config.closed_form else options
 
-
-def _restore(
-    kind: type[Exact], config: EMExperiment, experiment: Experiment
-) -> Callable[[dict[str, Tensor]], Exact]:
-    """A function from a state dict to the model of this kind that the config describes."""
-
-    def restore(parameters: dict[str, Tensor]) -> Exact:
+    def restore(parameters: dict[str, Tensor]) -> nn.Module:
         model = build(config.model, data_dim=PIXELS, classes=CLASSES)
-        assert isinstance(model, kind)
         model.load_state_dict(parameters, assign=True)
         return model.to(experiment.device)
 
-    return restore
+    return options, em.fit(steps, options, state=state, restore=restore)
+
+
+def steps_of(config: EMExperiment) -> type[Steps]:
+    """The class of the steps that the config's model is fitted by."""
+    steps: type[Steps] = pkgutil.resolve_name(config.steps)
+    return steps
 
 
 def what_helps(config: Config) -> str:
     """What a user is told if a number is not finite: the probable cause, and what helps."""
     match config:
         case VAEExperiment():
-            return (
-                "training diverged in its last steps; a lower train.learning_rate or a "
-                "train.gradient_clip usually helps"
-            )
-        case GMMExperiment():
-            return GMMSteps.not_finite
-        case PPCAExperiment():
-            return PPCASteps.not_finite
-        case FAExperiment():
-            return FASteps.not_finite
+            return sgd.NOT_FINITE
+        case GMMExperiment() | LinearGaussianExperiment():
+            return steps_of(config).not_finite()
     assert_never(config)
-
-
-def _moments(x: Tensor, validation: Tensor | None) -> tuple[Moments, Moments | None]:
-    """The moments of training images (N, D) and of validation images (M, D)."""
-    return Moments.of(x), None if validation is None else Moments.of(validation)
 
 
 def _show_iteration(record: dict[str, Any], restarts: int, floor: str, reporter: Reporter) -> None:

@@ -59,14 +59,18 @@ def _bits_per_dim(
     """A ln p(x) in bits per pixel of the image on 0..255, or None if x determines no such number.
 
     A density is converted with the Jacobian of the transform. A mass on the grey values themselves
-    becomes -ln p / (D ln 2). A lower bound on ln p(x) becomes an upper bound on the bits.
+    becomes -ln p / (D ln 2). A lower bound on ln p(x) becomes an upper bound on the bits. So does
+    an exact density: its bits are at least those that the grey values need (Theis et al. 2016, A
+    note on the evaluation of generative models).
     """
     nats = log_prob.values.to(x.device)
     per_bit = x.shape[1] * math.log(2)
     if facts["measure"] == "density" and transform.has_bits_per_dim:
         values = transform.bits_per_dim(nats, x)
+        kind: Kind | None = "upper_bound" if log_prob.kind == "exact" else _negated(log_prob.kind)
     elif facts["measure"] == "mass" and transform.keeps_grey_values:
         values = -nats.double() / per_bit
+        kind = _negated(log_prob.kind)
     else:
         return None
     variance = log_prob.monte_carlo_variance
@@ -77,7 +81,7 @@ def _bits_per_dim(
         monte_carlo_variance=None if variance is None else variance / per_bit**2,
         # the fact ``error`` is in nats
         facts={key: fact for key, fact in log_prob.facts.items() if key != "error"},
-        kind=_negated(log_prob.kind),
+        kind=kind,
         likelihood="derived",
         tightness=None,
         scope="any_transform",

@@ -10,6 +10,7 @@ from vaexp.config import Config
 from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.models import Model, build
+from vaexp.runs.folder import RunFolder
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
 TRAINING_BLOCK = 5_000  # training images that are transformed at once for measuring
@@ -25,14 +26,20 @@ class Experiment:
     device: str
 
     @classmethod
-    def prepare(cls, config: Config) -> "Experiment":
+    def prepare(cls, config: Config, run: RunFolder | None = None) -> "Experiment":
         """Load the data and build the model; for a VAE this draws the initial weights.
 
-        Raises UserError or RunError for problems that only the data or the machine can show.
+        Data that are missing are downloaded only for a new experiment. That of a ``run`` must have
+        the config and the data that the run was trained with, wherever they lie now. Raises
+        UserError or RunError for problems that only the data or the machine can show.
         """
         device = _resolve_device(config.device)
-        data = load(config.data)
-        complaint = config.too_few_images(len(data.train), set(data.train.label.tolist()))
+        if run is not None:
+            run.check_config()
+        data = load(config.data, download=run is None)
+        if run is not None:
+            run.check_data(data.sha256)
+        complaint = config.complaint_on_images(len(data.train), set(data.train.label.tolist()))
         if complaint is not None:
             raise UserError(complaint)
         with seeded(config.seed, "weights"):
@@ -63,6 +70,14 @@ class Experiment:
         """The transformed validation or test images (N, D), which are the same in every run."""
         with seeded(HELD_OUT_SEED, name):
             return Transform(self.config.data.transform)(split.pixels).to(self.device)
+
+
+def check_data(config: Config) -> None:
+    """Raise UserError if the data, which are read for this, leave too few images for the config."""
+    train = load(config.data).train
+    complaint = config.complaint_on_images(len(train), set(train.label.tolist()))
+    if complaint is not None:
+        raise UserError(complaint)
 
 
 def _resolve_device(name: str) -> str:

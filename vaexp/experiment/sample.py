@@ -2,18 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaexp import figures
-from vaexp.config import DecodeMode, GMMExperiment
+from vaexp.config import (
+    DecodeMode,
+    GMMConfig,
+    GMMExperiment,
+    LinearGaussianExperiment,
+    VAEExperiment,
+)
 from vaexp.errors import UserError
-from vaexp.files import replacing
-from vaexp.models import GMM, VAE, LinearGaussian
+from vaexp.figures.images import samples
+from vaexp.figures.latent import latent_plane
+from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -26,6 +32,7 @@ MODE_NAMES = {
     "sweep": "Draws x = μ(z) + k σ(z), z ~ p(z)",
 }
 COLUMNS = 10
+Factors = Literal["with", "without"]
 MOST_DRAWN = 200  # images in one picture; the arrays have all of them
 
 
@@ -91,7 +98,7 @@ def plane_figure(
     if trained.model.latent_dim > 2:
         subtitle += ", all other latents 0"
     what = "Decoder mean μ(z)" if mode == "mean" else "Draws x ~ p(x|z)"
-    figure = figures.latent_plane(
+    figure = latent_plane(
         list(images),
         [f"digit {digit}" for digit in digits] if conditional else [""],
         ticks,
@@ -129,20 +136,20 @@ def sample(
     mode = mode or ("mean" if grid and default == "sweep" else default)
     seed = trained.config.seed if seed is None else seed
     name = [mode] + ([f"label{label}"] if label is not None else [])
-    match trained.model:
-        case GMM() as model:
+    match trained.config:
+        case GMMExperiment(model=section):
             if grid:
                 raise UserError("--grid: a mixture has no latent plane; leave it out")
-            component = _component(trained, model, component, label)
+            component = _component(trained, section, component, label)
             digits = trained.labels
             if label is None and component is not None:
                 name.append(f"component{component}")
-        case VAE() | LinearGaussian():
+        case VAEExperiment() | LinearGaussianExperiment():
             if component is not None:
                 raise UserError("--component: only a Gaussian mixture has components; leave it out")
             digits = _digits(trained, label)
         case _:
-            assert_never(trained.model)
+            assert_never(trained.config)
     with seeded(seed, "sample"):
         if grid:
             figure, arrays, drawn = _plane(trained, digits, mode, axes)
@@ -150,11 +157,10 @@ def sample(
         else:
             figure, arrays = _strip(trained, digits, component, mode, n)
             name.append(f"n{n}")
-    path = run.path / "samples" / "-".join([*name, f"seed{seed}.png"])
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    figures.save(figure, path)
+    stem = "-".join([*name, f"seed{seed}"])
+    path = run.files.place(f"samples/{stem}.png")
+    run.files.write_arrays(f"samples/{stem}.npz", arrays)
+    save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
 
 
@@ -202,12 +208,12 @@ def _strip(
     if component is not None:
         title = title.replace("z ~ p(z)", f"z = {component}")
     title += f", the first {MOST_DRAWN} of {n:,}" if n > MOST_DRAWN else ""
-    subtitle = caption(trained)
+    subtitle = caption(trained, "with" if mode == "sweep" else None)
     if label is not None:
         subtitle += (
             f", in turn the digit{'s' if len(digits) > 1 else ''} {' '.join(map(str, digits))}"
         )
-    figure = figures.samples(rows, names, title, subtitle)
+    figure = samples(rows, names, title, subtitle)
     arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
     return figure, arrays | ({} if label is None else {"label": label.numpy()})
 
@@ -222,9 +228,15 @@ def _in_rows(images: np.ndarray) -> np.ndarray:
     return np.concatenate([images, blank]).reshape(-1, width, *images.shape[1:])
 
 
-def caption(trained: TrainedModel) -> str:
-    """The settings of the run, which stand under the title of every figure."""
-    return f"{trained.config.describe()}, {trained.config.model.unit} {trained.at}"
+def caption(trained: TrainedModel, factors: Factors | None = None) -> str:
+    """The settings of the run, which stand under the title of every figure.
+
+    A figure that shows sigma(z) says whether it is that of a pixel ``with`` or ``without`` the
+    factors that pixels share. A model without such factors needs no word on it.
+    """
+    section = trained.config.model
+    words = f"{trained.config.describe()}, {section.unit} {trained.at}"
+    return words + (f", σ(z) {factors} the factors" if factors and section.shared_factors else "")
 
 
 def _digits(trained: TrainedModel, label: int | None) -> list[int]:
@@ -240,14 +252,11 @@ def _digits(trained: TrainedModel, label: int | None) -> list[int]:
 
 
 def _component(
-    trained: TrainedModel, model: GMM, component: int | None, label: int | None
+    trained: TrainedModel, section: GMMConfig, component: int | None, label: int | None
 ) -> int | None:
     """The component of a mixture to draw from, or None to draw each component from p(z)."""
-    config = trained.config
-    assert isinstance(config, GMMExperiment)
-    count = len(model.weight)
     if label is not None:
-        if config.model.init != "labels" or trained.at > 0:
+        if section.init != "labels" or trained.at > 0:
             raise UserError(
                 "--label: the components of this mixture are not digits, as they are with "
                 "model.init=labels and train.max_iter=0; use --component"
@@ -259,8 +268,8 @@ def _component(
             shown = ", ".join(map(str, known))
             raise UserError(f"--label {label}: this model was trained on the digits {shown}")
         return known.index(label)
-    if component is not None and not 0 <= component < count:
-        raise UserError(f"--component {component}: there are {count}, counted from 0")
+    if component is not None and not 0 <= component < section.components:
+        raise UserError(f"--component {component}: there are {section.components}, counted from 0")
     return component
 
 

@@ -1,20 +1,21 @@
 """Training: an experiment is fitted, measured and drawn, and its run folder is written."""
 
 import math
-import signal
+import os
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any, assert_never
 
 from torch import Tensor
 
+from vaexp import signals
 from vaexp.config import digest
-from vaexp.data import Transform
-from vaexp.errors import RunError, Terminated
+from vaexp.data import Split, Transform
+from vaexp.errors import RunError, Terminated, UserError, in_a_line
 from vaexp.evaluation.measure import Measure, join
+from vaexp.evaluation.tails import disagreement
 from vaexp.experiment.draw.run import illustrate
 from vaexp.experiment.evaluate import evaluate_after_training
 from vaexp.experiment.fit import fit, what_helps
@@ -25,20 +26,32 @@ from vaexp.experiment.measure import (
     with_bits_per_dim,
 )
 from vaexp.experiment.prepare import Experiment
+from vaexp.experiment.reserve import reserved
 from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.moments import Moments
 from vaexp.progress import Reporter
 from vaexp.runs import environment
+from vaexp.runs.continuing import extend
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import ENVIRONMENT, LOG
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
 
 
 def train(
-    experiment: Experiment, runs_dir: Path, reporter: Reporter, resume: RunFolder | None = None
+    experiment: Experiment,
+    runs_dir: Path,
+    reporter: Reporter,
+    resume: RunFolder | None = None,
+    *,
+    figures: bool = True,
+    images: int | None = None,
 ) -> RunFolder:
     """Fit, measure and draw an experiment in a new run folder, or continue the run ``resume``.
+
+    Without ``figures`` nothing is drawn. ``images`` is how many of the first images of each split
+    are measured at most; the default is all of them.
 
     run.json says how the run ended: finished, failed (with the error) or interrupted. Every
     finished epoch is on disk before the next one starts. Raises UserError if another process is
@@ -46,50 +59,86 @@ def train(
     """
     config = experiment.config
     run = resume or RunFolder.create(runs_dir, config)
-    with run.locked(), _sigterm_raises(), reporter.logging_to(run.path / "train.log"):
+    with (
+        run.locked(reporter.say),
+        signals.stoppable(lambda: reporter.say(_terminal_lost())),
+        run.files.append(LOG) as log,
+        reporter.logging_to(log),
+        reserved(run.path) as reserve,
+    ):
         try:
             run.start()
+            if resume is not None:
+                extend(run, config)
             _note_environment(experiment, run)
             reporter.say(f"run folder {run.path}")
+            if experiment.data.doubt is not None:
+                reporter.say(f"note: {experiment.data.doubt}")
             fit(experiment, run, reporter)
-            _measure(experiment, run, reporter)
-            _draw(experiment, run, reporter)
+            _measure(experiment, run, reporter, images)
+            if figures:
+                _draw(experiment, run, reporter)
             run.end("finished", 0)
-        except KeyboardInterrupt:
-            _stopped(run, reporter, 130, "Ctrl-C")
-            raise
-        except Terminated:
-            _stopped(run, reporter, 143, "SIGTERM")
-            raise
-        except RunError as error:
-            run.end("failed", 1, str(error))
-            reporter.log(str(error))
-            place = "" if str(run.path) in str(error) else f"{run.path}: "
-            raise RunError(f"{place}{error}") from None
         except BaseException as error:
-            run.end("failed", 1, f"{type(error).__name__}: {error}")
-            reporter.log(traceback.format_exc())
-            raise
+            signals.ending()
+            reserve.spend()
+            raise _ended(run, reporter, signals.cause(error)) from None
     return run
 
 
+def _ended(run: RunFolder, reporter: Reporter, error: BaseException) -> BaseException:
+    """Say in run.json how the run ended. Returns the exception that ends the command."""
+    match error:
+        case KeyboardInterrupt():
+            _stopped(run, reporter, 130, "Ctrl-C")
+        case Terminated():
+            _stopped(run, reporter, 143, "SIGTERM")
+        case _:
+            return _failed(run, reporter, error)
+    return error
+
+
+def _failed(run: RunFolder, reporter: Reporter, error: BaseException) -> RunError:
+    """Mark the run as failed. Returns the error that says so, and how to go on."""
+    foreseen = isinstance(error, RunError | UserError)
+    what = str(error) if foreseen else in_a_line(error)
+    with suppress(OSError):  # the first error counts
+        run.end("failed", 1, what)
+    reporter.log(what if foreseen else traceback.format_exc())
+    place = "" if str(run.path) in what else f"{run.path}: "
+    if foreseen:
+        return RunError(f"{place}{what}")
+    return RunError(
+        f"{place}{what}; vaexp train --resume {run.path} goes on after the last checkpoint "
+        "(train.log has the traceback)"
+    )
+
+
 def _note_environment(experiment: Experiment, run: RunFolder) -> None:
-    """Write environment.json, or raise RunError if config or data differ from those it names."""
+    """Write environment.json, to which a resumption adds the environment that it runs in.
+
+    A resumed run was held against its own hashes before.
+    """
     hashes = {
         "config_sha256": digest(experiment.config),
         "data_sha256": experiment.data.sha256,
+        "data_known": experiment.data.doubt is None,
     }
-    if not (run.path / "environment.json").exists():
-        seed, device = experiment.config.seed, experiment.device
-        run.write_environment(environment.describe(seed=seed, device=device) | hashes)
+    now = environment.describe(seed=experiment.config.seed, device=experiment.device)
+    if not run.has(ENVIRONMENT):
+        run.write_environment(now | hashes | {"resumptions": []})
+        return
     known = run.environment()
-    for key, what in (("config_sha256", "config.yaml"), ("data_sha256", "the data")):
-        if known.get(key) != hashes[key]:
-            raise RunError(f"{what} changed since the run started; start a new run instead")
+    began = {"began": run.info()["resumed"][-1]}
+    run.write_environment(known | {"resumptions": [*known.get("resumptions", []), began | now]})
 
 
-def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
-    """Measure the kept weights on every split, and write metrics.json and per_example.npz."""
+def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: int | None) -> None:
+    """Measure the kept weights on every split, and write metrics.json and per_example.npz.
+
+    ``most`` is the largest number of images of a split that are measured, the first ones; None
+    stands for all.
+    """
     config, data, model = experiment.config, experiment.data, experiment.model
     load_weights(model, run, experiment.device)
     transform, facts = Transform(config.data.transform), config.model.likelihood_facts
@@ -98,14 +147,15 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
         return with_bits_per_dim(measure_split(model, x, label), transform, x, facts)
 
     splits: dict[str, dict[str, Measure]] = {}
-    reporter.say(f"measuring on {len(data.train):,} training images")
+    reporter.say(f"measuring on {_count(data.train, most)} training images")
     with seeded(config.seed, "elbo", "train"):
-        blocks = experiment.training_blocks()
+        blocks = _first(experiment.training_blocks(), most)
         splits["train"] = join([measured(*block) for block in blocks])
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
-            reporter.say(f"measuring on {len(split):,} {name} images")
-            x, label = experiment.held_out_images(split, name), split.label.to(experiment.device)
+            reporter.say(f"measuring on {_count(split, most)} {name} images")
+            x = experiment.held_out_images(split, name)[:most]
+            label = split.label[:most].to(experiment.device)
             with seeded(config.seed, "elbo", name):
                 splits[name] = measured(x, label)
     # the test split came last, so x and label are its images and labels from here on
@@ -120,10 +170,30 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None
             if not all(math.isfinite(one[key] or 0.0) for key in ("value", "se")):
                 what = f"the {metric} of some {name} images is not finite"
                 raise RunError(f"{what}: {what_helps(config)}")
-    reporter.say(_headline(splits["test"], metrics["test"]))
+    for line in _headlines(splits["test"], metrics["test"]):
+        reporter.say(line)
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
-    run.write_metrics(metrics, {**per_example, "label": data.test.label.numpy()})
+    run.write_metrics(metrics, {**per_example, "label": label.cpu().numpy()})
     evaluate_after_training(run, experiment, x, reporter)
+
+
+def _count(split: Split, most: int | None) -> str:
+    """How many images of a split are measured, and of how many if these are not all."""
+    n = len(split)
+    return f"{n:,}" if most is None or n <= most else f"the first {most:,} of {n:,}"
+
+
+def _first(
+    blocks: Iterator[tuple[Tensor, Tensor]], most: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first images and labels of blocks of them, at most so many."""
+    left = most
+    for x, label in blocks:
+        yield x[:left], label[:left]
+        if left is not None:
+            left -= len(x)
+            if left <= 0:
+                return
 
 
 def _importance_weighted(
@@ -144,11 +214,16 @@ def _importance_weighted(
             assert_never(model)
 
 
-def _headline(measures: dict[str, Measure], entries: dict[str, Any]) -> str:
-    """The line that ends training: bounds on ln p(x), the tightest last, then other measures."""
+def _headlines(measures: dict[str, Measure], entries: dict[str, Any]) -> list[str]:
+    """The line that ends training: bounds on ln p(x), the tightest last, then other measures.
+
+    Further lines say where a mean rests on few images.
+    """
     shown = [name for name, measure in measures.items() if measure.headline]
     shown.sort(key=lambda name: measures[name].tightness or math.inf)
-    return "test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)
+    lines = ["test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)]
+    contradicted = {name: disagreement(entries[name]) for name in shown}
+    return lines + [f"  {name}: {how}" for name, how in contradicted.items() if how is not None]
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
@@ -171,15 +246,5 @@ def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> No
     reporter.say(f"  vaexp train --resume {run.path}")
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into the exception Terminated, so that the run can end properly."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _terminal_lost() -> str:
+    return f"the terminal has gone; training goes on as process {os.getpid()}"

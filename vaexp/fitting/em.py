@@ -5,9 +5,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep
@@ -27,6 +27,8 @@ class Expected(Protocol):
         ...
 
 
+Config = TypeVar("Config", contravariant=True)
+"""The section ``model`` of the config."""
 Model = TypeVar("Model", bound=nn.Module)
 E = TypeVar("E", bound=Expected)
 
@@ -44,16 +46,30 @@ class Collapse(RunError):
         self.why = why
 
 
-class EMSteps(ABC, Generic[Model, E]):
+class EMSteps(ABC, Generic[Config, Model, E]):
     """The steps of EM for one kind of model and for the images that it is fitted to.
 
     The steps leave the models that they are given as they are and return new ones. ``start``,
     ``e_step``, ``m_step`` and ``elbo_after_m`` may raise Collapse, or RunError with a message that
-    needs no iteration beside it.
+    needs no iteration beside it. A concrete class is ``@final``, so that the type checker names
+    what it leaves out.
     """
 
-    not_finite: str
-    """The cause and the cure that a user is told when ln p(x) is not a finite number."""
+    @classmethod
+    @abstractmethod
+    def from_config(
+        cls, config: Config, x: Tensor, label: Tensor, validation: Tensor | None, seed: int
+    ) -> Self:
+        """The steps for training images x (N, D) with digits (N,), as the section describes them.
+
+        ``validation`` holds other images (M, D), if there are any. All random numbers follow from
+        ``seed``.
+        """
+
+    @classmethod
+    @abstractmethod
+    def not_finite(cls) -> str:
+        """The cause and the cure that a user is told when ln p(x) is not a finite number."""
 
     @abstractmethod
     def start(self, restart: int) -> Model:
@@ -103,7 +119,7 @@ class EMOptions:
 
 
 def fit(
-    steps: EMSteps[Model, E],
+    steps: EMSteps[Config, Model, E],
     options: EMOptions,
     *,
     state: dict[str, Any] | None = None,
@@ -140,7 +156,7 @@ def fit(
         log_prob = expected.mean_log_prob
         if not math.isfinite(log_prob):
             what = f"the mean of ln p(x) became {log_prob} in iteration {iteration}"
-            raise RunError(f"{what}: {steps.not_finite}")
+            raise RunError(f"{what}: {steps.not_finite()}")
         stopped = options.why_stop(iteration, log_prob - before)
         train = {"log_prob": log_prob, "elbo_after_e": expected.mean_elbo}
         train |= {} if after_m is None else {"elbo_after_m": after_m}
@@ -169,6 +185,8 @@ def _position(
     try:
         restart, iteration, best = state["restart"], state["iteration"], state["best"]
         model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
+        if [type(each) for each in (restart, iteration, best, reached)] != [int, int, float, float]:
+            raise TypeError("a number is of another type")
     except (RuntimeError, ValueError, KeyError, TypeError):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "

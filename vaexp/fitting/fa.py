@@ -8,7 +8,7 @@ noise is added here.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 from torch import Tensor
@@ -16,17 +16,19 @@ from torch import Tensor
 from vaexp.fitting import ppca
 from vaexp.fitting.em import EMSteps
 from vaexp.models.fa import FA
-from vaexp.models.moments import Moments
+from vaexp.models.moments import Moments, moments_of
 from vaexp.seeding import seeded
 
+if TYPE_CHECKING:
+    from vaexp.config.models.fa import FAConfig
 
-class FASteps(EMSteps[FA, "Expectations"]):
+
+@final
+class FASteps(EMSteps["FAConfig", FA, "Expectations"]):
     """EM on the moments of the images. No noise variance falls below ``noise_floor``.
 
     ``validation`` holds the moments of other images.
     """
-
-    not_finite = "a noise variance is too small for these numbers; a larger model.noise_floor helps"
 
     def __init__(
         self,
@@ -42,6 +44,28 @@ class FASteps(EMSteps[FA, "Expectations"]):
         self.latent_dim = latent_dim
         self.noise_floor = noise_floor
         self.seed = seed
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "FAConfig",
+        x: Tensor,
+        label: Tensor,  # noqa: ARG003
+        validation: Tensor | None,
+        seed: int,
+    ) -> Self:
+        """The steps that the section describes, which keep only the moments of the images."""
+        return cls(
+            *moments_of(x, validation),
+            config.latent_dim,
+            noise_floor=config.noise_floor,
+            seed=seed,
+        )
+
+    @classmethod
+    def not_finite(cls) -> str:
+        """A variance has become too small for the arithmetic."""
+        return "a noise variance is too small for these numbers; a larger model.noise_floor helps"
 
     def start(self, restart: int) -> FA:
         """The maximum of probabilistic PCA, or in later restarts one within a random subspace.

@@ -6,12 +6,11 @@ What depends on the covariances stands with their family, in ``vaexp.models.cova
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, Self, assert_never, final
 
 import torch
 from torch import Tensor
 
-from vaexp.config.covariances import CovarianceName
 from vaexp.fitting.em import Collapse, EMSteps
 from vaexp.fitting.kmeans import lloyd, nearest_centre, seed_centres
 from vaexp.models.covariances import SingularCovariance, Size, family
@@ -21,17 +20,19 @@ from vaexp.models.gmm import GMM, PRECISIONS
 from vaexp.models.moments import Images
 from vaexp.seeding import seeded
 
+if TYPE_CHECKING:
+    from vaexp.config.models.gmm import GMMConfig
+
 Init = Literal["kmeans", "kmeans++", "random", "labels"]
 
 
-class GMMSteps(EMSteps[GMM, Statistics]):
+@final
+class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
     """EM for a mixture on images x (N, D) with digits ``label`` (N,).
 
     ``validation`` holds other images, (M, D). The other options are those of the config. The steps
     raise Collapse where a covariance is not positive definite.
     """
-
-    not_finite = "a variance is too small for these numbers; a larger model.covariance_floor helps"
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class GMMSteps(EMSteps[GMM, Statistics]):
         validation: Tensor | None,
         *,
         components: int,
-        covariance: CovarianceName,
+        covariance: str,
         factors: int,
         covariance_floor: float,
         init: Init,
@@ -56,6 +57,34 @@ class GMMSteps(EMSteps[GMM, Statistics]):
         self.floor = covariance_floor
         self.init = init
         self.seed = seed
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "GMMConfig",
+        x: Tensor,
+        label: Tensor,
+        validation: Tensor | None,
+        seed: int,
+    ) -> Self:
+        """The steps that the section describes."""
+        return cls(
+            x,
+            label,
+            validation,
+            components=config.components,
+            covariance=config.covariance,
+            factors=config.factors,
+            covariance_floor=config.covariance_floor,
+            init=config.init,
+            precision=config.precision,
+            seed=seed,
+        )
+
+    @classmethod
+    def not_finite(cls) -> str:
+        """A variance has become too small for the arithmetic."""
+        return "a variance is too small for these numbers; a larger model.covariance_floor helps"
 
     def start(self, restart: int) -> GMM:
         """Weights, means and covariances of the images that ``assign`` gives to each component."""
@@ -177,7 +206,7 @@ def initial_gmm(
     images: Images,
     assigned: Tensor,
     components: int,
-    covariance: CovarianceName,
+    covariance: str,
     *,
     factors: int,
     floor: float,

@@ -8,26 +8,28 @@ of E[z z^T].
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, final
 
 import torch
 from torch import Tensor
 
 from vaexp.errors import RunError
 from vaexp.fitting.em import EMSteps
-from vaexp.models.moments import Moments
+from vaexp.models.moments import Moments, moments_of
 from vaexp.models.ppca import PPCA
 from vaexp.seeding import seeded
 
+if TYPE_CHECKING:
+    from vaexp.config.models.ppca import PPCAConfig
 
-class PPCASteps(EMSteps[PPCA, "Expectations"]):
+
+@final
+class PPCASteps(EMSteps["PPCAConfig", PPCA, "Expectations"]):
     """EM on the moments of the images, from a random start or from the maximum.
 
     ``validation`` holds the moments of other images. With ``closed`` EM starts at the closed form.
     The steps raise RunError where the latents explain the images entirely and leave no sigma^2.
     """
-
-    not_finite = "sigma is too small for these numbers; fewer model.latent_dim help"
 
     def __init__(
         self,
@@ -43,6 +45,28 @@ class PPCASteps(EMSteps[PPCA, "Expectations"]):
         self.latent_dim = latent_dim
         self.closed = closed
         self.seed = seed
+
+    @classmethod
+    def from_config(
+        cls,
+        config: "PPCAConfig",
+        x: Tensor,
+        label: Tensor,  # noqa: ARG003
+        validation: Tensor | None,
+        seed: int,
+    ) -> Self:
+        """The steps that the section describes, which keep only the moments of the images."""
+        return cls(
+            *moments_of(x, validation),
+            config.latent_dim,
+            closed=config.method == "closed_form",
+            seed=seed,
+        )
+
+    @classmethod
+    def not_finite(cls) -> str:
+        """A variance has become too small for the arithmetic."""
+        return "sigma is too small for these numbers; fewer model.latent_dim help"
 
     def start(self, restart: int) -> PPCA:
         """The closed form, or parameters that depend on the seed and on the restart."""

@@ -18,6 +18,9 @@ from vaexp.models.vae import VAE
 from vaexp.seeding import seeded
 
 VALIDATION_BLOCK = 500
+HELPS = "a lower train.learning_rate or a train.gradient_clip usually helps"
+NOT_FINITE = f"training diverged in its last steps; {HELPS}"
+"""The cause and the cure that a user is told when a number of the trained model is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,10 @@ def _restore(state: dict[str, Any], model: VAE, optimizer: torch.optim.Optimizer
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        return _Position(**{each.name: state[each.name] for each in fields(_Position)})
+        stored = {each.name: state[each.name] for each in fields(_Position)}
+        if any(type(stored[each.name]) is not type(each.default) for each in fields(_Position)):
+            raise TypeError("a number is of another type")
+        return _Position(**stored)
     except (RuntimeError, ValueError, KeyError, TypeError):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
@@ -227,8 +233,7 @@ def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step
     for name, value in (("distortion", distortion), ("rate", rate)):
         if not math.isfinite(value.item()):
             raise RunError(
-                f"the {split} {name} became {value.item()} in epoch {epoch}, step {step}; a lower "
-                "train.learning_rate or a train.gradient_clip usually helps"
+                f"the {split} {name} became {value.item()} in epoch {epoch}, step {step}; {HELPS}"
             )
 
 
@@ -237,6 +242,5 @@ def _check_weights(model: VAE, epoch: int, step: int) -> None:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise RunError(
-                f"the weights {name} are no longer finite after epoch {epoch}, step {step}; a "
-                "lower train.learning_rate or a train.gradient_clip usually helps"
+                f"the weights {name} are no longer finite after epoch {epoch}, step {step}; {HELPS}"
             )

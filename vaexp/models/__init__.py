@@ -1,10 +1,8 @@
-"""The models, by family: VAE; GMM; LinearGaussian with PPCA and FA."""
+"""The models, by family: VAE, GMM and LinearGaussian, whose models have a file each."""
 
 from vaexp.models.build import Model, build
-from vaexp.models.fa import FA
 from vaexp.models.gmm import GMM
 from vaexp.models.linear_gaussian import LinearGaussian
-from vaexp.models.ppca import PPCA
 from vaexp.models.vae import VAE
 
-__all__ = ["FA", "GMM", "PPCA", "VAE", "LinearGaussian", "Model", "build"]
+__all__ = ["GMM", "VAE", "LinearGaussian", "Model", "build"]

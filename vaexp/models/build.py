@@ -1,23 +1,18 @@
 """The model that a config describes."""
 
+import pkgutil
 from typing import assert_never
 
-import torch
-from torch import Tensor
-
-from vaexp.config import FAConfig, GMMConfig, PPCAConfig, VAEConfig
-from vaexp.models.covariances import Size, family
-from vaexp.models.fa import FA
-from vaexp.models.gmm import GMM, PRECISIONS
-from vaexp.models.likelihoods import head_of
-from vaexp.models.ppca import PPCA
+from vaexp.config import GMMConfig, LinearGaussianConfig, VAEConfig
+from vaexp.models.gmm import GMM
+from vaexp.models.linear_gaussian import LinearGaussian
 from vaexp.models.vae import VAE
 
-Model = VAE | GMM | PPCA | FA
+Model = VAE | GMM | LinearGaussian
 
 
 def build(
-    config: VAEConfig | GMMConfig | PPCAConfig | FAConfig, *, data_dim: int, classes: int
+    config: VAEConfig | GMMConfig | LinearGaussianConfig, *, data_dim: int, classes: int
 ) -> Model:
     """The model that the config describes.
 
@@ -27,39 +22,10 @@ def build(
     """
     match config:
         case VAEConfig():
-            return _vae(config, data_dim, classes)
+            return VAE.from_config(config, data_dim, classes)
         case GMMConfig():
-            return _gmm(config, data_dim)
-        case PPCAConfig():
-            mean, factors = _mean_and_factors(data_dim, config.latent_dim)
-            return PPCA(mean, factors, mean.new_empty(()))
-        case FAConfig():
-            mean, factors = _mean_and_factors(data_dim, config.latent_dim)
-            return FA(mean, factors, mean.new_empty(data_dim))
+            return GMM.empty(config, data_dim)
+        case LinearGaussianConfig():
+            kind: type[LinearGaussian] = pkgutil.resolve_name(config.implementation)
+            return kind.empty(config, data_dim)
     assert_never(config)
-
-
-def _vae(config: VAEConfig, data_dim: int, classes: int) -> VAE:
-    """A VAE with fresh weights."""
-    return VAE(
-        data_dim,
-        config.latent_dim,
-        config.hidden,
-        config.activation,
-        head_of(config, data_dim),
-        classes if config.conditional else 0,
-    )
-
-
-def _gmm(config: GMMConfig, data_dim: int) -> GMM:
-    """A mixture of the right shapes, whose parameters mean nothing."""
-    dtype = PRECISIONS[config.precision]
-    size = Size(config.components, data_dim, config.factors)
-    weight = torch.empty(size.components, dtype=dtype)
-    return GMM(weight, family(config.covariance).empty(size, dtype))
-
-
-def _mean_and_factors(d: int, latent_dim: int) -> tuple[Tensor, Tensor]:
-    """A mean (D,) and factors (D, L) without values."""
-    factors = torch.empty(d, latent_dim, dtype=torch.float64)
-    return factors.new_empty(d), factors

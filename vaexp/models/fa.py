@@ -2,13 +2,18 @@
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING, Self, final
 
 import torch
 from torch import Tensor
 
 from vaexp.models.linear_gaussian import LinearGaussian
 
+if TYPE_CHECKING:
+    from vaexp.config import LinearGaussianConfig
 
+
+@final
 class FA(LinearGaussian):
     """x|z ~ N(W z + mu, Psi), Psi diagonal: the linear-Gaussian model with noise per pixel.
 
@@ -20,6 +25,12 @@ class FA(LinearGaussian):
         super().__init__(mean, factors)
         self.register_buffer("variances", variances)
         self.variances: Tensor
+
+    @classmethod
+    def empty(cls, config: "LinearGaussianConfig", data_dim: int) -> Self:
+        """mu and the diagonal of Psi (D,), and W (D, L), without values."""
+        factors = torch.empty(data_dim, config.latent_dim, dtype=torch.float64)
+        return cls(factors.new_empty(data_dim), factors, factors.new_empty(data_dim))
 
     @property
     def noise(self) -> Tensor:

@@ -1,10 +1,15 @@
 """The Gaussian mixture: z is the index of a component."""
 
+from typing import TYPE_CHECKING, Self
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
-from vaexp.models.covariances import Gaussians
+from vaexp.models.covariances import Gaussians, Size, family
+
+if TYPE_CHECKING:
+    from vaexp.config import GMMConfig
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 """The torch type of each value of ``model.precision``."""
@@ -27,6 +32,14 @@ class GMM(nn.Module):
         self.register_buffer("weight", weight)
         self.weight: Tensor
         self.gaussians = gaussians
+
+    @classmethod
+    def empty(cls, config: "GMMConfig", data_dim: int) -> Self:
+        """A mixture in D = ``data_dim`` whose parameters mean nothing until they are loaded."""
+        dtype = PRECISIONS[config.precision]
+        size = Size(config.components, data_dim, config.factors)
+        weight = torch.empty(size.components, dtype=dtype)
+        return cls(weight, family(config.covariance).empty(size, dtype))
 
     def prior(self) -> Distribution:
         """p(z), a Categorical over the K components."""

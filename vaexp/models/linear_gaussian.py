@@ -1,17 +1,22 @@
 """The family of linear-Gaussian models: z is a vector, and x given z is N(W z + mu, Psi)."""
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+if TYPE_CHECKING:
+    from vaexp.config import LinearGaussianConfig
 
 
 class LinearGaussian(nn.Module, ABC):
     """z ~ N(0, I), x|z ~ N(W z + mu, Psi) with Psi diagonal; posterior and ln p(x) are exact.
 
     ``mean`` is mu (D,) and ``factors`` is W (D, L), both float64. A concrete model holds its Psi
-    and answers what is abstract here. The posterior's precision is I + W^T Psi^-1 W, (L, L).
+    and answers what is abstract here. It is ``@final``, so that the type checker names what it
+    leaves out. The posterior's precision is I + W^T Psi^-1 W, (L, L).
     """
 
     conditional = False
@@ -26,6 +31,14 @@ class LinearGaussian(nn.Module, ABC):
         self.factors: Tensor
         self.latent_dim = factors.shape[1]
 
+    @classmethod
+    @abstractmethod
+    def empty(cls, config: "LinearGaussianConfig", data_dim: int) -> Self:
+        """A model of D = ``data_dim`` pixels whose parameters mean nothing until they are loaded.
+
+        ``config`` is the section that names this class.
+        """
+
     @property
     @abstractmethod
     def noise(self) -> Tensor:
@@ -39,6 +52,18 @@ class LinearGaussian(nn.Module, ABC):
     @abstractmethod
     def posterior_root(self) -> Tensor:
         """Lower triangular R with R R^T the covariance of p(z|x), the same for all x, (L, L)."""
+
+    @property
+    def independent_latents(self) -> bool:
+        """Whether the latents are independent given x: no correlation in p(z|x) is above 1e-6.
+
+        Then W^T Psi^-1 W is diagonal, and the columns of W are orthogonal where all pixels share
+        their noise.
+        """
+        covariance = self.posterior_root @ self.posterior_root.T
+        sd = covariance.diagonal().sqrt()
+        correlation = covariance / torch.outer(sd, sd)
+        return bool(correlation.triu(1).abs().max() < 1e-6)
 
     @abstractmethod
     def posterior_mean(self, x: Tensor) -> Tensor:

@@ -66,6 +66,11 @@ class Moments:
         return self.scatter + self.count * torch.outer(gap, gap)
 
 
+def moments_of(x: Tensor, others: Tensor | None) -> tuple[Moments, Moments | None]:
+    """The moments of images (N, D), and of other images (M, D) if there are any."""
+    return Moments.of(x), None if others is None else Moments.of(others)
+
+
 @dataclass(frozen=True)
 class Images:
     """Images that a model is fitted to, with their moments, which are computed once."""

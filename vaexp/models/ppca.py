@@ -2,6 +2,7 @@
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING, Self, final
 
 import torch
 from torch import Tensor
@@ -10,7 +11,11 @@ from vaexp.models.absent import Absent
 from vaexp.models.linear_gaussian import LinearGaussian
 from vaexp.models.vae import VAE
 
+if TYPE_CHECKING:
+    from vaexp.config import LinearGaussianConfig
 
+
+@final
 class PPCA(LinearGaussian):
     """x|z ~ N(W z + mu, sigma^2 I): the linear-Gaussian model with the same noise in every pixel.
 
@@ -22,6 +27,12 @@ class PPCA(LinearGaussian):
         super().__init__(mean, factors)
         self.register_buffer("variance", variance)
         self.variance: Tensor
+
+    @classmethod
+    def empty(cls, config: "LinearGaussianConfig", data_dim: int) -> Self:
+        """mu (D,), W (D, L) and sigma^2 () without values."""
+        factors = torch.empty(data_dim, config.latent_dim, dtype=torch.float64)
+        return cls(factors.new_empty(data_dim), factors, factors.new_empty(()))
 
     @property
     def noise(self) -> Tensor:

@@ -1,15 +1,20 @@
 """The variational autoencoder (Kingma and Welling 2014; Rezende et al. 2014)."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import one_hot
 
+from vaexp.models.likelihoods import head_of
 from vaexp.models.likelihoods.interface import Decoded, Likelihood
 from vaexp.models.likelihoods.location_scale import scale_above
 from vaexp.models.networks import mlp
+
+if TYPE_CHECKING:
+    from vaexp.config import VAEConfig
 
 # Keeps q(z|x) proper where beta = 0 lets it shrink to a point; no trained posterior comes near.
 POSTERIOR_FLOOR = 1e-6
@@ -42,6 +47,21 @@ class VAE(nn.Module):
         self.likelihood = head([latent_dim + classes, *hidden[::-1]][-1])
         self.has_sigma = self.likelihood.family.sigma
         self.no_sweep = self.likelihood.family.no_sweep
+
+    @classmethod
+    def from_config(cls, config: "VAEConfig", data_dim: int, classes: int) -> Self:
+        """The VAE that a config describes, its weights drawn from torch's global generator.
+
+        ``data_dim`` is D. ``classes``, the number of labels, counts only where it is conditional.
+        """
+        return cls(
+            data_dim,
+            config.latent_dim,
+            config.hidden,
+            config.activation,
+            head_of(config, data_dim),
+            classes if config.conditional else 0,
+        )
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I), event shape (L,)."""

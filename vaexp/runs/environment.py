@@ -1,13 +1,20 @@
-"""The machine, versions and commit of a run, which are needed to reproduce its numbers."""
+"""The machine, versions and commit of a run, which are needed to reproduce its numbers.
 
+What cannot be found out is recorded as unknown, with the reason. It never stops a run.
+"""
+
+import os
 import platform
+import socket
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("vaexp", "torch", "numpy", "scikit-learn", "safetensors", "matplotlib", "pydantic")
+from vaexp import __version__
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "safetensors", "matplotlib", "pydantic")
 
 
 def describe(*, seed: int, device: str) -> dict[str, Any]:
@@ -16,10 +23,12 @@ def describe(*, seed: int, device: str) -> dict[str, Any]:
 
     return {
         "git": git_state(),
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version(), "vaexp": __version__}
+        | {package: _version(package) for package in PACKAGES},
         "platform": platform.platform(),
+        "host": socket.gethostname(),
         "processor": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
         "argv": sys.argv,
         "seed": seed,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
@@ -27,22 +36,47 @@ def describe(*, seed: int, device: str) -> dict[str, Any]:
     }
 
 
-def git_state() -> dict[str, Any] | None:
-    """The commit and dirty flag of the clone that vaexp runs from, or None without a clone."""
-    package = Path(__file__).parent
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown, because it is not installed as a package"
+
+
+def git_state() -> dict[str, Any] | str | None:
+    """The commit and dirty flag of the clone that vaexp runs from, or None without a clone.
+
+    If git cannot be asked, it is a text that says why.
+    """
+    package = Path(__file__).parents[1]
+    if not (package.parent / ".git").exists():
+        return None
+    # A hook of another repository sets variables, such as GIT_DIR, that point to that one.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
+        done = subprocess.run(
             ["git", "-C", str(package), *arguments],
             capture_output=True,
-            text=True,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
             check=True,
             timeout=10,
-        ).stdout.strip()
+            env=own | {"GIT_OPTIONAL_LOCKS": "0"},
+        )
+        return done.stdout.strip()
 
     try:
-        # Another repository may surround the package. In it this file is not known.
+        # The package may lie, installed, in another repository, in which it is not known.
         git("ls-files", "--error-unmatch", "__init__.py")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    except FileNotFoundError:
+        return "unknown, because git is not installed"
+    except subprocess.TimeoutExpired:
+        return "unknown, because git did not answer within 10 seconds"
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines()
+        return f"unknown, because git says: {lines[0] if lines else 'nothing'}"
+    except OSError as error:
+        return f"unknown, because git does not start: {error.strerror}"

@@ -1,32 +1,49 @@
-"""Creating, writing and reading run folders. They hold plain files; only weights need torch."""
+"""Creating, writing and reading run folders. They hold plain files; only weights need torch.
+
+A folder may come from a stranger: ``guarded`` is the one way to its files.
+"""
 
 import json
 import os
 import re
 import secrets
+import shutil
 import socket
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import psutil
-from filelock import FileLock, Timeout
-
-from vaexp.config import Config, dump, load_config
+from vaexp.config import Config, digest, dump, load_text
 from vaexp.errors import RunError, UserError
-from vaexp.files import replacing, write_json, write_text
+from vaexp.files import umask, write_text
+from vaexp.locks import Held, locked
+from vaexp.runs import parts
+from vaexp.runs.checkpoints import Shapes, misfit, read_state, read_weights
+from vaexp.runs.guarded import (
+    CONFIG,
+    ENVIRONMENT,
+    EVALUATION,
+    FOLDERS,
+    INFO,
+    METRICS,
+    MOST_EVIDENCE,
+    PER_EXAMPLE,
+    RECORDS,
+    STATE,
+    WEIGHTS,
+    RunFiles,
+)
+from vaexp.runs.parts import Status
+from vaexp.runs.process import alive, info_of_this_process, now
+from vaexp.visible import visible
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
-
-INFO_KEYS = {"status", "pid", "pid_started", "host", "start", "resumed", "error"}
-Status = Literal["running", "finished", "failed", "interrupted", "dead", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -39,38 +56,59 @@ class RunFolder:
     def create(cls, runs_dir: Path, config: Config) -> "RunFolder":
         """Create ``runs_dir/<date>-<time>-<name>-<4 hex digits>`` with the resolved config.
 
-        mkdir is atomic, so processes that start in the same second get different folders. Raises
-        UserError if the folder cannot be created.
+        The folder is filled under a hidden name and then renamed, which is atomic: no folder is
+        ever there without its run.json, and processes that start in the same second get different
+        folders. Raises UserError if it cannot be created.
         """
         try:
             runs_dir.mkdir(parents=True, exist_ok=True)
-            while True:
-                stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-                path = runs_dir / f"{stamp}-{config.name}-{secrets.token_hex(2)}"
-                try:
-                    path.mkdir()
-                    break
-                except FileExistsError:
-                    continue
-            for part in ("checkpoints", "figures", "samples"):
-                (path / part).mkdir()
-            write_text(path / "config.yaml", dump(config))
+            filled = Path(tempfile.mkdtemp(dir=runs_dir, prefix=".new-"))
+            try:
+                for part in FOLDERS[:3]:
+                    (filled / part).mkdir()
+                write_text(filled / CONFIG, dump(config))
+                cls(filled).files.write_json(INFO, info_of_this_process(start=None, resumed=[]))
+                filled.chmod(0o777 & ~umask())
+                while True:
+                    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+                    path = runs_dir / f"{stamp}-{config.name}-{secrets.token_hex(2)}"
+                    if not os.path.lexists(path):
+                        try:
+                            filled.rename(path)
+                            return cls(path)
+                        except OSError:  # another process was faster
+                            if not os.path.lexists(path):
+                                raise
+            except BaseException:
+                shutil.rmtree(filled, ignore_errors=True)
+                raise
         except OSError as error:
             raise UserError(f"{runs_dir}: cannot create a run folder: {error.strerror}") from None
-        return cls(path)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Open an existing run folder. Raises UserError if there is none at this path."""
+        """Open an existing run folder.
+
+        Raises UserError if there is none at this path, and RunError if a part of it is a link, a
+        device or whatever else a run does not have.
+        """
         folder = Path(path)
         if not os.path.isdir(folder):
-            raise UserError(f"{folder}: no such run folder")
-        for name in ("run.json", "config.yaml"):
-            if not (folder / name).is_file():
+            raise UserError(f"{visible(str(folder))}: no such run folder")
+        run = cls(folder)
+        for name in (INFO, CONFIG):
+            if not os.path.lexists(folder / name):
                 raise UserError(
-                    f"{folder}: not a run folder, or an incomplete copy of one: {name} is missing"
+                    f"{visible(str(folder))}: not a run folder, or an incomplete copy of one: "
+                    f"{name} is missing"
                 )
-        return cls(folder)
+        run.files.check()
+        return run
+
+    @property
+    def files(self) -> RunFiles:
+        """The guarded way to the files of the run."""
+        return RunFiles(self.path)
 
     @property
     def name(self) -> str:
@@ -79,16 +117,13 @@ class RunFolder:
 
     # What kind of run it is
 
-    def config(self) -> Config:
-        """Read config.yaml, the resolved config."""
-        return load_config(str(self.path / "config.yaml"))
+    def config(self, overrides: Iterable[str] = ()) -> Config:
+        """Read config.yaml, the resolved config, and apply ``overrides`` to it."""
+        return load_text(self.files.text(CONFIG), self.path / CONFIG, list(overrides))
 
     def info(self) -> dict[str, Any]:
         """Read run.json. Raises RunError if it is damaged."""
-        info = self._read_json("run.json")
-        if not info.keys() >= INFO_KEYS or not isinstance(info["pid"], int):
-            raise RunError(f"{self.path / 'run.json'}: damaged; copy the run folder again")
-        return info
+        return self.files.json(INFO, parts.INFO)
 
     def status(self) -> Status:
         """The status in run.json, except that a running run whose process is gone is dead.
@@ -101,82 +136,97 @@ class RunFolder:
             return status
         if info["host"] != socket.gethostname():
             return "unknown"
-        return "running" if _alive(info["pid"], info["pid_started"]) else "dead"
+        return "running" if alive(info["pid"], info["pid_started"]) else "dead"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
         """Lock the run for this process inside the block, or until the process ends.
 
-        Raises UserError if another process holds the lock.
+        Raises UserError if another process holds the lock. ``say`` is told if the disk has none.
         """
-        lock = FileLock(self.path / "checkpoints" / ".lock", timeout=0)
         try:
-            lock.acquire()
-        except Timeout:
+            with locked(self.files.lock(), say):
+                yield
+        except Held as held:
             raise UserError(
-                f"{self.path}: another process is working on this run; wait until it ends"
+                f"{self.path}: another process is working on this run; wait until it ends ({held})"
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def start(self) -> None:
         """Mark the run as running in this process. A resumed run keeps its first start."""
-        for left in self.path.rglob(".*.tmp.*"):  # left by a kill in the middle of a write
-            left.unlink(missing_ok=True)
-        process = psutil.Process()
-        first = (self.path / "run.json").exists() and self.info()
-        self._write_info(
-            status="running",
-            pid=process.pid,
-            pid_started=process.create_time(),
-            host=socket.gethostname(),
-            start=first["start"] if first else _now(),
-            resumed=[*first["resumed"], _now()] if first else [],
-            end=None,
-            exit_code=None,
-            error=None,
+        for folder in (self.path, *(self.path / name for name in FOLDERS)):
+            if folder.is_dir() and not folder.is_symlink():
+                for left in folder.glob(".*.tmp.*"):  # left by a kill in the middle of a write
+                    left.unlink(missing_ok=True)
+        before, began = self.info(), now()
+        again = [] if before["start"] is None else [began]
+        self.files.write_json(
+            INFO,
+            info_of_this_process(
+                start=before["start"] or began, resumed=[*before["resumed"], *again]
+            ),
         )
 
     def end(self, status: Status, exit_code: int, error: str | None = None) -> None:
         """Mark the run as ended, with this status and exit code."""
-        changes = {"status": status, "end": _now(), "exit_code": exit_code, "error": error}
-        self._write_info(**self.info() | changes)
+        changes = {"status": status, "end": now(), "exit_code": exit_code, "error": error}
+        self.files.write_json(INFO, self.info() | changes)
+
+    # Identity
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Write environment.json."""
-        write_json(self.path / "environment.json", environment)
+        self.files.write_json(ENVIRONMENT, environment)
 
     def environment(self) -> dict[str, Any]:
         """Read environment.json."""
-        return self._read_json("environment.json")
+        return self.files.json(ENVIRONMENT, parts.ENVIRONMENT)
+
+    def edited(self) -> str | None:
+        """Why this is not the config that the run was trained with, or None if it is.
+
+        Where the data lie does not count. A run that has trained nothing yet has no environment.
+        """
+        if not self.has(ENVIRONMENT) and not self.has(RECORDS):
+            return None
+        environment = self.environment()
+        known = (environment["config_sha256"], environment.get("next_config_sha256"))
+        return (
+            None if digest(self.config()) in known else "config.yaml changed since the run started"
+        )
+
+    def check_config(self) -> None:
+        """Raise RunError if config.yaml was edited since the run started."""
+        why = self.edited()
+        if why is not None:
+            raise RunError(f"{self.path}: {why}; undo the change, or train its config as a new run")
+
+    def check_data(self, sha256: str) -> None:
+        """Raise RunError if these are not the data that the run was trained on."""
+        if self.has(ENVIRONMENT) and self.environment()["data_sha256"] != sha256:
+            raise RunError(
+                f"{self.path}: the data changed since the run started: these are other images; "
+                "data.root=DIR says where those of the run lie now"
+            )
 
     # Numbers
 
     def append_records(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append records to metrics.jsonl as lines, in a single write."""
         lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self.files.append(RECORDS) as file:
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())
 
     def records(self) -> list[dict[str, Any]]:
         """Read the lines of metrics.jsonl, without a last line that a kill has cut off."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError:
-            raise RunError(f"{path}: damaged, not JSON; copy the run folder again") from None
+        return self.files.json_lines(RECORDS, parts.STEP) if self.has(RECORDS) else []
 
     def truncate_records(self, count: int) -> None:
         """Keep only the first ``count`` records, which are those that the checkpoint includes."""
         lines = [json.dumps(record) + "\n" for record in self.records()[:count]]
-        write_text(self.path / "metrics.jsonl", "".join(lines))
+        self.files.write_text(RECORDS, "".join(lines))
 
     def write_metrics(
         self,
@@ -184,11 +234,8 @@ class RunFolder:
         per_example: Mapping[str, "np.ndarray[Any, Any]"],
     ) -> None:
         """Write metrics.json, and per_example.npz with the value of every test image."""
-        import numpy as np
-
-        with replacing(self.path / "per_example.npz") as temporary:
-            np.savez_compressed(temporary, **dict(per_example))  # type: ignore[arg-type]
-        write_json(self.path / "metrics.json", metrics)
+        self.files.write_arrays(PER_EXAMPLE, per_example)
+        self.files.write_json(METRICS, metrics)
 
     def add_evidence(
         self,
@@ -204,46 +251,37 @@ class RunFolder:
         to per_example.npz, ``arrays`` are written to evidence/<group>.npz, and ``notes`` are added
         to evaluation.json.
         """
-        import numpy as np
-
         metrics, values = self.metrics(), self.per_example()
         test = metrics["test"]
         old = {name for name, entry in test.items() if entry.get("group") == group}
         old = (old | set(entries)) & set(test)
         kept = {name: entry for name, entry in test.items() if name not in old}
         if old:  # removed first, so that a kill leaves no number together with arrays of another
-            write_json(self.path / "metrics.json", metrics | {"test": kept})
-        path = self.path / "evidence" / f"{group}.npz"
-        path.unlink(missing_ok=True)
+            self.files.write_json(METRICS, metrics | {"test": kept})
+        name = f"evidence/{group}.npz"
+        self.files.remove(name)
         if arrays:
-            path.parent.mkdir(exist_ok=True)
-            with replacing(path) as temporary:
-                np.savez_compressed(temporary, **dict(arrays))  # type: ignore[arg-type]
+            self.files.write_arrays(name, arrays)
         values = {name: array for name, array in values.items() if name not in old}
         self.write_metrics(metrics | {"test": {**kept, **entries}}, {**values, **per_example})
-        write_json(self.path / "evaluation.json", self.evaluation() | {group: dict(notes)})
+        self.files.write_json(EVALUATION, self.evaluation() | {group: dict(notes)})
 
     def evaluation(self) -> dict[str, Any]:
         """Read evaluation.json: {group: {"absent": {measure: reason}}}."""
-        return self._read_json("evaluation.json") if self.has("evaluation.json") else {}
+        return self.files.json(EVALUATION, parts.EVALUATION) if self.has(EVALUATION) else {}
 
     def evidence(self, group: str) -> dict[str, "np.ndarray[Any, Any]"]:
         """Read the arrays of evidence/<group>.npz; none if the group was not measured."""
-        return self._arrays(f"evidence/{group}.npz") if self.has(f"evidence/{group}.npz") else {}
+        name = f"evidence/{group}.npz"
+        return self.files.arrays(name, MOST_EVIDENCE) if self.has(name) else {}
 
     def has(self, name: str) -> bool:
         """Whether the run has this file."""
-        return (self.path / name).exists()
+        return self.files.has(name)
 
     def metrics(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Read metrics.json: {split: {name: entry}}. It is empty until the run has finished."""
-        if not (self.path / "metrics.json").exists():
-            return {}
-        metrics = self._read_json("metrics.json")
-        for entries in metrics.values():
-            if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
-                raise RunError(f"{self.path / 'metrics.json'}: damaged; copy the run folder again")
-        return metrics
+        return self.files.json(METRICS, parts.METRICS) if self.has(METRICS) else {}
 
     def per_example(self) -> dict[str, "np.ndarray[Any, Any]"]:
         """Read per_example.npz: for every metric, one value per test image, in data order.
@@ -251,17 +289,16 @@ class RunFolder:
         A metric that is a root mean, such as rmse_mean, has squared errors here. Its value is the
         root of their mean.
         """
-        return self._arrays("per_example.npz")
-
-    def _arrays(self, name: str) -> dict[str, "np.ndarray[Any, Any]"]:
         import numpy as np
 
-        path = self.path / name
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise RunError(f"{path}: missing or damaged ({error})") from None
+        arrays = self.files.arrays(PER_EXAMPLE)
+        for name, array in arrays.items():
+            if array.ndim != 1 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+                raise RunError(
+                    f"{self.path / PER_EXAMPLE}: damaged ({visible(name)} is not one number per "
+                    "image); copy the run folder again"
+                )
+        return arrays
 
     # Weights
 
@@ -270,18 +307,18 @@ class RunFolder:
         from safetensors.torch import save
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        with replacing(self.path / "checkpoints" / "model.safetensors") as temporary:
+        with self.files.replacing(WEIGHTS) as temporary:
             temporary.write_bytes(save(tensors, metadata={"at": str(at)}))
 
-    def weights(self) -> tuple[dict[str, "Tensor"], int]:
+    def weights(self, shapes: Shapes | None = None) -> tuple[dict[str, "Tensor"], int]:
         """Read the kept weights and their epoch or iteration.
 
-        Raises RunError if they are missing or damaged.
+        Raises RunError if they are missing or damaged, or do not have these ``shapes`` by name.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
-        path = self.path / "checkpoints" / "model.safetensors"
-        if not path.exists():
+        path = self.path / WEIGHTS
+        if not self.has(WEIGHTS):
             what_helps = (
                 "copy the run folder again"
                 if self.records()
@@ -289,82 +326,56 @@ class RunFolder:
             )
             raise RunError(f"{path}: missing; {what_helps}")
         try:
-            with safe_open(path, framework="pt") as file:
-                at = int((file.metadata() or {}).get("at", 0))
-                return {name: file.get_tensor(name) for name in file.keys()}, at  # noqa: SIM118
+            with self.files.open(WEIGHTS):
+                why = None if shapes is None else misfit(path, shapes)
+                if why is None:
+                    return read_weights(path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise RunError(f"{path}: damaged ({error}); copy the run folder again") from None
+            why = visible(str(error))
+            raise RunError(f"{path}: damaged ({why}); copy the run folder again") from None
+        raise RunError(
+            f"{self.path}: checkpoints/model.safetensors does not fit config.yaml "
+            f"({visible(why)}): one of the two was changed or comes from another run"
+        )
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write checkpoints/state.pt, which holds everything that --resume needs."""
         import torch
 
-        with replacing(self.path / "checkpoints" / "state.pt") as temporary:
-            torch.save(dict(state), temporary)
+        with self.files.replacing(STATE) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:  # torch hides that a disk is full
+                hidden = error.__context__
+                raise hidden if isinstance(hidden, OSError) else error from None
 
     def state(self) -> dict[str, Any] | None:
         """Read the state of the last checkpoint, or None before the first.
 
         Loading it runs no code from the file. Raises RunError if it is damaged.
         """
-        import torch
-
-        path = self.path / "checkpoints" / "state.pt"
-        if not path.exists():
+        if not self.has(STATE):
             return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise RunError(
-                f"{path}: damaged ({type(error).__name__}), so the run cannot be resumed; copy the "
-                "run folder again"
-            ) from None
-        return state
-
-    def _write_info(self, **info: Any) -> None:
-        write_json(self.path / "run.json", info)
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError:
-            raise RunError(f"{path}: damaged, not JSON; copy the run folder again") from None
-        if not isinstance(value, dict):
-            raise RunError(f"{path}: damaged; copy the run folder again")
-        return value
+        with self.files.open(STATE) as file:
+            try:
+                return read_state(file, os.fstat(file.fileno()).st_size)
+            except Exception as error:
+                raise RunError(
+                    f"{self.path / STATE}: damaged ({type(error).__name__}), so the run cannot be "
+                    "resumed; copy the run folder again"
+                ) from None
 
 
 def find_runs(folder: Path) -> list[RunFolder]:
     """The run folders directly below ``folder``, the oldest first."""
-    paths: Iterable[Path] = folder.iterdir()
-    return [RunFolder(path) for path in sorted(paths) if (path / "run.json").is_file()]
+    paths = sorted(folder.iterdir())
+    return [
+        RunFolder(path)
+        for path in paths
+        if not path.name.startswith(".") and os.path.isdir(path) and os.path.lexists(path / INFO)
+    ]
 
 
 def short_names(runs: Iterable[RunFolder]) -> list[str]:
     """The names of runs without date and time. Their four hex digits still tell them apart."""
     return [re.sub(r"^\d{8}-\d{6}-", "", run.name) for run in runs]
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not {"value", "unit", "aggregate"} <= entry.keys():
-        return False
-    return all(isinstance(entry.get(key, 0.0) or 0.0, int | float) for key in ("value", "se"))
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _alive(pid: int, started: float) -> bool:
-    """Whether the process that wrote run.json still exists.
-
-    Its start time distinguishes it from a later process with the same number.
-    """
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

@@ -9,29 +9,9 @@ from vaexp.config import differing, flatten
 from vaexp.errors import RunError, UserError
 from vaexp.runs.folder import find_runs
 from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
+from vaexp.visible import visible
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
-# The settings that the description of a model contains
-DESCRIBED = {
-    "name",
-    "data.name",
-    "data.transform",
-    "data.labels",
-    "model.kind",
-    "model.components",
-    "model.covariance",
-    "model.covariance_floor",
-    "model.factors",
-    "model.init",
-    "model.method",
-    "model.latent_dim",
-    "model.noise_floor",
-    "model.likelihood",
-    "model.sigma_mode",
-    "model.sigma_floor",
-    "model.beta",
-    "model.conditional",
-}
 
 
 @dataclass(frozen=True)
@@ -46,6 +26,12 @@ class Listed:
     settings: dict[str, Any] | None = None
     metrics: dict[str, dict[str, Any]] | None = None
     error: str | None = None
+    described: frozenset[str] = frozenset()
+    """The settings, by their dotted keys, that ``model`` and the name of the run say."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``vaexp runs --json`` prints of it."""
+        return {key: value for key, value in asdict(self).items() if key != "described"}
 
 
 def list_runs(folder: Path) -> list[Listed]:
@@ -63,18 +49,21 @@ def list_runs(folder: Path) -> list[Listed]:
                     model=config.describe(),
                     settings=flatten(config.model_dump()),
                     metrics={name: test[name] for name in HEADLINE if name in test},
-                    error=run.info()["error"],
+                    error=run.info()["error"] or run.edited(),
+                    described=config.described(),
                 )
             )
         except (RunError, UserError, ValueError, KeyError, TypeError) as error:
-            listed.append(Listed(str(run.path), "damaged", error=str(error)))
+            listed.append(
+                Listed(str(run.path), "damaged", error=visible("; ".join(str(error).splitlines())))
+            )
     return listed
 
 
 def render_runs(runs: list[Listed], format_: str) -> str | None:
     """The list as text. The format ``table`` is printed to stdout instead, and returns None."""
     if format_ == "json":
-        return json.dumps([asdict(run) for run in runs], indent=2) + "\n"
+        return json.dumps([run.as_json() for run in runs], indent=2) + "\n"
     readable = [run.settings for run in runs if run.settings is not None]
     differ = differing(readable)
     if format_ == "csv":
@@ -117,5 +106,5 @@ def _differing(run: Listed, keys: list[str]) -> str:
     return ", ".join(
         f"{key}={show_value(run.settings[key])}"
         for key in keys
-        if key in run.settings and key not in DESCRIBED
+        if key in run.settings and key not in run.described
     )

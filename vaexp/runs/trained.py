@@ -8,7 +8,6 @@ from torch import Tensor
 
 from vaexp.config import Config
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
-from vaexp.errors import RunError
 from vaexp.models import Model, build
 from vaexp.runs.folder import RunFolder
 
@@ -26,6 +25,7 @@ class TrainedModel:
     def read(cls, run: RunFolder) -> "TrainedModel":
         """Read the model of a run. Raises RunError if the checkpoint does not fit the config."""
         config = run.config()
+        run.check_config()
         with torch.device("meta"):  # so that no initial weights are drawn
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         at = load_weights(model, run, "cpu")
@@ -47,13 +47,7 @@ def load_weights(model: Model, run: RunFolder, device: str) -> int:
 
     Returns the epoch or iteration of the weights. Raises RunError if they do not fit the model.
     """
-    weights, at = run.weights()
-    try:
-        model.load_state_dict({k: v.to(device) for k, v in weights.items()}, assign=True)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise RunError(
-            f"{run.path}: checkpoints/model.safetensors does not fit config.yaml ({detail}): "
-            "one of the two was changed or comes from another run"
-        ) from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    weights, at = run.weights(shapes)
+    model.load_state_dict({k: v.to(device) for k, v in weights.items()}, assign=True)
     return at

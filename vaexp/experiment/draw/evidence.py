@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from vaexp import figures
 from vaexp.evaluation.groups import GROUPS
 from vaexp.figures.evidence import About
+from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
 
 
@@ -17,7 +17,9 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
     """
     test = run.metrics().get("test", {})
     config = run.config()
-    about = About(config.describe(), config.model.floor, config.model.discrete)
+    about = About(
+        config.describe(), config.model.floor, config.model.discrete, config.model.shared_factors
+    )
     drawn = []
     for name in groups:
         draw = GROUPS[name].draws()
@@ -25,6 +27,6 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
         arrays = run.evidence(name) if draw is not None and entries else {}
         figure = draw(arrays, entries, about) if draw is not None and arrays else None
         if figure is not None:
-            drawn.append(run.path / "figures" / f"evidence-{name}.png")
-            figures.save(figure, drawn[-1])
+            drawn.append(run.files.place(f"figures/evidence-{name}.png"))
+            save(figure, drawn[-1])
     return drawn

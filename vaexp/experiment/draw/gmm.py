@@ -7,14 +7,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from vaexp import figures
-from vaexp.config import GMMExperiment
-from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS
+from vaexp.data import CLASSES, IMAGE_SHAPE
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import COLUMNS, caption
+from vaexp.figures.em import em_staircase
+from vaexp.figures.images import samples
+from vaexp.figures.mixture import components, confusion
+from vaexp.figures.singularities import singularities
 from vaexp.models import GMM
 from vaexp.models.absent import Absent
-from vaexp.models.covariances import Size, family
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 
@@ -33,16 +34,15 @@ def gmm_figures(
     yield "reconstructions", shared.reconstructions(trained, x, label)
     yield (
         "components",
-        figures.components(mean, deviation.numpy(), model.weight.numpy(), subtitle),
+        components(mean, deviation.numpy(), model.weight.numpy(), subtitle),
     )
     yield "component_samples", _component_samples(trained, model)
     responsibilities = model.log_joint(x).softmax(1)
     digits = sorted(trained.labels)
     counts = responsibilities.T @ one_hot(label, CLASSES)[:, digits].double()
-    yield "confusion", figures.confusion(counts.numpy(), digits, subtitle)
-    config = trained.config
-    assert isinstance(config, GMMExperiment)
-    yield from mixture_history(run.records(), config, subtitle)
+    yield "confusion", confusion(counts.numpy(), digits, subtitle)
+    needed = model.gaussians.images_that_vary(model.gaussians.size)
+    yield from mixture_history(run.records(), trained.config.model.floor, needed, subtitle)
 
 
 def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
@@ -54,19 +54,16 @@ def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
     title = "Draws x ~ N(μ_k, Σ_k) of each component"
     if len(model.weight) > MOST_ROWS:
         title = f"Draws x ~ N(μ_k, Σ_k) of the {MOST_ROWS} heaviest components"
-    return figures.samples(images, names, title, caption(trained))
+    return samples(images, names, title, caption(trained))
 
 
 def mixture_history(
-    records: Sequence[dict[str, Any]], config: GMMExperiment, subtitle: str
+    records: Sequence[dict[str, Any]], floor: float, needed: int | Absent, subtitle: str
 ) -> Iterator[tuple[str, Figure]]:
-    """How EM went, from the lines of metrics.jsonl, and how near components came to collapse."""
-    yield "em", figures.em_staircase(records, subtitle)
-    model = config.model
-    size = Size(model.components, PIXELS, model.factors)
-    needed = family(model.covariance).images_that_vary(size)
+    """How EM went, from the lines of metrics.jsonl, and how near components came to collapse.
+
+    ``needed`` is how many images a component needs, as the family of the covariances says.
+    """
+    yield "em", em_staircase(records, subtitle)
     singular_below = None if isinstance(needed, Absent) else needed
-    yield (
-        "singularities",
-        figures.singularities(records, model.covariance_floor, subtitle, singular_below),
-    )
+    yield "singularities", singularities(records, floor, subtitle, singular_below)

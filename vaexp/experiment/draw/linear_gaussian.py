@@ -1,4 +1,4 @@
-"""The figures of a linear-Gaussian model's run: probabilistic PCA and factor analysis."""
+"""The figures of a linear-Gaussian model's run, which depend on its noise and its W."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,12 +7,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaexp import figures
-from vaexp.config import PPCAExperiment
 from vaexp.data import IMAGE_SHAPE
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import caption, plane_figure
-from vaexp.models import FA, PPCA, LinearGaussian
+from vaexp.figures.em import em_staircase
+from vaexp.figures.latent import posterior
+from vaexp.figures.linear import factors, noise, principal_axes, scaled_spectrum, spectrum
+from vaexp.models import LinearGaussian
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 
@@ -20,33 +21,9 @@ Covariance = Callable[[], Tensor]
 """Computes the covariance of the training images, (D, D)."""
 
 
-def ppca_figures(
+def linear_gaussian_figures(
     trained: TrainedModel,
-    model: PPCA,
-    run: RunFolder,
-    x: Tensor,
-    label: Tensor,
-    covariance: Covariance,
-) -> Iterator[tuple[str, Figure]]:
-    """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
-    config, subtitle = trained.config, caption(trained)
-    assert isinstance(config, PPCAExperiment)
-    yield from _of_the_family(trained, model, x, label)
-    if _moves_in_pixels(trained):
-        lengths, axes = _columns(model)
-        deviation = (lengths.square() + model.variance).sqrt()
-        mean = trained.to_images(model.mean)
-        yield "principal_axes", figures.principal_axes(mean, axes, deviation.numpy(), subtitle)
-    eigenvalues = torch.linalg.eigvalsh(covariance()).flip(0).numpy()
-    variance = model.variance.item()
-    yield "spectrum", figures.spectrum(eigenvalues, model.latent_dim, variance, subtitle)
-    if config.model.method == "em":
-        yield "em", figures.em_staircase(run.records(), subtitle)
-
-
-def fa_figures(
-    trained: TrainedModel,
-    model: FA,
+    model: LinearGaussian,
     run: RunFolder,
     x: Tensor,
     label: Tensor,
@@ -54,42 +31,47 @@ def fa_figures(
 ) -> Iterator[tuple[str, Figure]]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
     subtitle = caption(trained)
-    yield from _of_the_family(trained, model, x, label)
-    lengths, loadings = _columns(model)
-    if _moves_in_pixels(trained):
-        mean = trained.to_images(model.mean)
-        yield "factors", figures.factors(mean, loadings, lengths.numpy(), subtitle)
-    sigma = model.noise.sqrt()
-    explained = model.factors.square().sum(1)
-    share = explained / (explained + model.noise)
-    floor = trained.config.model.floor
-    yield "noise", figures.noise(sigma.numpy(), share.numpy(), floor, subtitle)
-    scaled = covariance() / sigma[:, None] / sigma
-    eigenvalues = torch.linalg.eigvalsh(scaled).flip(0).numpy()
-    yield "spectrum", figures.scaled_spectrum(eigenvalues, model.latent_dim, subtitle)
-    yield "em", figures.em_staircase(run.records(), subtitle)
-
-
-def _of_the_family(
-    trained: TrainedModel, model: LinearGaussian, x: Tensor, label: Tensor
-) -> Iterator[tuple[str, Figure]]:
-    """Draws, reconstructions, and what the first two latents mean."""
     yield "samples", shared.samples(trained)
     yield "decode_modes", shared.decode_modes(trained)
     yield "reconstructions", shared.reconstructions(trained, x, label)
     axes, names = (0, min(1, model.latent_dim - 1)), ("$z_1$", "$z_2$")
     yield "latent_plane", plane_figure(trained, trained.labels, "mean", axes, names, 20)[0]
     codes = model.posterior_mean(x)[:, list(dict.fromkeys(axes))]
-    yield "posterior", figures.posterior(codes.numpy(), np.asarray(label), names, caption(trained))
+    yield "posterior", posterior(codes.numpy(), np.asarray(label), names, subtitle)
+    if trained.config.data.transform != "logit":  # mu + k w is an image
+        yield _columns(trained, model)
+    if model.noise.ndim == 0:
+        eigenvalues = torch.linalg.eigvalsh(covariance()).flip(0).numpy()
+        variance = model.noise.item()
+        yield "spectrum", spectrum(eigenvalues, model.latent_dim, variance, subtitle)
+    else:
+        yield "noise", _noise(trained, model)
+        sigma = model.noise.sqrt()
+        scaled = covariance() / sigma[:, None] / sigma
+        eigenvalues = torch.linalg.eigvalsh(scaled).flip(0).numpy()
+        yield "spectrum", scaled_spectrum(eigenvalues, model.latent_dim, subtitle)
+    records = run.records()
+    if any(record["iteration"] > 0 for record in records):
+        yield "em", em_staircase(records, subtitle)
 
 
-def _moves_in_pixels(trained: TrainedModel) -> bool:
-    """Whether mu + k w is an image: of logits it is not one until the logit is inverted."""
-    return trained.config.data.transform != "logit"
+def _columns(trained: TrainedModel, model: LinearGaussian) -> tuple[str, Figure]:
+    """The columns of W as images, with the mean moved along each of the first five.
 
-
-def _columns(model: LinearGaussian) -> tuple[Tensor, np.ndarray]:
-    """The lengths of the columns of W, (L,), and the columns as unit vectors, (L, H, W)."""
+    They are principal axes of p(x) if they are orthogonal and all pixels share their noise.
+    """
     lengths = model.factors.norm(dim=0)
-    units = (model.factors / lengths.clamp(min=1e-300)).T.reshape(-1, *IMAGE_SHAPE)
-    return lengths, units.numpy()
+    units = (model.factors / lengths.clamp(min=1e-300)).T.reshape(-1, *IMAGE_SHAPE).numpy()
+    mean, subtitle = trained.to_images(model.mean), caption(trained)
+    if model.noise.ndim == 0 and model.independent_latents:
+        deviation = (lengths.square() + model.noise).sqrt()
+        return "principal_axes", principal_axes(mean, units, deviation.numpy(), subtitle)
+    return "factors", factors(mean, units, lengths.numpy(), subtitle)
+
+
+def _noise(trained: TrainedModel, model: LinearGaussian) -> Figure:
+    """The noise of each pixel, and the share of its variance that the latents explain."""
+    explained = model.factors.square().sum(1)
+    share = explained / (explained + model.noise)
+    floor = trained.config.model.floor
+    return noise(model.noise.sqrt().numpy(), share.numpy(), floor, caption(trained))

@@ -7,12 +7,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaexp import figures
-from vaexp.config import FAExperiment, GMMExperiment, PPCAExperiment, VAEExperiment
+from vaexp.config import GMMExperiment, LinearGaussianExperiment
+from vaexp.data import PIXELS
 from vaexp.experiment.draw.gmm import gmm_figures, mixture_history
-from vaexp.experiment.draw.linear_gaussian import fa_figures, ppca_figures
+from vaexp.experiment.draw.linear_gaussian import linear_gaussian_figures
 from vaexp.experiment.draw.vae import vae_figures
-from vaexp.models import FA, GMM, PPCA, VAE
+from vaexp.figures.em import em_staircase
+from vaexp.figures.style import save
+from vaexp.models import GMM, VAE, LinearGaussian
+from vaexp.models.covariances import Size, family
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -31,25 +34,23 @@ def illustrate(run: RunFolder, x: Tensor, label: Tensor, covariance: Callable[[]
                 drawn = vae_figures(trained, model, run, x, label)
             case GMM() as model:
                 drawn = gmm_figures(trained, model, run, x, label)
-            case PPCA() as model:
-                drawn = ppca_figures(trained, model, run, x, label, covariance)
-            case FA() as model:
-                drawn = fa_figures(trained, model, run, x, label, covariance)
+            case LinearGaussian() as model:
+                drawn = linear_gaussian_figures(trained, model, run, x, label, covariance)
             case _:
                 assert_never(trained.model)
         _save(run, drawn)
 
 
-def illustrate_history(run: RunFolder) -> None:
-    """Draw how EM went, of a run that may have failed since."""
-    config, records = run.config(), run.records()
+def illustrate_history(run: RunFolder, config: GMMExperiment | LinearGaussianExperiment) -> None:
+    """Draw how EM went, of a run that may have failed since. ``config`` is the run's."""
+    records, subtitle = run.records(), config.describe()
     match config:
-        case GMMExperiment():
-            drawn = mixture_history(records, config, config.describe())
-        case PPCAExperiment() | FAExperiment():
-            drawn = iter([("em", figures.em_staircase(records, config.describe()))])
-        case VAEExperiment():
-            raise TypeError("a VAE is not fitted by EM")
+        case GMMExperiment(model=model):
+            size = Size(model.components, PIXELS, model.factors)
+            needed = family(model.covariance).images_that_vary(size)
+            drawn = mixture_history(records, model.floor, needed, subtitle)
+        case LinearGaussianExperiment():
+            drawn = iter([("em", em_staircase(records, subtitle))])
         case _:
             assert_never(config)
     _save(run, drawn)
@@ -58,4 +59,4 @@ def illustrate_history(run: RunFolder) -> None:
 def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:
     """Save each figure before the next is drawn: a page takes tens of megabytes."""
     for name, figure in drawn:
-        figures.save(figure, run.path / "figures" / f"{name}.png")
+        save(figure, run.files.place(f"figures/{name}.png"))

@@ -4,8 +4,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaexp import figures
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
+from vaexp.figures import images as image_figures
 from vaexp.models.absent import answered
 from vaexp.models.likelihoods import Decoded
 from vaexp.runs.trained import TrainedModel
@@ -29,7 +29,8 @@ def samples(trained: TrainedModel) -> Figure:
         label = digits[:, None]
         names = [f"digit {digit}" for digit in trained.labels]
     images = trained.to_images(decode(trained, z, label, mode))
-    return figures.samples(images, names, MODE_NAMES[mode], caption(trained))
+    subtitle = caption(trained, "with" if mode == "sweep" else None)
+    return image_figures.samples(images, names, MODE_NAMES[mode], subtitle)
 
 
 def decode_modes(trained: TrainedModel) -> Figure:
@@ -37,11 +38,11 @@ def decode_modes(trained: TrainedModel) -> Figure:
     digits = torch.tensor(trained.labels)
     z = trained.model.prior().sample(torch.Size([COLUMNS]))
     label = digits[torch.arange(COLUMNS) % len(digits)] if trained.model.conditional else None
-    return figures.decode_modes(
+    return image_figures.decode_modes(
         trained.to_images(decode(trained, z, label, "mean")),
         trained.to_images(decode(trained, z, label, "sample")),
         None if trained.model.no_sweep else trained.to_images(decode(trained, z, label, "sweep")),
-        caption(trained),
+        caption(trained, "with"),
     )
 
 
@@ -56,10 +57,10 @@ def reconstructions(trained: TrainedModel, x: Tensor, label: Tensor) -> Figure:
     if trained.model.has_sigma:
         own = answered(p.sigma) if isinstance(p, Decoded) else p.stddev
         sigma = own.reshape(-1, *trained.to_images(x).shape[1:]).numpy()
-    return figures.reconstructions(
+    return image_figures.reconstructions(
         trained.to_images(x),
         trained.to_images(p.mean),
         trained.to_images(p.sample()),
         sigma,
-        caption(trained),
+        caption(trained, "without"),
     )

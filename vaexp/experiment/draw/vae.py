@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from vaexp import figures
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import caption, plane_figure
+from vaexp.figures.curves import training_curves
+from vaexp.figures.latent import posterior
 from vaexp.models import VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -29,7 +30,7 @@ def vae_figures(
     yield "reconstructions", shared.reconstructions(trained, x, label)
     yield "latent_plane", _latent_plane(trained, axes, names)
     yield "posterior", _posterior(trained, q.mean, label, axes, names)
-    yield "training_curves", figures.training_curves(run.records(), caption(trained))
+    yield "training_curves", training_curves(run.records(), caption(trained, "without"))
 
 
 def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
@@ -66,4 +67,4 @@ def _posterior(
     names: tuple[str, str],
 ) -> Figure:
     codes = means[:, sorted(set(axes), key=axes.index)].numpy()
-    return figures.posterior(codes, np.asarray(label), names, caption(trained))
+    return posterior(codes, np.asarray(label), names, caption(trained))

@@ -1,7 +1,7 @@
 """The material that the figure of a group is drawn from."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vaexp.figures.style import Array
 
@@ -21,7 +21,16 @@ class About:
     """The floor of sigma in units of x, or of covariances in units of x squared."""
     mixture: bool
     """Whether z is the index of a mixture's component."""
+    shared_factors: bool = False
+    """Whether p(x|z) has factors that pixels share beside sigma."""
 
-    def images(self, entry: dict[str, Any]) -> str:
-        """The settings, and the number of test images that a measure is of."""
-        return f"{self.settings}, {entry['n']:,} test images"
+    def images(
+        self, entry: dict[str, Any], factors: Literal["with", "without"] | None = None
+    ) -> str:
+        """The settings, and the number of test images that a measure is of.
+
+        ``factors`` says of a figure that shows sigma(z) whether it contains the shared factors.
+        """
+        words = f"{self.settings}, {entry['n']:,} test images"
+        shown = factors is not None and self.shared_factors
+        return words + (f", σ(z) {factors} the factors" if shown else "")

@@ -19,8 +19,14 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
         f"Together {total * np.log(2):.3g} nats ({total:.3g} bits) per image: mutual information "
         f"of image and code {mutual:.3g}, KL(q(z) to p(z)) {marginal:.3g}."
     )
+    if "marginal_kl_given_label" in entries:
+        mutual, marginal = (
+            entries[f"{name}_given_label"]["value"]
+            for name in ("mutual_information", "marginal_kl")
+        )
+        note += f" Among images of one digit they are {mutual:.3g} and {marginal:.3g}."
     if "posterior" in active:
-        note += f" Latents are the {active['posterior']}, whose KL do not add up to the rate."
+        note += f" Latents are the {active['posterior']}, whose KL add up to less than the rate."
     return latent_use(
         arrays["kl_per_latent"],
         arrays["mean_variance_per_latent"],

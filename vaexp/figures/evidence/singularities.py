@@ -30,7 +30,7 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
         )
     return near_the_floor(
         arrays,
-        about.images(entries["sigma_median"]),
+        about.images(entries["sigma_median"], "without"),
         floor=about.floor,
         of_variance=any("covariance_floor" in entry for entry in entries.values()),
         near=entries.get("pixels_at_floor", {}).get("near_floor", 0.0),

@@ -72,9 +72,13 @@ class ContinuousBernoulli(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """1 / eta^2 - 1 / (2 sinh(eta/2))^2."""
+        """1 / eta^2 - 1 / (2 sinh(eta/2))^2.
+
+        The terms are nearly equal where |eta| is small, so they are subtracted in float64.
+        """
         small, eta = self._split()
-        general = eta**-2 - (2 * torch.sinh(eta / 2)) ** -2
+        eta = eta.double()
+        general = (eta**-2 - (2 * torch.sinh(eta / 2)) ** -2).to(self.logits.dtype)
         t = self.logits**2
         series = 1 / 12 - t / 240 + t**2 / 6048
         return torch.where(small, series, general)

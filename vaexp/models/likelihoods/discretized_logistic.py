@@ -16,24 +16,22 @@ below one level, 1/255 = 0.0039.
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Self
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods.interface import Decoded, Tempered
-from vaexp.models.likelihoods.location_scale import LocationScale
+from vaexp.models.likelihoods.bounded import BoundedHead, BoundedPixels
+from vaexp.models.likelihoods.interface import Tempered
 
 LAST = 255  # of the levels, which are counted from 0
 SCALE_OF_SIGMA = math.sqrt(3) / math.pi
 PIXELS_PER_BLOCK = 1024  # of which all levels are at hand at once
 
 
-class DiscretizedLogisticHead(LocationScale):
+class DiscretizedLogisticHead(BoundedHead):
     """Every pixel a logistic distribution, rounded to grey levels."""
 
     family = LIKELIHOODS["discretized_logistic"]
@@ -42,35 +40,16 @@ class DiscretizedLogisticHead(LocationScale):
         """p(x|z) of features (..., H): batch (...), event (D,)."""
         return DiscretizedLogistic(self.mean(features), self.sigma_of(features))
 
-    @property
-    def constant_log_z(self) -> bool:
-        """It would depend on z through m(z)."""
-        return False
-
-    def best_sigma(self, squares: Tensor, floor: float) -> Absent:  # noqa: ARG002
-        """Squared errors do not determine it."""
-        return Absent("the best sigma of a discretised logistic has no closed form")
-
     def gap_to_mean(self, data_dim: int) -> Absent:  # noqa: ARG002
         """Means are between levels."""
         return Absent("the mean of a discretised logistic is none of the grey levels")
 
-    def affine(self) -> Absent:
-        """It is not."""
-        return Absent("p(x|z) is not a Gaussian")
 
-
-class DiscretizedLogistic(Decoded):
+class DiscretizedLogistic(BoundedPixels):
     """Independent pixels, (..., D), on the values 0, 1/255, ..., 1; sigma broadcasts to location.
 
     ``mean`` and ``variance`` are those of the 256 levels. They carry no gradient.
     """
-
-    support = constraints.independent(constraints.unit_interval, 1)
-
-    def __init__(self, location: Tensor, sigma: Tensor):
-        self.location, self.scale = torch.broadcast_tensors(location, sigma)
-        super().__init__(self.location.shape)
 
     @property
     def mean(self) -> Tensor:
@@ -96,11 +75,6 @@ class DiscretizedLogistic(Decoded):
             found.append(second - first.square())
         return (torch.cat(found) / LAST**2).view(self.location.shape)
 
-    @property
-    def sigma(self) -> Tensor:
-        """The standard deviation before rounding, (..., D)."""
-        return self.scale
-
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws, sample_shape + (..., D): of the logistic, rounded to the nearest level."""
         with torch.no_grad():
@@ -109,14 +83,6 @@ class DiscretizedLogistic(Decoded):
             location, scale = self._in_levels(torch.float64)
             level = (location + scale * uniform.logit()).round().clamp(0, LAST)
             return level.to(self.location.dtype) / LAST
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln P(value|z), (...)."""
-        return self.pixel_log_prob(value).sum(-1)
-
-    def double(self) -> Self:
-        """The same distribution in float64."""
-        return type(self)(self.location.double(), self.scale.double())
 
     def pixel_log_prob(self, x: Tensor) -> Tensor:
         """Ln P(x_j|z), (..., D), of the level that x_j is nearest to.
@@ -139,13 +105,6 @@ class DiscretizedLogistic(Decoded):
         if beta == 1:
             return Tempered(self, torch.zeros_like(self.location[..., 0]))
         return Absent("p(x|z)^(1/beta) of a discretised logistic is not one")
-
-    def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Ln P(x) with the same location and each of sigma (S, D), (N, S) float64."""
-        columns = x.new_empty(len(x), len(sigma), dtype=torch.float64)
-        for column, one in zip(columns.unbind(1), sigma.double(), strict=True):
-            column.copy_(DiscretizedLogistic(self.location.double(), one).log_prob(x.double()))
-        return columns
 
     def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Absent:  # noqa: ARG002
         """A mass has no singularities."""

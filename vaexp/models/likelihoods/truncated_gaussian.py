@@ -24,17 +24,16 @@ level bounds what a density can gain. The continuous Bernoulli is alike.
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods.interface import Decoded, Quadratic, Tempered
-from vaexp.models.likelihoods.location_scale import LocationScale
+from vaexp.models.likelihoods.bounded import BoundedHead, BoundedPixels
+from vaexp.models.likelihoods.interface import Quadratic, Tempered
 
 # For each precision: e^-DEPTH of the integrand is left out at either end, and the number of nodes
 # that integrates the rest to that precision.
@@ -43,7 +42,7 @@ NODES = {torch.float32: 18, torch.float64: 40}
 PIXELS_PER_BLOCK = 4096  # so that their nodes stay in the processor's cache
 
 
-class TruncatedGaussianHead(LocationScale):
+class TruncatedGaussianHead(BoundedHead):
     """p(x|z) = prod_j N(x_j; m_j(z), sigma_j^2(z)) restricted to [0, 1]."""
 
     family = LIKELIHOODS["truncated_gaussian"]
@@ -52,35 +51,16 @@ class TruncatedGaussianHead(LocationScale):
         """p(x|z) of features (..., H): batch (...), event (D,)."""
         return TruncatedGaussian(self.mean(features), self.sigma_of(features))
 
-    @property
-    def constant_log_z(self) -> bool:
-        """Z(z) depends on z through m(z), too."""
-        return False
-
-    def best_sigma(self, squares: Tensor, floor: float) -> Absent:  # noqa: ARG002
-        """The mass within [0, 1] depends on m(z) as well as on sigma."""
-        return Absent("the best sigma of a truncated Gaussian has no closed form")
-
     def gap_to_mean(self, data_dim: int) -> Absent:  # noqa: ARG002
         """It is another number for every z."""
         return Absent("the gap between the mean and a draw depends on where [0, 1] cuts")
 
-    def affine(self) -> Absent:
-        """It is not."""
-        return Absent("p(x|z) is not a Gaussian")
 
-
-class TruncatedGaussian(Decoded):
+class TruncatedGaussian(BoundedPixels):
     """N(location, diag sigma^2) restricted to [0, 1]^D: (..., D), sigma of a shape that broadcasts.
 
     ``mean`` and ``variance`` are those of the truncated distribution. They carry no gradient.
     """
-
-    support = constraints.independent(constraints.unit_interval, 1)
-
-    def __init__(self, location: Tensor, sigma: Tensor):
-        self.location, self.scale = torch.broadcast_tensors(location, sigma)
-        super().__init__(self.location.shape)
 
     @property
     def mean(self) -> Tensor:
@@ -92,11 +72,6 @@ class TruncatedGaussian(Decoded):
     def variance(self) -> Tensor:
         """Var x, (..., D)."""
         return self._about_mode.sigma.square() * self._about_mode.variance
-
-    @property
-    def sigma(self) -> Tensor:
-        """The standard deviation before truncation, (..., D)."""
-        return self.scale
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws, sample_shape + (..., D), all within [0, 1].
@@ -113,14 +88,6 @@ class TruncatedGaussian(Decoded):
             x = v.mode + v.inward * v.sigma * torch.where(is_near, -step, step)
             return x.clamp(0, 1)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Ln p(value|z), (...); value in [0, 1]."""
-        return self.pixel_log_prob(value).sum(-1)
-
-    def double(self) -> Self:
-        """The same distribution in float64."""
-        return type(self)(self.location.double(), self.scale.double())
-
     def pixel_log_prob(self, x: Tensor) -> Tensor:
         """Ln p(x_j|z), (..., D); x in [0, 1]."""
         # the mode needs no gradient of its own: ln p does not depend on which point is chosen
@@ -136,13 +103,6 @@ class TruncatedGaussian(Decoded):
         wider = TruncatedGaussian(self.location, math.sqrt(beta) * self.scale)
         log_z = wider._log_integral - self._log_integral / beta
         return Tempered(wider, log_z.sum(-1))
-
-    def log_prob_at_sigmas(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Ln p(x) with the same location and each of sigma (S, D), (N, S) float64."""
-        columns = x.new_empty(len(x), len(sigma), dtype=torch.float64)
-        for column, one in zip(columns.unbind(1), sigma.double(), strict=True):
-            column.copy_(TruncatedGaussian(self.location.double(), one).log_prob(x.double()))
-        return columns
 
     def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Tensor:
         """Ln p(x) at sigma + (factor - 1) floor, (N, F) float64."""

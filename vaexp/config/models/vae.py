@@ -1,5 +1,7 @@
 """A VAE by stochastic gradients: its model's section, and the whole experiment."""
 
+import math
+from collections.abc import Set
 from typing import Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
@@ -118,6 +120,15 @@ class VAEConfig(ModelSection):
         return parts + (["given the label"] if self.conditional else [])
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        keys = {"kind", "latent_dim", "likelihood", "beta", "conditional"}
+        if self.family.sigma:
+            keys |= {"sigma_mode", "sigma_floor" if self.noise.learned else "sigma"}
+            keys |= {"factors"} if self.noise.factors else set()
+        return frozenset(keys)
+
+    @property
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit of gradients is an epoch."""
         return "epoch"
@@ -129,13 +140,18 @@ class VAEConfig(ModelSection):
 
     @property
     def likelihood_facts(self) -> dict[str, str | float]:
-        """Its measure, and its sigma where that is fixed or the floor where it is learned."""
+        """Its measure, and its sigma where that is fixed or the floor where it is learned.
+
+        Where nothing bounds a density, the reason stands in place of the floor.
+        """
         facts: dict[str, str | float] = {
             "measure": self.family.measure,
             "of": "x given label" if self.conditional else "x",
         }
         if self.family.measure == "mass":
             facts["on"] = self.family.on
+        if self.family.unbounded is not None:
+            facts["unbounded"] = self.family.unbounded
         if self.family.sigma:
             key = "sigma_floor" if self.noise.learned else "sigma"
             facts[key] = getattr(self, key)
@@ -147,11 +163,17 @@ class VAEConfig(ModelSection):
         return self.beta
 
     @property
+    def shared_factors(self) -> bool:
+        """Those of the mode of sigma."""
+        return self.family.sigma and self.noise.factors
+
+    @property
     def discrete(self) -> bool:
         """z is a vector."""
         return False
 
 
+@final
 class VAEExperiment(BaseConfig):
     """A VAE by stochastic gradients. The smallest is ``model: {kind: vae}``."""
 
@@ -163,6 +185,19 @@ class VAEExperiment(BaseConfig):
     def importance_samples(self) -> int:
         """The number that ``evaluate`` names."""
         return self.evaluate.importance_samples
+
+    def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
+        """Training by steps must last until beta has risen; an epoch's steps follow from images."""
+        steps, warmup = self.train.steps, self.model.beta_warmup
+        if steps is None:
+            return None
+        epochs = steps / math.ceil(images / self.train.batch_size)
+        if warmup <= epochs:
+            return None
+        return (
+            f"model.beta_warmup: beta would still be rising when training ends, as {steps:,} steps "
+            f"are {epochs:.3g} epochs of {images:,} images, less than {warmup:g}"
+        )
 
     @model_validator(mode="after")
     def _likelihood_suits_the_data(self) -> Self:

@@ -1,15 +1,15 @@
 """A Gaussian mixture by EM: its model's section, and the whole experiment."""
 
 from collections.abc import Set
-from typing import ClassVar, Literal, Self, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
-from vaexp.config.covariances import COVARIANCES, CovarianceName
+from vaexp.config.base import DecodeMode, ModelSection
+from vaexp.config.covariances import COVARIANCES
 from vaexp.config.data import PIXELS
-from vaexp.config.section import Condition, only_when, problem
-from vaexp.config.training import EMConfig
+from vaexp.config.em import EMExperiment
+from vaexp.config.section import Condition, one_of, only_when, problem
 
 
 @final
@@ -28,7 +28,7 @@ class GMMConfig(ModelSection):
     """The kind of model."""
     components: int = Field(10, ge=1, le=1000)
     """K, the number of components."""
-    covariance: CovarianceName = "full"
+    covariance: Annotated[str, *one_of(COVARIANCES)] = "full"
     """full: each component has any covariance of its own. tied: all share one. diag: a variance for
     each pixel. spherical: one variance. lowrank: W W^T + sigma^2 I, as in probabilistic PCA."""
     factors: int = Field(6, ge=1, lt=PIXELS)
@@ -57,6 +57,12 @@ class GMMConfig(ModelSection):
         ]
 
     @property
+    def captioned(self) -> frozenset[str]:
+        """The keys whose values ``caption`` says."""
+        keys = {"kind", "components", "covariance", "covariance_floor", "init"}
+        return frozenset(keys | ({"factors"} if COVARIANCES[self.covariance].factors else set()))
+
+    @property
     def unit(self) -> Literal["epoch", "iteration"]:
         """The unit of EM is an iteration."""
         return "iteration"
@@ -77,16 +83,26 @@ class GMMConfig(ModelSection):
         return 1.0
 
     @property
+    def shared_factors(self) -> bool:
+        """p(x|z) has no other sigma than its standard deviations."""
+        return False
+
+    @property
     def discrete(self) -> bool:
         """z is the index of a component."""
         return True
 
 
-class GMMExperiment(BaseConfig):
+@final
+class GMMExperiment(EMExperiment):
     """A Gaussian mixture by EM. The smallest is ``model: {kind: gmm}``."""
 
     model: GMMConfig
-    train: EMConfig = EMConfig()
+
+    @property
+    def steps(self) -> str:
+        """The class GMMSteps."""
+        return "vaexp.fitting.gmm:GMMSteps"
 
     @model_validator(mode="after")
     def _components_suit_the_data(self) -> Self:
@@ -111,7 +127,7 @@ class GMMExperiment(BaseConfig):
         """The caption of the model, and whether its parameters are the initial ones."""
         return super().model_caption() + (["as initialised"] if self.train.max_iter == 0 else [])
 
-    def too_few_images(self, images: int, digits: Set[int]) -> str | None:
+    def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:
         """Every component needs an image to start from, and with init: labels its own digit."""
         missing = sorted(set(self.data.labels or range(10)) - digits)
         if self.model.init == "labels" and missing:

@@ -1,0 +1,72 @@
+"""A config that is too large for the memory is refused before it is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from config_files import Write
+
+from vaexp.config import load_config
+from vaexp.experiment import memory
+
+
+def needed(write: Write, text: str) -> int:
+    return memory.needed_memory(load_config(str(write(text))))
+
+
+def test_a_valid_config_that_is_too_large_starts_nothing(
+    write: Write, invoke: Any, elsewhere: Path
+) -> None:
+    path = write("model: {kind: vae, hidden: [" + "16384, " * 31 + "16384]}")
+    done = invoke("train", path, "--runs-dir", elsewhere / "runs")
+    assert done.exit_code == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("training this model takes at least 201.1 GB of memory, and only ")
+    assert "are free; a smaller model, train.batch_size or data.limit needs less" in line
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_what_is_counted(write: Write) -> None:
+    least = needed(write, "model: {kind: vae, hidden: [10], conditional: false}")
+    weights = 784 * 10 + 10 + 4 * 10 + 4 + 2 * 10 + 10 + 784 * 10 + 784 + 1  # sigma
+    assert least == 4 * (3 * weights + 256 * (20 + 2 * 784))
+    mixture = "model: {kind: gmm, components: 100, covariance: %s}\ndata: {limit: 1000}"
+    full, diag = needed(write, mixture % "full"), needed(write, mixture % "diag")
+    assert full - diag == 2 * 4 * 100 * (784 * 784 - 784)
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_program(
+    invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (MemoryError("x"), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")):
+
+        def fail(_config: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(memory, "check_memory", fail)
+        done = invoke("train", "quickstart")
+        assert done.exit_code == 1
+        [line] = done.stderr.splitlines()
+        assert line == (
+            "the memory does not suffice; a smaller model, train.batch_size or data.limit needs "
+            f"less of it ({error})"
+        )
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
+    (tmp_path / "max").write_text("3000\n")
+    (tmp_path / "used").write_text("1000\n")
+    assert memory._left_in_container(("max", "used"), tmp_path) == 2000
+    (tmp_path / "max").write_text("max\n")
+    assert memory._left_in_container(("max", "used"), tmp_path) == float("inf")
+    assert memory._left_in_container(("none", "used"), tmp_path) == float("inf")
+    assert 0 < memory.free_memory("cpu") <= psutil.virtual_memory().total
+
+
+def test_no_shipped_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vaexp.config import shipped_configs
+
+    monkeypatch.setattr(memory, "free_memory", lambda _device: 4e9)
+    for name in shipped_configs():
+        memory.check_memory(load_config(name))

@@ -1,0 +1,36 @@
+"""Paths as users write them: ``~`` and ``$VARIABLES`` are replaced once, where a path comes in."""
+
+import os
+import re
+from pathlib import Path
+
+from vaexp.errors import UserError
+
+
+def expanded(path: str | Path) -> Path:
+    """The path that is meant. One that exists as it is written is taken as it is written.
+
+    Raises UserError for a variable that is not set and for a home folder that is not known. Left
+    alone, they would become folders of these names.
+    """
+    text = str(path)
+    if os.path.lexists(text):
+        return Path(path)
+    for braced, plain in re.findall(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", text):
+        if (braced or plain) not in os.environ:
+            raise UserError(f"{text}: the variable ${braced or plain} is not set")
+    home = os.path.expanduser(text)
+    if home == text and text.startswith("~"):
+        user = text.split("/")[0]
+        raise UserError(f"{text}: the home folder {user} is not known; write the path out")
+    return Path(os.path.expandvars(home))
+
+
+def absolute(path: str | Path) -> Path:
+    """The expanded path from the root on, so that it means the same wherever it is read."""
+    try:
+        return Path(os.path.abspath(expanded(path)))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: the folder that it is relative to, the current one, no longer exists"
+        ) from None

@@ -1,0 +1,86 @@
+"""Going on with a run: what of its config may change then, and how the change enters its history.
+
+Where the data lie is not part of a run. More epochs or steps are a new part of its history.
+"""
+
+from collections.abc import Sequence
+
+from vaexp.config import Config, digest, dump, flatten, load_config
+from vaexp.errors import UserError
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import CONFIG, ENVIRONMENT, EVALUATION, METRICS, PER_EXAMPLE
+from vaexp.runs.process import now
+
+PLACE = "data.root"
+LENGTHS = ("train.epochs", "train.steps")
+
+
+def moved(run: RunFolder, overrides: Sequence[str]) -> Config:
+    """The config of a run whose data may lie elsewhere. Raises UserError for other overrides."""
+    for override in overrides:
+        if override.partition("=")[0] != PLACE:
+            raise UserError(f"{override}: a run keeps its config; only {PLACE}=DIR may be given")
+    return run.config(overrides)
+
+
+def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> Config:
+    """The config with which a run goes on, after the arguments CONFIG and KEY=VALUE of train.
+
+    Raises UserError for another CONFIG than that of the run, and for changes of anything but the
+    place of its data and a larger number of epochs or steps.
+    """
+    own = run.config()
+    if config is not None and "=" not in config:
+        if load_config(config, overrides) != own:
+            raise UserError(f"{config}: a resumed run keeps its config; leave CONFIG out")
+        return own
+    changes = [*([] if config is None else [config]), *overrides]
+    for change in changes:
+        key = change.partition("=")[0]
+        if key != PLACE and key not in LENGTHS:
+            raise UserError(
+                f"{change}: a resumed run keeps its config; only {PLACE}, and a larger "
+                f"{' or '.join(LENGTHS)}, may be given"
+            )
+    new = run.config(changes)
+    before, after = flatten(own.model_dump()), flatten(new.model_dump())
+    for key in LENGTHS:
+        old, wanted = before.get(key), after.get(key)
+        if old != wanted and (old is None or wanted is None or wanted < old):
+            raise UserError(f"{key}={wanted}: the run has {key}={old}; give a larger number")
+    return new
+
+
+def is_longer(run: RunFolder, config: Config) -> bool:
+    """Whether a config makes the run longer than its own does."""
+    return digest(config) != digest(run.config())
+
+
+def extend(run: RunFolder, config: Config) -> None:
+    """Write the config with which a run goes on into its folder, and the change into its history.
+
+    What was measured of the shorter run is removed. A kill in between leaves a run that can be
+    resumed: environment.json names both configs until config.yaml is the new one.
+    """
+    own = run.config()
+    if own == config:
+        return
+    if digest(own) == digest(config):
+        run.files.write_text(CONFIG, dump(config))  # only the place of the data
+        return
+    environment = run.environment()
+    before, after = flatten(own.model_dump()), flatten(config.model_dump())
+    part = {
+        "at": now(),
+        "steps": len(run.records()),
+        "config_sha256": environment["config_sha256"],
+        "changed": {key: [before[key], after[key]] for key in LENGTHS if before[key] != after[key]},
+    }
+    for name in (METRICS, PER_EXAMPLE, EVALUATION, *run.files.names("evidence", ".npz")):
+        run.files.remove(name)
+    for name in run.files.names("figures", ".png"):
+        run.files.remove(name)
+    run.files.write_json(ENVIRONMENT, environment | {"next_config_sha256": digest(config)})
+    run.files.write_text(CONFIG, dump(config))
+    history = [*environment.get("history", []), part]
+    run.write_environment(environment | {"config_sha256": digest(config), "history": history})

@@ -1,0 +1,132 @@
+"""What the JSON files of a run folder hold. They are validated as strictly as a config is.
+
+A file is checked and then read as it stands: no number of it is converted.
+"""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from vaexp.config.document import brief
+
+Scalar = str | int | float | bool | None
+Value = Scalar | list[Scalar] | dict[str, Scalar]
+
+Status = Literal["running", "finished", "failed", "interrupted", "dead", "unknown"]
+"""The status of a run. run.json never says dead or unknown: that is what others see."""
+
+
+class _Part(BaseModel):
+    """Keys that readers compute with have their types. Further keys are of later versions."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Value]
+
+
+class Info(_Part):
+    """run.json."""
+
+    status: Literal["running", "finished", "failed", "interrupted"]
+    pid: int
+    pid_started: float
+    host: str
+    start: str | None
+    resumed: list[str]
+    end: str | None = None
+    exit_code: int | None = None
+    error: str | None
+
+
+class Environment(_Part):
+    """environment.json."""
+
+    __pydantic_extra__: dict[str, Any]
+    config_sha256: str
+    data_sha256: str
+
+
+class Entry(_Part):
+    """A measure in metrics.json."""
+
+    value: float
+    unit: str
+    aggregate: Literal["mean", "root_mean", "whole"]
+    se: float | None = None
+    mc_se: float | None = None
+    n: int | None = None
+    k: int = 0
+    kind: Literal["exact", "lower_bound", "upper_bound", "estimate"] | None = None
+    scope: str = ""
+    tightness: int = 0
+    group: str | None = None
+    measure: str | None = None
+    of: str = ""
+    on: str = ""
+    look: str | None = None
+    beta: float | None = None
+    difference_of: str | None = None
+    floor_of: str | None = None
+    against: int | str | None = None
+    clusters: int | None = None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    sigma: float = 0.0
+    sigma_floor: float = 0.0
+    covariance_floor: float = 0.0
+    effective_samples: float = 0.0
+
+    @model_validator(mode="after")
+    def _a_bound_says_its_kind(self) -> Self:
+        if self.tightness and not (self.kind and self.of):
+            raise ValueError("a bound that runs are ranked by needs a kind and an of")
+        return self
+
+
+Metrics = dict[str, dict[str, Entry]]
+"""metrics.json: {split: {name: entry}}."""
+
+
+class Notes(_Part):
+    """The notes on a group of measures in evaluation.json."""
+
+    absent: dict[str, str] = {}
+
+
+Evaluation = dict[str, Notes]
+"""evaluation.json: {group: notes}."""
+
+
+class Step(_Part):
+    """A line of metrics.jsonl: an epoch of gradients, or an iteration of EM."""
+
+    epoch: int = 0
+    iteration: int = 0
+    restart: int = 0
+    step: int = 0
+    train: dict[str, float] = {}
+    validation: dict[str, float] = {}
+    stopped: str | None = None
+    seconds: float = 0.0
+    smallest_eigenvalue: list[float] = []
+    effective_count: list[float] = []
+
+
+Kind = TypeVar("Kind")
+
+INFO: TypeAdapter[Info] = TypeAdapter(Info)
+ENVIRONMENT: TypeAdapter[Environment] = TypeAdapter(Environment)
+METRICS: TypeAdapter[Metrics] = TypeAdapter(Metrics)
+EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
+STEP: TypeAdapter[Step] = TypeAdapter(Step)
+
+
+def complaint(adapter: TypeAdapter[Kind], value: Any) -> str | None:
+    """What is wrong with the value of a JSON file, on one line, or None if nothing is."""
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        message = first["msg"].replace("Input should", "should", 1)
+        got = "" if first["type"] == "missing" else f", got {brief(first['input'])}"
+        return f"{name}: {message}{got}" if name else message + got
+    return None
