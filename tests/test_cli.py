@@ -19,6 +19,7 @@ COMMANDS = [
     ["sample"],
     ["compare"],
     ["evaluate"],
+    ["sweep"],
     ["runs"],
     ["validate"],
     ["schema"],
@@ -296,6 +297,9 @@ def test_no_torch_for_what_needs_none(two_forged_runs: list[Path], tmp_path: Pat
         ["train", "quickstart", "--dry-run"],
         ["train", "quickstart", "model.bta=1"],
         ["train", "--resume", first],
+        ["sweep", "quickstart", "--seeds", "2", "--dry-run"],
+        ["sweep", "quickstart", "--seeds", "2", "--folder", "s", "--print-commands"],
+        ["sweep", "s", "--seeds", "nope"],
         *[["runs", folder, "--format", name] for name in ("table", "json", "csv", "md")],
         *[["compare", first, second, "--format", name] for name in ("table", "json", "csv", "md")],
     ]

@@ -27,6 +27,8 @@ LIGHT = [
     "vaexp.progress",
     "vaexp.runs.folder",
     "vaexp.runs.listing",
+    "vaexp.sweeps.display",
+    "vaexp.sweeps.summary",
     "vaexp.tables",
 ]
 HEAVY = ["torch", "torchvision", "matplotlib", "scipy", "sklearn", "pandas"]

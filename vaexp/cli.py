@@ -1,7 +1,8 @@
 """The command line. Each command parses its arguments, calls one function and prints the answer.
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
-configs alone stand in ``cli_configs``, and what all commands share stands in ``cli_common``.
+configs alone stand in ``cli_configs``, the one on sweeps in ``cli_sweep``, and what all commands
+share in ``cli_common``.
 """
 
 import json
@@ -13,9 +14,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaexp import __version__, signals, streams
-from vaexp.cli_common import Commands, Format, FormatOption, JsonFlag, Overrides, RunArgument
+from vaexp.cli_common import (
+    Commands,
+    Format,
+    FormatOption,
+    JsonFlag,
+    Overrides,
+    RunArgument,
+    train_here,
+)
 from vaexp.cli_configs import configs_app, schema, validate
-from vaexp.config import Config, dump, read_config
+from vaexp.cli_sweep import sweep
+from vaexp.config import dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
 from vaexp.paths import expanded
@@ -119,7 +129,8 @@ def train(
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run, is_longer(run, settings)):
-        run = _train(settings, runs_dir, run, figures=not (no_figures or quick), quick=quick)
+        figures, images = not (no_figures or quick), QUICK if quick else None
+        run = train_here(settings, runs_dir, run, figures=figures, images=images)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
@@ -139,26 +150,6 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
             host = run.info()["host"]
             typer.echo(f"note: it last ran on {host}; make sure that it has ended there", err=True)
     return True
-
-
-def _train(
-    settings: Config, runs_dir: Path, run: "RunFolder | None", *, figures: bool, quick: bool
-) -> "RunFolder":
-    """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder."""
-    from vaexp.progress import Reporter
-
-    reporter = Reporter()
-    with reporter.waiting("loading torch and the data"):
-        from vaexp.experiment import train as experiment
-        from vaexp.experiment.memory import check_memory
-        from vaexp.experiment.prepare import Experiment
-
-        check_memory(settings)
-        prepared = Experiment.prepare(settings, run)
-    images = QUICK if quick else None
-    return experiment.train(
-        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
-    )
 
 
 DecodeOption = Annotated[
@@ -370,6 +361,7 @@ def list_runs(
         typer.echo(text, nl=False)
 
 
+app.command()(sweep)
 app.command()(validate)
 app.command()(schema)
 

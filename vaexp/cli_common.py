@@ -4,14 +4,19 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from vaexp import signals
+from vaexp.config import Config
 from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
+from vaexp.paths import expanded
 from vaexp.visible import visible_lines
+
+if TYPE_CHECKING:
+    from vaexp.runs.folder import RunFolder
 
 
 class Commands(TyperGroup):
@@ -60,6 +65,34 @@ def _fail(message: str, code: int) -> NoReturn:
     """Print a message to stderr and end with an exit code."""
     typer.echo(visible_lines(message), err=True)
     raise typer.Exit(code)
+
+
+def train_here(
+    settings: Config,
+    runs_dir: Path,
+    run: "RunFolder | None",
+    *,
+    figures: bool = True,
+    images: int | None = None,
+) -> "RunFolder":
+    """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder.
+
+    ``images`` is the largest number of images of a split that are measured, or None for all. Torch
+    is imported here, as commands that train nothing do not need it.
+    """
+    from vaexp.progress import Reporter
+
+    reporter = Reporter()
+    with reporter.waiting("loading torch and the data"):
+        from vaexp.experiment import train as experiment
+        from vaexp.experiment.memory import check_memory
+        from vaexp.experiment.prepare import Experiment
+
+        check_memory(settings)
+        prepared = Experiment.prepare(settings, run)
+    return experiment.train(
+        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
+    )
 
 
 class Format(StrEnum):

@@ -4,19 +4,23 @@ from difflib import get_close_matches
 
 from pydantic_core import ErrorDetails
 
+from vaexp.config.base import BaseConfig
 from vaexp.config.document import Location, Source, brief, short_text
-from vaexp.config.experiments import EXPERIMENTS, Config
+from vaexp.config.experiments import EXPERIMENTS
 from vaexp.config.section import Section
 
 
-def explain(source: Source, details: ErrorDetails, experiment: type[Config]) -> str:
-    """An error as one line, ``file:line:column: key: message``."""
+def explain(source: Source, details: ErrorDetails, schema: type[Section]) -> str:
+    """An error as one line, ``file:line:column: key: message``.
+
+    ``schema`` is the section that the whole document is, such as an experiment.
+    """
     context = details.get("ctx", {})
     location: Location = (*details["loc"], *context.get("key", ()))
     kind = details["type"]
     is_key = kind in ("extra_forbidden", "missing")
     if kind == "extra_forbidden":
-        message = _unknown_key(location, experiment)
+        message = _unknown_key(location, schema)
     elif kind == "missing":
         message = "this key is required"
     elif kind == "config":
@@ -30,22 +34,22 @@ def explain(source: Source, details: ErrorDetails, experiment: type[Config]) -> 
     return f"{source.at(location, key=is_key)}: {name}: {message}"
 
 
-def _unknown_key(location: Location, experiment: type[Config]) -> str:
-    """The message on a key that the experiment has not, with what may have been meant."""
+def _unknown_key(location: Location, schema: type[Section]) -> str:
+    """The message on a key that the schema has not, with what may have been meant."""
     *parents, key = map(str, location)
-    section: type[Section] = experiment
+    section: type[Section] = schema
     for part in parents:
         section = section.below(part) or section
     known = list(section.model_fields)
     dotted = ".".join([*parents, key])
     kinds = [kind for kind, other in EXPERIMENTS.items() if dotted in other.dotted_keys()]
-    if kinds:
+    if kinds and issubclass(schema, BaseConfig):
         return (
-            f"does not apply when model.kind is {experiment.kind()}, only when it is "
+            f"does not apply when model.kind is {schema.kind()}, only when it is "
             f"{' or '.join(kinds)}; the keys that apply here: {', '.join(known)}"
         )
     close = get_close_matches(key, known, n=1)
-    elsewhere = [path for path in experiment.dotted_keys() if path.endswith(f".{key}")]
+    elsewhere = [path for path in schema.dotted_keys() if path.endswith(f".{key}")]
     if close or elsewhere:
         return f"unknown key; did you mean {(close or elsewhere)[0]}?"
     return f"unknown key; the keys here are {', '.join(known)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vaexp.config.complaints import explain
-from vaexp.config.document import Source, brief, read_document, read_file
+from vaexp.config.document import Location, Source, brief, read_document, read_file
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.overrides import apply_override, remove_overruled
 from vaexp.config.shipped import shipped_configs
@@ -29,20 +29,25 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
 
 def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the text of a config that stands in the file ``path``. Raises UserError likewise."""
-    return _resolve(read_document(text, path), overrides)[0]
+    source = read_document(text, path)
+    return resolve(source, {apply_override(source, override) for override in overrides})[0]
 
 
 def read_config(config: str, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
     """The config, as ``load_config`` reads it, and notes on what its reader might not expect."""
     path, notes = find_config(config)
-    settings, more = _resolve(read_file(path), overrides)
+    source = read_file(path)
+    settings, more = resolve(source, {apply_override(source, override) for override in overrides})
     return settings, notes + more
 
 
-def _resolve(source: Source, overrides: Sequence[str]) -> tuple[Config, list[str]]:
-    """The config that a document and overrides describe, and notes for its reader."""
+def resolve(source: Source, overridden: set[Location]) -> tuple[Config, list[str]]:
+    """The config that a document describes, in which the locations ``overridden`` were set last.
+
+    Also returns notes for its reader. Removes from the document what no longer applies then. Raises
+    UserError as load_config does.
+    """
     notes: list[str] = []
-    overridden = {apply_override(source, override) for override in overrides}
     experiment = _experiment(source)
     for key in [key for key, value in source.data.items() if value is None]:
         if experiment.below(key) is not None:  # a section whose keys are all commented out
@@ -50,7 +55,7 @@ def _resolve(source: Source, overrides: Sequence[str]) -> tuple[Config, list[str
     removed = remove_overruled(source.data, overridden, experiment)
     if removed:
         notes.append(f"the overrides leave out what does not apply then: {', '.join(removed)}")
-    source.data.setdefault("name", _name_from(source.path))
+    source.data.setdefault("name", name_from(source.path))
     try:
         return experiment.model_validate(source.data), notes
     except ValidationError as error:
@@ -104,7 +109,7 @@ def _experiment(source: Source) -> type[Config]:
     return EXPERIMENTS[kind]
 
 
-def _name_from(path: Path) -> str:
+def name_from(path: Path) -> str:
     """The name of a file as a part of the name of a run folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")
     return name[:64] or "run"

@@ -13,10 +13,18 @@ def apply_override(source: Source, override: str) -> Location:
     """Set one key of the document; returns its location. Raises UserError for a malformed one."""
     key, equals, text = override.partition("=")
     where = f"override {short_text(override)}"
-    parts = key.split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.split(".")):
         raise UserError(f"{where}: write it as KEY=VALUE, such as model.beta=4")
     value = text if key == "name" else read_override(text, where)
+    return put(source, key, value, where)
+
+
+def put(source: Source, key: str, value: Any, where: str) -> Location:
+    """Set one dotted key of the document; returns its location.
+
+    ``where`` is the place that complaints name. Raises UserError if a part of the key is a value.
+    """
+    parts = key.split(".")
     target = source.data
     for depth, part in enumerate(parts[:-1], start=1):
         if target.get(part) is None:
