@@ -185,7 +185,7 @@ def _position(
     try:
         restart, iteration, best = state["restart"], state["iteration"], state["best"]
         model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
-        if [type(each) for each in (restart, iteration, best, reached)] != [int, int, float, float]:
+        if not all(isinstance(each, int | float) for each in (restart, iteration, best, reached)):
             raise TypeError("a number is of another type")
     except (RuntimeError, ValueError, KeyError, TypeError):
         raise RunError(
