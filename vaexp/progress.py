@@ -43,7 +43,7 @@ class Reporter:
             raise
         except Exception as error:
             self.log(traceback.format_exc())
-            raise RunError(f"{in_a_line(error)}; the traceback is in {log.name}") from error
+            raise RunError(f"{in_a_line(error)}; the traceback is in train.log") from error
         finally:
             self._log = None
 
