@@ -1,0 +1,220 @@
+"""Running trials as processes of their own, several at a time, on this machine."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from vaexp.sweeps.folder import State, Sweep
+from vaexp.sweeps.trials import Trial
+
+PAUSE = 0.02  # seconds between two looks at the processes
+HOW = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that works on a trial."""
+
+    trial: Trial
+    process: "subprocess.Popen[bytes]"
+    slot: int
+    """Which of the jobs it is, counted from 0."""
+    log: Path
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been running."""
+        return time.monotonic() - self.began
+
+
+class Watcher(Protocol):
+    """What is told how the work goes."""
+
+    def started(self, child: Child) -> None:
+        """A process has been started."""
+
+    def ended(self, child: Child, state: State) -> None:
+        """A process has ended, and this is what has become of its trial."""
+
+    def stopping(self, why: str) -> None:
+        """No trial is started any more, and the processes are being stopped: by a signal, or as
+        one of them has failed."""
+
+    def tick(self, running: Sequence[Child], waiting: int) -> None:
+        """Some time has passed."""
+
+
+@dataclass
+class Jobs:
+    """Works through trials with so many processes at a time."""
+
+    sweep: Sweep
+    count: int
+    fail_fast: bool
+    watcher: Watcher
+    program: Sequence[str] = (sys.executable, "-m", "vaexp")
+    """What the command of a trial begins with."""
+    running: list[Child] = field(default_factory=list)
+    stopped_by: signal.Signals | None = None
+    """The signal that stopped the work: SIGINT or SIGTERM."""
+    halted: bool = False
+    """Whether no further trial is started."""
+
+    def run(self, trials: Sequence[Trial]) -> dict[int, State]:
+        """Run trials to their end. Returns what became of each that was started, by its number.
+
+        The first SIGINT or SIGTERM is passed on to the processes, which save their checkpoints.
+        The second one kills them.
+        """
+        waiting = list(reversed(trials))
+        ended: dict[int, State] = {}
+        announced = False
+        with self._signals():
+            try:
+                while self.running or (waiting and not self.halted):
+                    while waiting and len(self.running) < self.count and not self.halted:
+                        self._start(waiting.pop())
+                    time.sleep(PAUSE)
+                    if self.stopped_by is not None and not announced:
+                        announced = True
+                        self.watcher.stopping(HOW[self.stopped_by])
+                    for child in [one for one in self.running if one.process.poll() is not None]:
+                        ended[child.trial.number] = self._end(child)
+                    self.watcher.tick(self.running, len(waiting))
+            finally:  # only after an error of our own are there still any
+                self._send(signal.SIGTERM)
+        return ended
+
+    def _start(self, trial: Trial) -> None:
+        folder = self.sweep.folder(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        slot = min(set(range(self.count)) - {child.slot for child in self.running})
+        log = self.sweep.log(trial)
+        command = [*self.program, *arguments(self.sweep.path, trial)]
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                env=os.environ | environment(slot, self.count),
+                start_new_session=True,  # so that Ctrl-C reaches it through this process only
+            )
+        child = Child(trial, process, slot, log)
+        self.running.append(child)
+        if self.stopped_by is not None:  # the signal came while it was being started
+            self._send(self.stopped_by)
+        self.watcher.started(child)
+
+    def _end(self, child: Child) -> State:
+        """What has become of the trial of a process that has ended.
+
+        A process that ends well without a finished run has left the trial to another process.
+        """
+        self.running.remove(child)
+        code = child.process.returncode
+        state = self.sweep.state(child.trial)
+        if code < 0:
+            name = signal.Signals(-code).name
+            state = State("killed", state.run, f"the process was killed by {name}")
+        elif code == 0 and state.status != "finished":
+            state = State("elsewhere", state.run)
+        elif code not in (0, 130, 143) and state.status != "failed":
+            state = State("failed", state.run, last_line(child.log) or f"exit code {code}")
+        if code != 0:  # it may have had no time to do this itself
+            self.sweep.update(child.trial)
+        self.watcher.ended(child, state)
+        if self.fail_fast and state.status in ("failed", "killed", "damaged") and not self.halted:
+            self.halted = True
+            self.watcher.stopping("--fail-fast")
+            self._send(signal.SIGTERM)
+        return state
+
+    def _send(self, number: int) -> None:
+        for child in self.running:
+            if child.process.poll() is None:
+                child.process.send_signal(number)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM inside the block, in place of ending this process."""
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            if self.stopped_by is None:
+                self.stopped_by, self.halted = signal.Signals(number), True
+                self._send(number)
+            else:
+                self._send(signal.SIGKILL)
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as in the background of a shell script
+                signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def arguments(folder: Path, trial: Trial) -> list[str]:
+    """What follows ``vaexp`` in the command that works on a trial, wherever it is run."""
+    return ["sweep", str(folder), "--trial", str(trial.number)]
+
+
+def command(folder: Path, trial: Trial) -> str:
+    """That command as a line for a shell."""
+    return shlex.join(["vaexp", *arguments(folder, trial)])
+
+
+def environment(slot: int, jobs: int) -> dict[str, str]:
+    """What a job's process has in its environment: its share of the cores, and a GPU of its own.
+
+    What the user has chosen stays.
+    """
+    chosen = {}
+    if "OMP_NUM_THREADS" not in os.environ:
+        chosen["OMP_NUM_THREADS"] = str(max(1, cores() // jobs))
+    devices = gpus()
+    if devices:
+        chosen["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    return chosen
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    found = (re.fullmatch(r"nvidia(\d+)", name) for name in os.listdir("/dev"))
+    return [str(number) for number in range(sum(match is not None for match in found))]
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, at most 300 characters of it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 4096))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")

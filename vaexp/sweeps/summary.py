@@ -1,0 +1,115 @@
+"""``comparison.md``: the trials of a sweep by their settings, with mean and spread over seeds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from vaexp.comparison.compare import compare
+from vaexp.comparison.view import metric_name, render, tables
+from vaexp.errors import RunError
+from vaexp.files import write_text
+from vaexp.sweeps.folder import TABLE, State, Sweep
+from vaexp.sweeps.trials import Trial
+from vaexp.tables import markdown, show_entry
+
+NAME = "comparison.md"
+MOST_SIDE_BY_SIDE = 8  # runs or groups of runs, each of which has two columns
+MOST_COMPARED = 200  # runs, whose arrays are read for it
+
+Entries = dict[str, dict[str, Any]]
+
+
+def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
+    """Write comparison.md anew, unless no trial has finished; returns its path.
+
+    It stays as it is while it is newer than everything that it shows.
+    """
+    path = sweep.path / NAME
+    done = [
+        (trial, state)
+        for trial, state in zip(sweep.trials, states, strict=True)
+        if state.status == "finished"
+    ]
+    if not done:
+        return None
+    shown = [sweep.path / TABLE, *(state.run.path / "metrics.json" for _, state in done if state.run)]
+    if path.exists() and path.stat().st_mtime >= max(one.stat().st_mtime for one in shown):
+        return path
+    headers, rows = by_settings(sweep, done)
+    runs = {row[headers.index("runs")] for row in rows}
+    what = "mean ± standard deviation over seeds"
+    if "1" in runs:
+        only = "of one run the value " if len(runs) > 1 else "value "
+        what = (f"{what}; " if len(runs) > 1 else "") + f"{only}± standard error over images"
+    parts = [
+        f"# {sweep.path.resolve().name}",
+        f"{describe(states)}. The config is {sweep.record.config}: "
+        f"{sweep.record.base.config.describe()}, with the settings below. {TABLE} has a row for "
+        "every trial.",
+        f"## Test metrics by settings: {what}",
+        markdown(headers, rows).rstrip(),
+        "A density depends on what stands in brackets beside it. Only the comparison of runs says "
+        "which numbers may be subtracted.",
+        _side_by_side(done),
+    ]
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def describe(states: Sequence[State]) -> str:
+    """How many trials there are, and how many of each status."""
+    counts = Counter(state.status for state in states)
+    listed = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+    return f"{len(states):,} {'trial' if len(states) == 1 else 'trials'}: {listed}"
+
+
+def by_settings(
+    sweep: Sweep, done: Sequence[tuple[Trial, State]]
+) -> tuple[list[str], list[list[str]]]:
+    """The headers and rows of the table: one row for all seeds of the same settings."""
+    keys = [key for key in sweep.record.keys if key != "seed"]
+    groups: dict[tuple[str, ...], list[Entries]] = {}
+    for trial, state in done:
+        values = dict(zip(sweep.record.keys, sweep.record.values(trial), strict=True))
+        groups.setdefault(tuple(values[key] for key in keys), []).append(state.metrics())
+    runs = [run for group in groups.values() for run in group]
+    names = [
+        name
+        for name in dict.fromkeys(name for run in runs for name in run)
+        if all("group" not in run.get(name, {}) for run in runs)
+    ]
+    titles = [metric_name(name, [run.get(name) for run in runs]) for name in names]
+    rows = [
+        [*values, str(len(group)), *(_cell(group, name) for name in names)]
+        for values, group in groups.items()
+    ]
+    return [*keys, "runs", *titles], rows
+
+
+def _cell(runs: Sequence[Entries], name: str) -> str:
+    """A metric of one run ± its standard error, or the mean of several ± their spread."""
+    entries = [run[name] for run in runs if name in run]
+    if len(entries) < 2:
+        return show_entry(entries[0] if entries else None)
+    values = [entry["value"] for entry in entries]
+    shown = entries[0] | {"value": mean(values), "se": stdev(values)}
+    effective = [one["effective_samples"] for one in entries if "effective_samples" in one]
+    return show_entry(shown | ({"effective_samples": min(effective)} if effective else {}))
+
+
+def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:
+    """What ``vaexp compare`` says of the runs, as far as they are few enough for a column each."""
+    runs = [state.run for _, state in done if state.run is not None]
+    if 2 <= len(runs) <= MOST_COMPARED:
+        try:
+            comparison = compare(runs)
+        except RunError as error:
+            return f"The runs could not be compared: {error}"
+        if len(runs) <= MOST_SIDE_BY_SIDE:
+            return f"## Run by run\n\n{render(comparison, 'md')}".rstrip()
+        if 1 < len(comparison.over_seeds) <= MOST_SIDE_BY_SIDE:
+            title, headers, rows = tables(comparison)[-1]
+            return f"## {title}\n\n{markdown(headers, rows)}".rstrip()
+    return f"`vaexp compare` puts any of the runs side by side: their folders are in {TABLE}."
