@@ -218,7 +218,14 @@ class Sweep:
         numbers = [entries.get(name, {}).get(key) for name in HEADLINE for key in ("value", "se")]
         measured = ["" if number is None else repr(number) for number in numbers]
         run = "" if state.run is None else os.path.relpath(state.run.path, self.path)
-        return [str(trial.number), *self.record.values(trial), state.status, run, *measured, state.error]
+        return [
+            str(trial.number),
+            *self.record.values(trial),
+            state.status,
+            run,
+            *measured,
+            state.error,
+        ]
 
     def _write_rows(self, rows: Sequence[Sequence[str]]) -> None:
         out = io.StringIO()

@@ -34,7 +34,10 @@ def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
     ]
     if not done:
         return None
-    shown = [sweep.path / TABLE, *(state.run.path / "metrics.json" for _, state in done if state.run)]
+    shown = [
+        sweep.path / TABLE,
+        *(state.run.path / "metrics.json" for _, state in done if state.run),
+    ]
     if path.exists() and path.stat().st_mtime >= max(one.stat().st_mtime for one in shown):
         return path
     headers, rows = by_settings(sweep, done)
