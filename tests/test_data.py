@@ -99,12 +99,12 @@ def test_images_are_upright(whole):
     assert columns < rows
 
 
-def test_load_takes_less_than_a_second():
+def test_load_takes_less_than_a_second_of_the_processor():
     times = []
-    for _ in range(3):  # the best of three: other programs may be using the processor
-        start = time.perf_counter()
+    for _ in range(3):  # not seconds of the clock, as other programs may be using the processor
+        start = time.process_time()
         data.load(config())
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 1.0
 
 
