@@ -54,6 +54,7 @@ class Entry(_Part):
     se: float | None = None
     mc_se: float | None = None
     n: int | None = None
+    first_images: int = 0
     k: int = 0
     kind: Literal["exact", "lower_bound", "upper_bound", "estimate"] | None = None
     scope: str = ""
