@@ -61,6 +61,16 @@ def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
     return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
 
 
+def show_size(count: int) -> str:
+    """A number of bytes, in the unit of a thousand that suits it."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+
+
 def show_error(se: float) -> str:
     """A standard error > 0 with two significant digits, or more where it is 100 or above."""
     return f"{se:,.{_digits(se)}f}"

@@ -107,9 +107,7 @@ def _tail_notes(comparison: Comparison) -> list[str]:
         ]
         found += [
             f"{run} minus {comparison.baseline}: {how}"
-            for run, difference in zip(
-                comparison.others, comparison.differences[name], strict=True
-            )
+            for run, difference in zip(comparison.others, comparison.differences[name], strict=True)
             if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
         ]
         if found:

@@ -198,7 +198,7 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
 
 
 def _seed_cells(one: OverSeeds, name: str, other: bool) -> list[str]:
-    """The mean and spread of a metric in a group, and of an ``other`` than the first, its difference."""
+    """The mean and spread of a metric in a group; for ``other`` than the first, its difference."""
     spread = one.metrics.get(name)
     cell = ABSENT if spread is None else show_number(spread.mean, spread.sd)
     cell += _over_images(None if spread is None else spread.se_images)

@@ -35,6 +35,7 @@ class Info(_Part):
     end: str | None = None
     exit_code: int | None = None
     error: str | None
+    trimmed: str | None = None
 
 
 class Environment(_Part):
