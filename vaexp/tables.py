@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ def _digits(se: float) -> int:
 
 GAP, INDENT = 3, 2
 LEAST = 8  # characters of a column that is folded
+EASY = 24  # characters, which hold a density, its error and its floor; remarks may be folded
 
 
 @dataclass(frozen=True)
@@ -147,30 +149,46 @@ def text_table(table: Table, width: int | None = None) -> str:
     else:
         widths = _fitted(columns, natural, width)
         blocks = _blocks(widths, width)
+        for block in blocks:  # what is left of the width goes to the columns that are folded
+            left = width - INDENT - 1 - sum(widths[i] + GAP for i in block) + GAP
+            for i in block[1:]:
+                more = min(left, natural[i] - widths[i])
+                widths[i], left = widths[i] + more, left - more
     parts = [part for part in (visible(table.title), visible(table.above)) if part]
     if width is not None:
         parts = ["\n".join(_fold(part, width)) for part in parts]
     if len(blocks) > 1:
-        parts += _fold(
-            f"The columns do not fit into {width} characters. They stand in {len(blocks)} blocks, "
-            "which have the same rows.",
-            width or 0,
-        )
+        why = f"In {len(blocks)} blocks of columns, as they do not fit into {width} characters:"
+        parts += _fold(why, width or 0)
     drawn = ["\n".join(_block(columns, widths, block)) for block in blocks]
     return "\n".join([*parts, *([""] if parts else []), "\n\n".join(drawn), ""])
 
 
 def _fitted(columns: list[list[str]], natural: list[int], width: int) -> list[int]:
-    """The width of each column: that of its cells, where a header or a wide cell is folded."""
-    key = max(LEAST, (width - INDENT - 1) // 2)
-    first = min(natural[0], key) if len(natural) > 1 else width - INDENT - 1
-    room = max(LEAST, width - INDENT - GAP - 1 - first)
-    fitted = [first]
-    for column in columns[1:]:
-        header = max(map(_width, column[0].split(" ")))
-        least = max([header, *map(_width, column[1:])])
-        fitted.append(min(least, room))
-    return fitted
+    """The width of each column, where headers and wide cells are folded, at spaces if possible."""
+    whole = width - INDENT - 1
+    if len(columns) == 1 or sum(natural) + GAP * (len(natural) - 1) <= whole:
+        return [min(needed, whole) for needed in natural]
+    first = min(
+        natural[0], max(whole * 27 // 100, _longest_word(columns[0])), max(LEAST, whole // 2)
+    )
+    room = max(LEAST, whole - GAP - first)
+    return [
+        first,
+        *(
+            min(needed, max(EASY, _longest_word(column)), room)
+            for needed, column in zip(natural[1:], columns[1:], strict=True)
+        ),
+    ]
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max(_width(word) for cell in cells for word in _words(cell))
+
+
+def _words(text: str) -> list[str]:
+    """The parts between which a text is folded. What stands in square brackets is one of them."""
+    return re.split(r" (?![^\[\]]*\])", text)
 
 
 def _blocks(widths: list[int], width: int) -> list[list[int]]:
@@ -207,7 +225,7 @@ def _fold(text: str, width: int) -> list[str]:
     if _width(text) <= width:
         return [text]
     lines, line = [], ""
-    for word in text.split(" "):
+    for word in _words(text):
         joined = f"{line} {word}" if line else word
         if _width(joined) <= width:
             line = joined

@@ -111,16 +111,15 @@ def _runs_as_rows(comparison: Comparison, tails: bool) -> list[Table]:
     """The tables in which each run is a row: the headlines, and then all metrics by group."""
     runs, settings = comparison.runs, comparison.settings
     shown = [name for name in (*HEADLINE, "rate") if name in comparison.metrics]
-    places = [ranking.places() for ranking in comparison.rankings]
+    places = _places(comparison)
     columns = [[key, *map(show_value, values)] for key, values in settings.items()]
     columns += [
         [metric_name(name, entries), *map(show_entry, entries)]
         for name in shown
         for entries in [comparison.metrics[name]]
     ]
-    for i, of_group in enumerate(places, start=1):
-        header = "rank" if len(places) == 1 else f"rank in group {i}"
-        columns.append([header, *(of_group.get(run, ABSENT) for run in runs)])
+    if places:
+        columns.append(["rank", *(places.get(run, ABSENT) for run in runs)])
     columns.append(["folder", *comparison.paths])
     title = f"{len(runs)} runs: settings that differ, and test metrics ± standard error over images"
     main = Table(title, ["", *runs], columns, _common(comparison)).transposed("run")
@@ -138,6 +137,16 @@ def _runs_as_rows(comparison: Comparison, tails: bool) -> list[Table]:
         title = f"{title.split(',')[0]}, minus {comparison.baseline}"
         answer += _rows_of(title, comparison.others, columns)
     return answer
+
+
+def _places(comparison: Comparison) -> dict[str, str]:
+    """The place of each ranked run, and the group in which it has it if there are several."""
+    several = len(comparison.rankings) > 1
+    return {
+        run: f"{place} in group {i}" if several else place
+        for i, ranking in enumerate(comparison.rankings, start=1)
+        for run, place in ranking.places().items()
+    }
 
 
 def _rows_of(title: str, runs: Sequence[str], columns: list[list[str]]) -> list[Table]:
