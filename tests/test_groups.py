@@ -118,9 +118,15 @@ def test_a_group_that_needs_a_bound_is_absent_where_ln_p_is_exact(
     assert done.exit_code == 0, done.stderr
     run = Path(done.stdout.strip())
     done = invoke("evaluate", run, "--only", "toy", "--json")
-    assert json.loads(done.stdout) == {}
     reason = "ln p(x) and the posterior of this model are exact"
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == dict.fromkeys(NAMES, {"value": None, "absent": reason})
     assert RunFolder(run).evaluation()["toy"]["absent"] == dict.fromkeys(NAMES, reason)
+    done = invoke("evaluate", run, "--only", "toy")
+    assert done.exit_code == 0
+    for name in NAMES:
+        [line] = [line for line in done.stdout.splitlines() if line.split()[:2] == ["toy", name]]
+        assert reason in line
 
 
 NAMES = ("brightness", "worth")

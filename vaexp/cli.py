@@ -9,7 +9,7 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -265,7 +265,17 @@ def evaluate(
         images=images,
         overrides=overrides or [],
     )
-    notes = folder.evaluation()
+    _print_measured(folder, measured, as_json)
+
+
+def _print_measured(
+    run: "RunFolder", measured: dict[str, dict[str, dict[str, Any]]], as_json: bool
+) -> None:
+    """Print the entries of each group that was measured, and why others of it are absent."""
+    from vaexp.comparison.view import metric_name, tail_rows
+    from vaexp.tables import ABSENT, Table, print_table, show_entry
+
+    notes = run.evaluation()
     absent = {group: notes.get(group, {}).get("absent", {}) for group in measured}
     if as_json:
         answer = {name: one for part in measured.values() for name, one in part.items()}
@@ -273,9 +283,6 @@ def evaluate(
             answer |= {name: {"value": None, "absent": why} for name, why in reasons.items()}
         typer.echo(json.dumps(answer))
         return
-    from vaexp.comparison.view import metric_name, tail_rows
-    from vaexp.tables import ABSENT, Table, print_table, show_entry
-
     rows = [
         [group, *row]
         for group, entries in measured.items()

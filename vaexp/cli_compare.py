@@ -1,12 +1,24 @@
 """The command that puts runs side by side."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaexp.cli_common import Format, FormatOption, JsonFlag
 from vaexp.visible import visible_lines
+
+if TYPE_CHECKING:
+    from vaexp.comparison.compare import Comparison
+
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="The run from which differences are taken, by its path or name. The default is the "
+        "first.",
+    ),
+]
 
 
 def compare(
@@ -17,14 +29,7 @@ def compare(
             help="Folders of finished runs, beginnings of their names, or latest.",
         ),
     ],
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="The run from which differences are taken, by its path or name. The default is "
-            "the first.",
-        ),
-    ] = None,
+    baseline: BaselineOption = None,
     format_: FormatOption = Format.table,
     figure: Annotated[
         bool,
@@ -66,15 +71,19 @@ def compare(
     comparison = compare_runs([RunFolder(find_run(run)) for run in runs], baseline)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
-    text = render(comparison, "json" if as_json else format_.value, every=every)
-    typer.echo(text, nl=False)
+    typer.echo(render(comparison, "json" if as_json else format_.value, every=every), nl=False)
     if figure or html:
-        from vaexp.comparison.pictures import draw_comparison
+        _draw(comparison, html)
 
-        folders = [RunFolder(Path(path)) for path in comparison.paths]
-        pictures = draw_comparison(folders, comparison)
-        for path in pictures:
-            typer.echo(f"figure {path}", err=True)
+
+def _draw(comparison: "Comparison", html: bool) -> None:
+    """Draw the pictures of a comparison, and write its page if that is wanted."""
+    from vaexp.comparison.pictures import draw_comparison
+    from vaexp.runs.folder import RunFolder
+
+    pictures = draw_comparison([RunFolder(Path(path)) for path in comparison.paths], comparison)
+    for path in pictures:
+        typer.echo(f"figure {path}", err=True)
     if html:
         from vaexp.comparison.page import write_page
 

@@ -191,12 +191,13 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
     ]
     headers = ["metric", names[0]]
     headers += [cell for name in names[1:] for cell in (name, f"minus {names[0]}")]
-    sizes = list(dict.fromkeys(str(len(one.runs)) for one in groups))
-    counts = sizes[0] if len(sizes) == 1 else ", ".join(str(len(one.runs)) for one in groups)
+    counts = [str(len(one.runs)) for one in groups]
+    if len(groups) > MOST_COLUMNS and len(set(counts)) == 1:
+        counts = counts[:1]
     title = (
-        f"Over seeds: mean ± standard deviation of {counts} runs; differences, unpaired, "
-        "± standard error over seeds; last, ± standard error over the test images, which all "
-        "seeds share"
+        f"Over seeds: mean ± standard deviation of {', '.join(counts)} runs; differences, "
+        "unpaired, ± standard error over seeds; last, ± standard error over the test images, which "
+        "all seeds share"
     )
     if len(groups) <= MOST_COLUMNS:
         return [Table(title, headers, rows)]
