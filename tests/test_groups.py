@@ -120,7 +120,7 @@ def test_a_group_that_needs_a_bound_is_absent_where_ln_p_is_exact(
     done = invoke("evaluate", run, "--only", "toy", "--json")
     reason = "ln p(x) and the posterior of this model are exact"
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == dict.fromkeys(NAMES, {"value": None, "absent": reason})
+    assert json.loads(done.stdout) == {key: {"value": None, "absent": reason} for key in NAMES}
     assert RunFolder(run).evaluation()["toy"]["absent"] == dict.fromkeys(NAMES, reason)
     done = invoke("evaluate", run, "--only", "toy")
     assert done.exit_code == 0
