@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,11 +150,11 @@ def rm(
             size = show_size(size_on_disk(path))
             typer.echo(f"{visible(str(path))}  {status}  {size}", err=True)
         what = "this run" if len(paths) == 1 else f"these {len(paths)} runs"
-        try:
-            sure = typer.confirm(f"Remove {what} for good?", err=True)
-        except typer.Abort:
-            raise UserError("nothing was removed, as nobody answered; --yes does not ask") from None
-        if not sure:
+        typer.echo(f"Remove {what} for good? [y/N] ", nl=False, err=True)
+        answer = sys.stdin.readline() if sys.stdin else ""
+        if not answer:
+            raise UserError("nothing was removed, as nobody answered; --yes does not ask")
+        if answer.strip().lower() not in ("y", "yes"):
             raise UserError("nothing was removed")
     _print_freed({str(path): remove(path, runs_dir, _say) for path in paths}, as_json)
 

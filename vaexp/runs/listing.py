@@ -2,7 +2,7 @@
 
 import os
 import stat
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,9 @@ class Listed:
         return {"run": self.run, "name": self.name} | content | {"metrics": self.metrics}
 
 
+_FIELDS = {one.name for one in fields(Listed)}
+
+
 def list_runs(folder: Path) -> list[Listed]:
     """All runs directly below ``folder``, the oldest first.
 
@@ -69,8 +72,9 @@ def list_runs(folder: Path) -> list[Listed]:
     known, listed, kept, read = read_index(folder), [], {}, 0
     for run in find_runs(folder):
         now, name = signature(run.path), run.path.name
-        if known.get(name, [""])[0] == now:
-            one = Listed(**known[name][1] | {"run": str(run.path)})
+        before, entry = known.get(name, ("", {}))
+        if before == now and entry.keys() == _FIELDS:
+            one = Listed(**entry | {"run": str(run.path)})
             kept[name] = known[name]
         else:
             one = read_run(run)
