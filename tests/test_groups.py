@@ -74,7 +74,9 @@ def test_a_new_group_is_measured_drawn_and_compared(
         assert "no colour: these images are grey" in done.stderr
         assert f"figure {run}/figures/evidence-toy.png" in done.stderr
         entries = json.loads(done.stdout)
+        assert entries.pop("colour") == {"value": None, "absent": "these images are grey"}
         assert {entry["group"] for entry in entries.values()} == {"toy"}
+        assert {entry["first_images"] for entry in entries.values()} == {30}
         assert entries["brightness"]["n"] == 30
         # a log-likelihood has the facts of the model's own beside it, and nothing else has
         assert entries["worth"]["measure"] == "density"
