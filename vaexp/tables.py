@@ -150,7 +150,7 @@ def text_table(table: Table, width: int | None = None) -> str:
         widths = _fitted(columns, natural, width)
         blocks = _blocks(widths, width)
         for block in blocks:  # what is left of the width goes to the columns that are folded
-            left = width - INDENT - 1 - sum(widths[i] + GAP for i in block) + GAP
+            left = max(0, width - INDENT - 1 - sum(widths[i] + GAP for i in block) + GAP)
             for i in block[1:]:
                 more = min(left, natural[i] - widths[i])
                 widths[i], left = widths[i] + more, left - more
