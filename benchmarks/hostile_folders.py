@@ -58,6 +58,7 @@ VALUES: list[Any] = [
 COMMANDS: dict[str, list[str]] = {
     "runs": ["runs", "{folder}"],
     "runs csv": ["runs", "{folder}", "--format", "csv"],
+    "show": ["runs", "show", "{run}"],
     "sample": ["sample", "{run}", "-n", "2"],
     "evaluate": ["evaluate", "{run}", "--only", "rate", "--images", "20"],
     "compare": ["compare", "{run}", "{whole}"],

@@ -21,6 +21,10 @@ COMMANDS = [
     ["evaluate"],
     ["sweep"],
     ["runs"],
+    ["runs", "list"],
+    ["runs", "show"],
+    ["runs", "trim"],
+    ["runs", "rm"],
     ["validate"],
     ["schema"],
     ["configs", "list"],
@@ -301,6 +305,9 @@ def test_no_torch_for_what_needs_none(two_forged_runs: list[Path], tmp_path: Pat
         ["sweep", "quickstart", "--seeds", "2", "--folder", "s", "--print-commands"],
         ["sweep", "s", "--seeds", "nope"],
         *[["runs", folder, "--format", name] for name in ("table", "json", "csv", "md")],
+        ["runs", folder, "--where", "model.beta>1", "--sort", "size", "--columns", "status"],
+        ["runs", "show", first],
+        ["runs", "trim", first],
         *[["compare", first, second, "--format", name] for name in ("table", "json", "csv", "md")],
     ]
     script = """

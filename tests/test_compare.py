@@ -74,8 +74,9 @@ def test_real_runs(fixed: Path, learned: Path, comparison: Any) -> None:
     }
     assert answer["runs"] == short_names([RunFolder(fixed), RunFolder(learned)])
     assert answer["paths"] == [str(fixed), str(learned)]
-    assert answer["ranking"]["metric"] == "iw_bound"
-    assert answer["ranking"]["order"] == answer["runs"][::-1]
+    [ranking] = answer["rankings"]
+    assert ranking["metric"] == "iw_bound"
+    assert ranking["order"] == answer["runs"][::-1]
 
 
 def test_three_runs_are_measured_against_the_first(forge: Any, comparison: Any) -> None:
@@ -87,7 +88,7 @@ def test_three_runs_are_measured_against_the_first(forge: Any, comparison: Any) 
     errors = [difference["se"] for difference in answer["differences"]["elbo"]]
     assert errors == pytest.approx([0, 0], abs=1e-12)
     a, b, c = answer["runs"]
-    assert answer["ranking"]["order"] == [b, a, c]
+    assert answer["rankings"][0]["order"] == [b, a, c]
 
 
 def test_the_same_run_twice(forge: Any, comparison: Any) -> None:
@@ -134,19 +135,23 @@ def test_unlike_numbers_are_neither_subtracted_nor_ranked(
         assert difference["refused"]
         if pair is runs:
             assert reason in difference["refused"]
-        assert answer["ranking"]["order"] == []
-        assert answer["ranking"]["refused"]
+        assert answer["rankings"] == []
+        assert list(answer["unranked"]) == answer["runs"]
 
 
-def test_a_third_run_that_is_unlike_spoils_the_ranking(forge: Any, comparison: Any) -> None:
+def test_a_third_run_that_is_unlike_is_left_out_of_the_ranking(forge: Any, comparison: Any) -> None:
     same = {"values": {"elbo": ELBO}}
-    runs = [forge("a", **same), forge("b", **same), forge("c", "data.transform=logit", **same)]
+    better = {"values": {"elbo": ELBO + 1}}
+    runs = [forge("a", **same), forge("b", **better), forge("c", "data.transform=logit", **same)]
     answer = comparison(*runs)
     refused = [difference["refused"] for difference in answer["differences"]["elbo"]]
     assert refused[0] is None
     assert "transforms differ" in refused[1]
-    assert answer["ranking"]["order"] == []
-    assert answer["runs"][2] in answer["ranking"]["refused"]
+    [ranking] = answer["rankings"]
+    a, b, c = answer["runs"]
+    assert ranking["order"] == [b, a]
+    assert list(answer["unranked"]) == [c]
+    assert "transforms differ" in answer["unranked"][c]
 
 
 def test_neighbours_within_two_standard_errors_are_said_to_be(forge: Any, comparison: Any) -> None:
@@ -156,11 +161,11 @@ def test_neighbours_within_two_standard_errors_are_said_to_be(forge: Any, compar
         forge(name, values={"elbo": ELBO + more})
         for name, more in (("a", 0), ("b", noise), ("c", 1))
     ]
-    ranking = comparison(*runs)["ranking"]
+    [ranking] = comparison(*runs)["rankings"]
     assert ranking["order"][0].startswith("c")
-    [tie] = ranking["ties"]
-    assert "a-" in tie
-    assert "b-" in tie
+    [close] = ranking["close"]
+    assert {name[0] for name in close} == {"a", "b"}
+    assert ranking["tied"] == []
 
 
 def test_bounds_with_another_k(forge: Any, comparison: Any) -> None:
@@ -170,8 +175,9 @@ def test_bounds_with_another_k(forge: Any, comparison: Any) -> None:
     ]
     answer = comparison(*runs)
     assert answer["differences"]["iw_bound"][0]["refused"] == "k differs (100 and 10)"
-    assert answer["ranking"]["metric"] == "elbo"
-    assert answer["ranking"]["order"] == answer["runs"][::-1]
+    [ranking] = answer["rankings"]
+    assert ranking["metric"] == "elbo"
+    assert ranking["order"] == answer["runs"][::-1]
 
 
 def test_real_density_and_mass(fixed: Path, bernoulli: Path, comparison: Any) -> None:
@@ -180,7 +186,7 @@ def test_real_density_and_mass(fixed: Path, bernoulli: Path, comparison: Any) ->
         assert answer["differences"][metric][0]["refused"]
     assert answer["metrics"]["sigma"][1] is None
     assert answer["differences"]["sigma"][0]["refused"] == "not measured on both"
-    assert answer["ranking"]["order"] == []
+    assert answer["rankings"] == []
 
 
 def test_fewer_than_two_runs(forge: Any, invoke: Any) -> None:
@@ -194,7 +200,8 @@ def test_an_unfinished_run(forge: Any, invoke: Any, change_json: Any) -> None:
     (b / "metrics.json").unlink()
     change_json(b / "run.json", status="interrupted")
     done = invoke("compare", a, b)
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "of these 2 it can compare 1" in done.stderr
     assert "interrupted" in done.stderr
     assert f"vaexp train --resume {b}" in done.stderr
 
@@ -209,7 +216,7 @@ def test_damaged_metrics(forge: Any, invoke: Any, damage: str) -> None:
     for pair in ((a, b), (b, a)):
         done = invoke("compare", *pair)
         assert isinstance(done.exception, SystemExit), repr(done.exception)
-        assert (done.exit_code, done.stdout) == (1, "")
+        assert (done.exit_code, done.stdout) == (2, "")
         assert str(b) in done.stderr
 
 
@@ -235,7 +242,7 @@ def test_damaged_per_image_values(forge: Any, invoke: Any, damage: str, tmp_path
         path.write_bytes(damaged.get(damage, flipped))
     done = invoke("compare", a, b)
     assert isinstance(done.exception, SystemExit), repr(done.exception)
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert str(path) in done.stderr
     assert not (tmp_path / "owned").exists()
 

@@ -142,7 +142,8 @@ def test_only_some_images(evaluated: Any, evaluate: Any, copy_of: Any) -> None:
     run = copy_of(evaluated[0])
     found = evaluate(run, "--only", "quadrature", "--images", "20")
     entry = found["log_prob_quadrature"]
-    assert entry["n"] == 20
+    assert (entry["n"], entry["first_images"]) == (20, 20)
+    assert "first_images" not in RunFolder(run).metrics()["test"]["elbo"]
     assert entry["kind"] == "estimate"
     bound = RunFolder(run).per_example()["elbo"][:20]
     exact = RunFolder(run).per_example()["log_prob_quadrature"]
@@ -187,6 +188,10 @@ def test_a_bernoulli_model_has_no_sigma(bernoulli: Path, invoke: Any, copy_of: A
     names = {name for group in absent.values() for name in group["absent"]}
     assert {"elbo_sigma_pixel", "coverage_1"} <= names
     assert not names & RunFolder(run).metrics()["test"].keys()
+    printed = json.loads(done.stdout)
+    for group in absent.values():
+        for name, reason in group["absent"].items():
+            assert printed[name] == {"value": None, "absent": reason}
 
 
 def test_an_unconditional_model_has_no_label_accuracy(
@@ -194,7 +199,7 @@ def test_an_unconditional_model_has_no_label_accuracy(
 ) -> None:
     run = copy_of(bernoulli)
     found = evaluate(run, "--only", "quality")
-    assert "label_accuracy_mean" not in found
+    assert found["label_accuracy_mean"]["value"] is None
     assert any(
         "label_accuracy" in name for name in RunFolder(run).evaluation()["quality"]["absent"]
     )
@@ -210,7 +215,8 @@ def test_exact_models(model: str, tmp_path: Path, invoke: Any, evaluate: Any) ->
     assert done.exit_code == 0, done.stderr
     run = Path(done.stdout.strip())
     found = evaluate(run)
-    assert {entry["group"] for entry in found.values()} == {
+    measured = [entry for entry in found.values() if "absent" not in entry]
+    assert {entry["group"] for entry in measured} == {
         "rate", "singularities", "decoding", "quality", "codes",
     }  # fmt: skip
     assert "exact" in RunFolder(run).evaluation()["induced"]["absent"]["induced_elbo"]

@@ -74,7 +74,9 @@ def test_a_new_group_is_measured_drawn_and_compared(
         assert "no colour: these images are grey" in done.stderr
         assert f"figure {run}/figures/evidence-toy.png" in done.stderr
         entries = json.loads(done.stdout)
+        assert entries.pop("colour") == {"value": None, "absent": "these images are grey"}
         assert {entry["group"] for entry in entries.values()} == {"toy"}
+        assert {entry["first_images"] for entry in entries.values()} == {30}
         assert entries["brightness"]["n"] == 30
         # a log-likelihood has the facts of the model's own beside it, and nothing else has
         assert entries["worth"]["measure"] == "density"
@@ -118,9 +120,15 @@ def test_a_group_that_needs_a_bound_is_absent_where_ln_p_is_exact(
     assert done.exit_code == 0, done.stderr
     run = Path(done.stdout.strip())
     done = invoke("evaluate", run, "--only", "toy", "--json")
-    assert json.loads(done.stdout) == {}
     reason = "ln p(x) and the posterior of this model are exact"
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {key: {"value": None, "absent": reason} for key in NAMES}
     assert RunFolder(run).evaluation()["toy"]["absent"] == dict.fromkeys(NAMES, reason)
+    done = invoke("evaluate", run, "--only", "toy")
+    assert done.exit_code == 0
+    for name in NAMES:
+        [line] = [line for line in done.stdout.splitlines() if line.split()[:2] == ["toy", name]]
+        assert reason in line
 
 
 NAMES = ("brightness", "worth")
@@ -264,18 +272,19 @@ def test_runs_are_ranked_by_the_tightest_likelihood_that_all_have(forge: Any, in
     more = {name: one + 1 for name, one in values.items()}
     a, b = forge("a", values=values, facts=facts), forge("b", values=more, facts=facts)
     only_loose = forge("c", values={"loose": values["loose"] + 9}, facts=facts)
-    ranking = json.loads(invoke("compare", a, b, "--json").stdout)["ranking"]
+    [ranking] = json.loads(invoke("compare", a, b, "--json").stdout)["rankings"]
     assert ranking["metric"] == "tight"
     assert [name[0] for name in ranking["order"]] == ["b", "a"]
-    ranking = json.loads(invoke("compare", a, b, only_loose, "--json").stdout)["ranking"]
+    [ranking] = json.loads(invoke("compare", a, b, only_loose, "--json").stdout)["rankings"]
     assert ranking["metric"] == "loose"
     assert [name[0] for name in ranking["order"]] == ["c", "b", "a"]
 
 
 def test_runs_without_a_likelihood_are_not_ranked(forge: Any, invoke: Any) -> None:
     runs = [forge(name, values={"rate": np.arange(8.0)}) for name in "ab"]
-    ranking = json.loads(invoke("compare", *runs, "--json").stdout)["ranking"]
-    assert ranking["refused"] == "no likelihood was measured on every run"
+    answer = json.loads(invoke("compare", *runs, "--json").stdout)
+    assert answer["rankings"] == []
+    assert set(answer["unranked"].values()) == {"no likelihood was measured on it"}
     assert invoke("compare", *runs).exit_code == 0
 
 
@@ -288,7 +297,9 @@ def test_an_old_run_is_compared_with_a_new_one(fixed: Path, copy_of: Any, invoke
             entry.pop(key, None)
     (old / "metrics.json").write_text(json.dumps(metrics))
     answer = json.loads(invoke("compare", old, fixed, "--json").stdout)
-    assert answer["ranking"]["metric"] == "iw_bound"
+    [ranking] = answer["rankings"]
+    assert ranking["metric"] == "iw_bound"
+    assert ranking["tied"] == [answer["runs"]]
     for name, [difference] in answer["differences"].items():
         assert {key: difference[key] for key in SAME} == SAME, name
 

@@ -247,11 +247,12 @@ def test_list_formats(forge: Any, invoke: Any) -> None:
     first, second = forge("a", values=values), forge("b", "model.beta=4", values=values)
     folder = forge.folder
     rows = list(csv.DictReader(io.StringIO(invoke("runs", folder, "--format", "csv").stdout)))
-    assert [row["run"] for row in rows] == sorted([str(first), str(second)])
+    assert [row["run"] for row in rows] == [first.name, second.name]
+    assert [row["folder"] for row in rows] == [str(first), str(second)]
     assert sorted(row["model.beta"] for row in rows) == ["1.0", "4.0"]
     assert {float(row["rmse_mean"]) for row in rows} == {0.2}
-    assert {row["iw_bound"] for row in rows} == {""}
-    assert "seed" not in rows[0]
+    assert "iw_bound" not in rows[0]
+    assert {row["seed"] for row in rows} == {"1"}
     lines = invoke("runs", folder, "--format", "md").stdout.splitlines()
     assert len(lines) == 4
     assert len({line.count("|") - line.count("\\|") for line in lines}) == 1

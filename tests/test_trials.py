@@ -39,6 +39,8 @@ def test_quick_measures_the_first_images_of_the_same_model(runs: dict[str, Path]
         for name, entry in entries.items():
             n = longer[split][name]["n"]
             assert entry["n"] == min(n, 1000), name
+            images = longer[split]["elbo"]["n"]
+            assert entry.get("first_images") == (1000 if images > 1000 else None), name
     assert shorter["train"] == longer["train"]  # 256 images
     with np.load(quick / "per_example.npz") as some, np.load(whole / "per_example.npz") as every:
         assert {len(values) for values in some.values()} == {1000}

@@ -1,34 +1,33 @@
 """The command line. Each command parses its arguments, calls one function and prints the answer.
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
-configs alone stand in ``cli_configs``, the one on sweeps in ``cli_sweep``, and what all commands
-share in ``cli_common``.
+configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, the comparison in
+``cli_compare``, sweeps in ``cli_sweep``, and what all commands share in ``cli_common``.
 """
 
 import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vaexp import __version__, signals, streams
 from vaexp.cli_common import (
     Commands,
-    Format,
-    FormatOption,
     JsonFlag,
     Overrides,
     RunArgument,
     train_here,
 )
+from vaexp.cli_compare import compare
 from vaexp.cli_configs import configs_app, schema, validate
+from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
 from vaexp.config import dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
-from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -54,6 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(configs_app, name="configs")
+app.add_typer(runs_app, name="runs")
 
 
 def _version(wanted: bool) -> None:
@@ -88,10 +88,11 @@ def train(
         Path, typer.Option(help="The folder in which the run folder is made.")
     ] = Path("runs"),
     resume: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with a run that was stopped early, or with a larger train.epochs.",
+            help="Go on with a run that was stopped early, or with a larger train.epochs. latest "
+            "is the last one in the folder of the runs.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -112,8 +113,8 @@ def train(
 
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
-    from vaexp.runs.continuing import continued, is_longer
-    from vaexp.runs.folder import RunFolder
+    from vaexp.runs.continuing import check_can_go_on, continued, is_longer
+    from vaexp.runs.find import open_run
 
     run: RunFolder | None = None
     if resume is None:
@@ -123,12 +124,14 @@ def train(
         for note in notes:
             typer.echo(f"note: {note}", err=True)
     else:
-        run = RunFolder.open(expanded(resume))
+        run = open_run(resume, runs_dir)
         settings = continued(run, config, overrides or [])
     if dry_run:
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run, is_longer(run, settings)):
+        if run is not None:
+            check_can_go_on(run)
         figures, images = not (no_figures or quick), QUICK if quick else None
         run = train_here(settings, runs_dir, run, figures=figures, images=images)
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
@@ -194,13 +197,13 @@ def sample(
 
     Example: [bold]vaexp sample runs/20261122-143015-quickstart-7f3a --decode sample[/bold]
     """
-    from vaexp.runs.folder import RunFolder
+    from vaexp.runs.find import open_run
 
     if grid and n is not None:
         raise UserError("-n: a grid has a number of images of its own; leave out -n or --grid")
     if axes is not None and not grid:
         raise UserError("--axes: only a grid has axes; add --grid")
-    folder = RunFolder.open(expanded(run))
+    folder = open_run(run)
     from vaexp.experiment import sample as sampling
 
     drawn = sampling.sample(
@@ -240,14 +243,14 @@ def evaluate(
     """Measure more of a finished run, on its test images. Prints the numbers.
 
     They are also added to the run's metrics.json, where compare finds them. docs/measures.md
-    explains each of them.
+    explains each of them. What this model cannot have is absent, with the reason.
 
     Example: [bold]vaexp evaluate runs/20261122-143015-quickstart-7f3a --only quadrature[/bold]
     """
     from vaexp.progress import Reporter
-    from vaexp.runs.folder import RunFolder
+    from vaexp.runs.find import open_run
 
-    folder = RunFolder.open(expanded(run))
+    folder = open_run(run)
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
     if only and not groups:
         raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
@@ -262,105 +265,36 @@ def evaluate(
         images=images,
         overrides=overrides or [],
     )
-    if as_json:
-        typer.echo(
-            json.dumps({name: one for part in measured.values() for name, one in part.items()})
-        )
-        return
-    from vaexp.comparison.view import metric_name, tail_rows
-    from vaexp.tables import print_table, show_entry
+    _print_measured(folder, measured, as_json)
 
+
+def _print_measured(
+    run: "RunFolder", measured: dict[str, dict[str, dict[str, Any]]], as_json: bool
+) -> None:
+    """Print the entries of each group that was measured, and why others of it are absent."""
+    from vaexp.comparison.view import metric_name, tail_rows
+    from vaexp.tables import ABSENT, Table, print_table, show_entry
+
+    notes = run.evaluation()
+    absent = {group: notes.get(group, {}).get("absent", {}) for group in measured}
+    if as_json:
+        answer = {name: one for part in measured.values() for name, one in part.items()}
+        for reasons in absent.values():
+            answer |= {name: {"value": None, "absent": why} for name, why in reasons.items()}
+        typer.echo(json.dumps(answer))
+        return
     rows = [
         [group, *row]
         for group, entries in measured.items()
         for name, entry in entries.items()
-        for row in ([metric_name(name, [entry]), show_entry(entry)], *tail_rows([entry]))
+        for row in ([metric_name(name, [entry]), show_entry(entry)], *tail_rows(entry))
     ]
-    print_table(["group", "measure", "value"], rows)
+    for group, reasons in absent.items():
+        rows += [[group, name, f"{ABSENT} ({why})"] for name, why in reasons.items()]
+    print_table(Table("", ["group", "measure", "value"], rows))
 
 
-@app.command()
-def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="The folders of finished runs.")
-    ],
-    format_: FormatOption = Format.table,
-    figure: Annotated[
-        bool,
-        typer.Option(
-            "--figure",
-            help="Also draw the runs side by side and in the rate-distortion plane, as pictures in "
-            "figures/ of the first run.",
-        ),
-    ] = False,
-    html: Annotated[
-        bool,
-        typer.Option(
-            "--html", help="Also write a page with the tables and all figures, beside the pictures."
-        ),
-    ] = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="Show all measures in the table, as the other formats do.")
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Print the settings in which runs differ, their test metrics, and paired differences.
-
-    Each run is compared with the first one on the same test images. A difference has its standard
-    error beside it.
-
-    Example: [bold]vaexp compare runs/*-fixed-* runs/*-pixel-* --format md[/bold]
-    """
-    from vaexp.comparison.compare import compare as compare_runs
-    from vaexp.comparison.view import render
-    from vaexp.runs.folder import RunFolder
-
-    folders = [RunFolder.open(expanded(run)) for run in runs]
-    if len(folders) < 2:
-        raise UserError("compare needs two runs or more")
-    comparison = compare_runs(folders)
-    text = render(comparison, "json" if as_json else format_.value, every=every)
-    if text:
-        typer.echo(text, nl=False)
-    if figure or html:
-        from vaexp.comparison.pictures import draw_comparison
-
-        pictures = draw_comparison(folders, comparison)
-        for path in pictures:
-            typer.echo(f"figure {path}", err=True)
-    if html:
-        from vaexp.comparison.page import write_page
-
-        page = pictures[0].with_suffix(".html")
-        write_page(comparison, pictures, page)
-        typer.echo(f"page {page}", err=True)
-
-
-@app.command("runs")
-def list_runs(
-    folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="The folder that holds the runs.")
-    ] = Path("runs"),
-    format_: FormatOption = Format.table,
-    as_json: JsonFlag = False,
-) -> None:
-    """List runs with their status, model, headline metrics and the settings in which they differ.
-
-    Example: [bold]vaexp runs --format csv[/bold]
-    """
-    from vaexp.runs.listing import list_runs, render_runs
-
-    folder = expanded(folder)
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: no such folder")
-    listed = list_runs(folder)
-    if not listed:
-        typer.echo(f"{folder}: this folder holds no runs", err=True)
-    text = render_runs(listed, "json" if as_json else format_.value)
-    if text:
-        typer.echo(text, nl=False)
-
-
+app.command()(compare)
 app.command()(sweep)
 app.command()(validate)
 app.command()(schema)

@@ -111,7 +111,12 @@ Overrides = Annotated[
     ),
 ]
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The run folder that train printed.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The run folder that train printed, a unique beginning of the name of one in runs/, "
+        "or latest.",
+    ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the answer.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

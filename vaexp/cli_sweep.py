@@ -186,7 +186,7 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
 def _list(path: Path, request: "Request | None", as_json: bool) -> None:
     """Print the trials that are asked for."""
     from vaexp.sweeps.folder import Sweep
-    from vaexp.tables import print_table
+    from vaexp.tables import Table, print_table
 
     sweep = Sweep.planned(path, request) if request else Sweep.open(path)
     trials = sweep.asked(request)
@@ -198,7 +198,7 @@ def _list(path: Path, request: "Request | None", as_json: bool) -> None:
         [str(one.number), *sweep.record.values(one), state.status]
         for one, state in zip(trials, states, strict=True)
     ]
-    print_table(["trial", *sweep.record.keys, "status"], rows, str(sweep.path))
+    print_table(Table(str(sweep.path), ["trial", *sweep.record.keys, "status"], rows))
 
 
 def _print_commands(path: Path, request: "Request | None", as_json: bool) -> None:

@@ -34,3 +34,11 @@ def absolute(path: str | Path) -> Path:
         raise UserError(
             f"{path}: the folder that it is relative to, the current one, no longer exists"
         ) from None
+
+
+def user_cache() -> Path | None:
+    """$XDG_CACHE_HOME/vaexp, or ~/.cache/vaexp where that is not set; None without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
+    except RuntimeError:
+        return None

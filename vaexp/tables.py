@@ -2,10 +2,17 @@
 
 import csv
 import io
+import json
 import math
+import re
+import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from unicodedata import combining, east_asian_width
+
+from vaexp.visible import visible
 
 ABSENT = "–"
 
@@ -24,7 +31,7 @@ def show_entry(entry: dict[str, Any] | None) -> str:
 
     A density shows its sigma or its floor, or that nothing bounds it. The median over images of the
     effective sample size is shown if it is small, and else the share of images for which it is,
-    from 0.5 % on.
+    from 0.5 % on. A measure of the first images only shows how many these are.
     """
     if entry is None:
         return ABSENT
@@ -42,6 +49,8 @@ def show_entry(entry: dict[str, Any] | None) -> str:
         text += f" (only {entry['effective_samples']:.1f} effective samples)"
     elif (few := entry.get("share_below_10_effective_samples", 0.0)) >= 0.005:
         text += f" ({few:.0%} of images below 10 effective samples)"
+    if first := entry.get("first_images"):
+        text += f" (n = {first:,})"
     return text
 
 
@@ -53,6 +62,16 @@ def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
     return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
 
 
+def show_size(count: int) -> str:
+    """A number of bytes, in the unit of a thousand that suits it."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+
+
 def show_error(se: float) -> str:
     """A standard error > 0 with two significant digits, or more where it is 100 or above."""
     return f"{se:,.{_digits(se)}f}"
@@ -62,40 +81,212 @@ def _digits(se: float) -> int:
     return max(0, 1 - math.floor(math.log10(se)))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a table to stdout. It is as wide as the terminal, or in a pipe as wide as needed."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+# Tables
 
-    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
-    for header in headers:
-        table.add_column(escape(header), overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
+GAP, INDENT = 3, 2
+LEAST = 8  # characters of a column that is folded
+EASY = 24  # characters, which hold a density, its error and its floor; remarks may be folded
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table. Its first column names the rows."""
+
+    title: str
+    headers: list[str]
+    rows: list[list[str]]
+    above: str = ""
+    """A sentence for above the table, such as what all rows have in common."""
+
+    def transposed(self, corner: str) -> "Table":
+        """The table with its rows as columns, with ``corner`` as the header of the first."""
+        columns = [
+            [header, *(row[i] for row in self.rows)]
+            for i, header in enumerate(self.headers[1:], start=1)
+        ]
+        return Table(self.title, [corner, *(row[0] for row in self.rows)], columns, self.above)
+
+    def without_shared(self) -> "Table":
+        """The table without columns that have one value in all rows, which is said once above.
+
+        A column in which nothing stands is left out.
+        """
+        if len(self.rows) < 2:
+            return self
+        values = [{row[i] for row in self.rows} for i in range(len(self.headers))]
+        kept = [i for i, found in enumerate(values) if i == 0 or len(found) > 1]
+        said = [
+            f"{header} {one}"
+            for header, found in zip(self.headers[1:], values[1:], strict=True)
+            if len(found) == 1 and (one := next(iter(found))) not in (ABSENT, "")
+        ]
+        shared = f"The same in all rows: {'; '.join(said)}." if said else ""
+        return Table(
+            self.title,
+            [self.headers[i] for i in kept],
+            [[row[i] for i in kept] for row in self.rows],
+            " ".join(part for part in (self.above, shared) if part),
+        )
+
+
+def print_table(table: Table) -> None:
+    """Print a table to stdout: as wide as it needs in a pipe, within the width of a terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(text_table(table, width))
+
+
+def text_table(table: Table, width: int | None = None) -> str:
+    """A table as plain text, of which nothing is cut. None is any width.
+
+    What does not fit the width goes into further blocks of columns, each of which begins with the
+    first column. A cell that alone is too wide is folded.
+    """
+    cells = [[visible(cell) for cell in row] for row in (table.headers, *table.rows)]
+    columns = [list(column) for column in zip(*cells, strict=True)]
+    natural = [max(map(_width, column)) for column in columns]
+    if width is None:
+        blocks, widths = [list(range(len(columns)))], natural
     else:
-        console = Console(width=500, highlight=False, file=io.StringIO())
-        console.print(table)
-        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        print("\n".join(line.rstrip() for line in lines))
+        widths = _fitted(columns, natural, width)
+        blocks = _blocks(widths, width)
+        for block in blocks:  # what is left of the width goes to the columns that are folded
+            left = max(0, width - INDENT - 1 - sum(widths[i] + GAP for i in block) + GAP)
+            for i in block[1:]:
+                more = min(left, natural[i] - widths[i])
+                widths[i], left = widths[i] + more, left - more
+    parts = [part for part in (visible(table.title), visible(table.above)) if part]
+    if width is not None:
+        parts = ["\n".join(_fold(part, width)) for part in parts]
+    if len(blocks) > 1:
+        why = f"In {len(blocks)} blocks of columns, as they do not fit into {width} characters:"
+        parts += _fold(why, width or 0)
+    drawn = ["\n".join(_block(columns, widths, block)) for block in blocks]
+    return "\n".join([*parts, *([""] if parts else []), "\n\n".join(drawn), ""])
 
 
-def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The rows as a Markdown table."""
+def _fitted(columns: list[list[str]], natural: list[int], width: int) -> list[int]:
+    """The width of each column, where headers and wide cells are folded, at spaces if possible."""
+    whole = width - INDENT - 1
+    if len(columns) == 1 or sum(natural) + GAP * (len(natural) - 1) <= whole:
+        return [min(needed, whole) for needed in natural]
+    first = min(
+        natural[0], max(whole * 27 // 100, _longest_word(columns[0])), max(LEAST, whole // 2)
+    )
+    room = max(LEAST, whole - GAP - first)
+    return [
+        first,
+        *(
+            min(needed, max(EASY, _longest_word(column)), room)
+            for needed, column in zip(natural[1:], columns[1:], strict=True)
+        ),
+    ]
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max(_width(word) for cell in cells for word in _words(cell))
+
+
+def _words(text: str) -> list[str]:
+    """The parts between which a text is folded. What stands in square brackets is one of them."""
+    return re.split(r" (?![^\[\]]*\])", text)
+
+
+def _blocks(widths: list[int], width: int) -> list[list[int]]:
+    """The columns of each block that fits the width. All blocks begin with the first column."""
+    blocks, room = [[0]], width - INDENT - 1 - widths[0]
+    left = room
+    for i, needed in enumerate(widths[1:], start=1):
+        if needed + GAP > left and len(blocks[-1]) > 1:
+            blocks.append([0])
+            left = room
+        blocks[-1].append(i)
+        left -= needed + GAP
+    return blocks
+
+
+def _block(columns: list[list[str]], widths: list[int], block: list[int]) -> list[str]:
+    """The lines of some of the columns: headers, a rule and rows."""
+    lines = []
+    for number in range(len(columns[0])):
+        folded = [_fold(columns[i][number], widths[i]) for i in block]
+        for level in range(max(map(len, folded))):
+            texts = [
+                _padded(lines_of[level] if level < len(lines_of) else "", widths[i])
+                for i, lines_of in zip(block, folded, strict=True)
+            ]
+            lines.append((" " * INDENT + (" " * GAP).join(texts)).rstrip())
+        if number == 0:
+            lines.append(" " + "─" * (sum(widths[i] + GAP for i in block) - GAP + 2))
+    return lines
+
+
+def _fold(text: str, width: int) -> list[str]:
+    """The text in lines of at most this width, folded at spaces where there are some."""
+    if _width(text) <= width:
+        return [text]
+    lines, line = [], ""
+    for word in _words(text):
+        joined = f"{line} {word}" if line else word
+        if _width(joined) <= width:
+            line = joined
+            continue
+        if line:
+            lines.append(line)
+        line = ""
+        for character in word:
+            if line and _width(line + character) > width:
+                lines.append(line)
+                line = ""
+            line += character
+    return [*lines, line]
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, below its title and what stands above it."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(visible(cell).replace("|", "\\|") for cell in cells) + " |"
 
-    return "\n".join([line(headers), line(["---"] * len(headers)), *map(line, rows)]) + "\n"
+    lines = [line(table.headers), line(["---"] * len(table.headers)), *map(line, table.rows)]
+    parts = [f"### {visible(table.title)}\n\n" if table.title else ""]
+    parts += [f"{visible(table.above)}\n\n" if table.above else ""]
+    return "".join(parts) + "\n".join(lines) + "\n"
 
 
 def comma_separated(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """The rows as CSV, with an empty cell for None."""
+    """The rows as CSV. Numbers stay numbers, None is an empty cell, and a list is JSON.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows(rows)
+    writer.writerow(map(_cell, headers))
+    writer.writerows([map(_cell, row) for row in rows])
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell of a CSV file."""
+    if isinstance(value, bool | list | dict):
+        value = json.dumps(value)
+    if not isinstance(value, str) or not value.startswith(tuple("=+-@\t\r\n")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

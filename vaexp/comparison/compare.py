@@ -1,84 +1,144 @@
 """Comparing the test metrics of runs, with paired differences. This module imports no torch."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
-from vaexp.comparison.differences import Difference, Side, difference, incomparable
+from vaexp.comparison.differences import Difference, Side, difference
 from vaexp.comparison.older import in_words_of_today
 from vaexp.comparison.over_seeds import OverSeeds, over_seeds
+from vaexp.comparison.ranking import Ranking, rank
 from vaexp.config import Config, differing, flatten
-from vaexp.errors import RunError
+from vaexp.errors import RunError, UserError, in_a_line
+from vaexp.runs.find import matching
 from vaexp.runs.folder import RunFolder, short_names
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The order of runs by one likelihood, the best first."""
-
-    metric: str
-    order: list[str]
-    refused: str | None = None
-    """Why the runs cannot be ranked, if they cannot."""
-    ties: list[str] = field(default_factory=list)
-    """Neighbours in the order whose difference is below two of its standard errors."""
-    instead: dict[str, str] = field(default_factory=dict)
-    """The metric of ln p(x) that takes the place of ``metric`` in a run given the label."""
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """The content of ``vaexp compare``. Lists have one item per run; the first is the reference."""
+    """The content of ``vaexp compare``. Lists have one item per run."""
 
     runs: list[str]
     """Short names."""
+    baseline: str
+    """The run from which differences are taken, by its short name."""
     paths: list[str]
     descriptions: list[str]
     settings: dict[str, list[Any]]
     """The settings that differ: dotted key -> its value in each run, None if it does not apply."""
+    all_settings: list[dict[str, Any]]
+    """All settings of each run, by their dotted keys."""
     metrics: dict[str, list[dict[str, Any] | None]]
     """metric -> its entry in the test split of each run, None if it was not measured."""
     differences: dict[str, list[Difference]]
-    """metric -> its difference in each run except the first."""
-    ranking: Ranking
+    """metric -> its difference in each run except the baseline."""
+    rankings: list[Ranking]
+    """One for each group of comparable runs, the largest first."""
+    unranked: dict[str, str]
+    """The runs that are comparable with no other, and why."""
     over_seeds: list[OverSeeds]
     """Groups of runs that differ in their seed only, if there are any."""
+    left_out: dict[str, str]
+    """The paths of the runs that cannot be compared, and why."""
+
+    @property
+    def others(self) -> list[str]:
+        """The runs except the baseline, in the order of their differences."""
+        return [name for name in self.runs if name != self.baseline]
 
 
-def compare(runs: Sequence[RunFolder]) -> Comparison:
-    """Compare finished runs on their test split. Raises RunError for a run that has no metrics."""
+@dataclass(frozen=True)
+class _Read:
+    """What is read of a run to compare it."""
+
+    folder: RunFolder
+    config: Config
+    side: Side
+
+
+def compare(runs: Sequence[RunFolder], baseline: str | None = None) -> Comparison:
+    """Compare finished runs on their test split.
+
+    A run that is damaged or has no metrics is left out. ``baseline`` names the run from which
+    differences are taken, by its path or name; the default is the first. Raises UserError if fewer
+    than two runs can be compared, or none of them is the baseline.
+    """
+    read, left_out = [], {}
     for run in runs:
-        run.check_config()
-    configs = [run.config() for run in runs]
-    tests = [_test_metrics(run, config) for run, config in zip(runs, configs, strict=True)]
-    arrays = [run.per_example() for run in runs]
-    settings = [flatten(config.model_dump()) for config in configs]
-    facts = [
-        {
-            "data": (run.environment().get("data_sha256"), str(sorted(config.data.labels or []))),
-            "data.transform": config.data.transform,
-        }
-        for run, config in zip(runs, configs, strict=True)
-    ]
-
-    sides = list(zip(tests, arrays, facts, strict=True))
-    names = _unique(short_names(runs))
-    keys = [key for key in differing(settings) if key != "name"]
-    metrics = list(dict.fromkeys(name for test in tests for name in test))
-    differences = {
-        name: [difference(name, sides[0], side) for side in sides[1:]] for name in metrics
-    }
+        try:
+            read.append(_read(RunFolder.open(run.path)))
+        except (RunError, UserError) as error:
+            left_out[str(run.path)] = str(error)
+        except OSError as error:
+            left_out[str(run.path)] = in_a_line(error)
+    if len(read) < 2:
+        raise UserError(_too_few(len(runs), len(read), left_out))
+    names = _unique(short_names(one.folder for one in read))
+    first = 0 if baseline is None else _position(baseline, read, names, left_out)
+    settings = [flatten(one.config.model_dump()) for one in read]
+    sides = [one.side for one in read]
+    metrics = list(dict.fromkeys(name for test, _, _ in sides for name in test))
+    others = [side for i, side in enumerate(sides) if i != first]
+    rankings, unranked = rank(names, sides)
     return Comparison(
         runs=names,
-        paths=[str(run.path) for run in runs],
-        descriptions=[config.describe() for config in configs],
-        settings={key: [flat.get(key) for flat in settings] for key in keys},
-        metrics={name: [test.get(name) for test in tests] for name in metrics},
-        differences=differences,
-        ranking=_rank(names, sides),
+        baseline=names[first],
+        paths=[str(one.folder.path) for one in read],
+        descriptions=[one.config.describe() for one in read],
+        settings={
+            key: [flat.get(key) for flat in settings]
+            for key in differing(settings)
+            if key != "name"
+        },
+        all_settings=settings,
+        metrics={name: [test.get(name) for test, _, _ in sides] for name in metrics},
+        differences={
+            name: [difference(name, sides[first], side) for side in others] for name in metrics
+        },
+        rankings=rankings,
+        unranked=unranked,
         over_seeds=over_seeds(names, settings, sides),
+        left_out=left_out,
     )
+
+
+def _read(run: RunFolder) -> _Read:
+    """Read what is compared of a run. Raises RunError or UserError if it cannot be compared."""
+    config = run.config()
+    run.check_config(config)
+    facts = {
+        "data": (run.environment().get("data_sha256"), str(sorted(config.data.labels or []))),
+        "data.transform": config.data.transform,
+    }
+    return _Read(run, config, (_test_metrics(run, config), run.per_example(), facts))
+
+
+def _too_few(given: int, left: int, left_out: dict[str, str]) -> str:
+    """The message for fewer than two runs that can be compared."""
+    if not left_out:
+        return "compare needs two runs or more"
+    lines = [f"compare needs two runs or more, and of these {given} it can compare {left}"]
+    return "\n".join([*lines, *left_out.values()])
+
+
+def _position(asked: str, read: Sequence[_Read], names: list[str], left_out: dict[str, str]) -> int:
+    """Which run a name or path means. Raises UserError if none or several of them."""
+    here = os.path.realpath(asked)
+    paths = [os.path.realpath(one.folder.path) for one in read]
+    if here in paths:
+        return paths.index(here)
+    for path, why in left_out.items():
+        if os.path.realpath(path) == here:
+            raise UserError(f"--baseline {asked}: it cannot be compared: {why}")
+    found = matching(asked, [one.folder.name for one in read])
+    exact = [i for i in found if asked in (names[i], read[i].folder.name)]
+    if len(exact or found) != 1:
+        which = "several of the runs" if found else "none of the runs"
+        raise UserError(
+            f"--baseline {asked}: names {which}; these are compared: {', '.join(names)}"
+        )
+    return (exact or found)[0]
 
 
 def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
@@ -99,80 +159,6 @@ def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
         | (entry if "scope" in entry else in_words_of_today(name, entry, config.data.transform))
         for name, entry in test.items()
     }
-
-
-def _rank(names: list[str], sides: list[Side]) -> Ranking:
-    """Rank the runs by the tightest likelihood in which all of them may be compared.
-
-    That is ln p(x) itself, the importance-weighted bound with the same K, or the ELBO. The ELBO of
-    a model with an exact posterior is ln p(x). Where some runs are given the label and others are
-    not, the numbers that those have of ln p(x) are taken, if they were measured.
-    """
-    refused = "no likelihood was measured on every run"
-    metric = ""
-    for metric in _by_tightness(sides):
-        reason = _why_not_ranked(metric, names, sides)
-        if reason is None:
-            return _ranking(metric, names, sides)
-        refused = reason
-    for tightness in (3, 2, 1):
-        of_x = [_of_x(test, tightness) for test, _, _ in sides]
-        if None in of_x:
-            continue
-        named = dict(zip(names, [str(name) for name in of_x], strict=True))
-        common = max(named.values(), key=list(named.values()).count)
-        renamed = [
-            ({common: test[name]}, {common: arrays[name]} if name in arrays else {}, facts)
-            for name, (test, arrays, facts) in zip(named.values(), sides, strict=True)
-        ]
-        if _why_not_ranked(common, names, renamed) is None:
-            instead = {run: name for run, name in named.items() if name != common}
-            return replace(_ranking(common, names, renamed), instead=instead)
-    return Ranking(metric, [], refused)
-
-
-def _of_x(test: dict[str, dict[str, Any]], tightness: int) -> str | None:
-    """The name of a run's number of ln p(x), not given the label, of this tightness, if any."""
-    found = (
-        name
-        for name, entry in test.items()
-        if entry.get("tightness") == tightness and entry.get("of") == "x"
-    )
-    return next(found, None)
-
-
-def _by_tightness(sides: list[Side]) -> list[str]:
-    """The names of the measures that runs may be ranked by, the tightest first."""
-    tightness = {
-        name: entry["tightness"]
-        for test, _, _ in sides
-        for name, entry in test.items()
-        if "tightness" in entry
-    }
-    return sorted(tightness, key=lambda name: -tightness[name])
-
-
-def _why_not_ranked(metric: str, names: list[str], sides: list[Side]) -> str | None:
-    """Why the runs cannot be ranked by a likelihood, or None if they can."""
-    tests, _, facts = zip(*sides, strict=True)
-    if not all(metric in test for test in tests):
-        return f"not every run has {metric}"
-    for i in range(1, len(names)):
-        why = incomparable(tests[0][metric], tests[i][metric], facts[0], facts[i])
-        if why is not None:
-            return f"{names[0]} and {names[i]}: {why}"
-    return None
-
-
-def _ranking(metric: str, names: list[str], sides: list[Side]) -> Ranking:
-    """Rank the runs by a likelihood that all of them have."""
-    order = sorted(range(len(names)), key=lambda i: -sides[i][0][metric]["value"])
-    ties = []
-    for better, worse in pairwise(order):
-        gap = difference(metric, sides[worse], sides[better])
-        if gap.value is not None and gap.se is not None and gap.value < 2 * gap.se:
-            ties.append(f"{names[better]} and {names[worse]}")
-    return Ranking(metric, [names[i] for i in order], ties=ties)
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -48,6 +48,9 @@ def incomparable(
     on = a.get("on"), b.get("on")
     if a.get("measure") == b.get("measure") == "mass" and None not in on and on[0] != on[1]:
         return f"a mass on {on[0]} and a mass on {on[1]} cannot be compared"
+    first = [side.get("first_images", "all") for side in (a, b)]
+    if "whole" in (a["aggregate"], b["aggregate"]) and first[0] != first[1]:
+        return f"{first[0]} and {first[1]} of the test images were measured"
     for key, what in (
         ("measure", "a {} and a {} cannot be compared"),
         ("of", "one is of {}, the other of {}"),

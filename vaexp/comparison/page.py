@@ -12,7 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from vaexp import __version__
 from vaexp.comparison.compare import Comparison
-from vaexp.comparison.view import notes, tables
+from vaexp.comparison.notes import notes
+from vaexp.comparison.view import tables
 from vaexp.files import write_text
 from vaexp.runs.folder import RunFolder
 
@@ -43,10 +44,7 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
         version=__version__,
         paths=comparison.paths,
         notes=notes(comparison),
-        tables=[
-            {"title": title, "headers": headers, "rows": rows}
-            for title, headers, rows in tables(comparison)
-        ],
+        tables=tables(comparison),
         sections=[section for section in sections if section["pictures"]],
     )
     write_text(path, page)

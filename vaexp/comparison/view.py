@@ -1,78 +1,29 @@
-"""A comparison as text: tables for the terminal, Markdown, CSV and JSON."""
+"""A comparison as titled tables: two or three runs are columns, and more are rows."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.differences import Difference
-from vaexp.evaluation.groups import GROUPS, shown_by_default
+from vaexp.comparison.over_seeds import OverSeeds
+from vaexp.evaluation.groups import GROUPS
 from vaexp.evaluation.tails import ROWS as TAIL_ROWS
-from vaexp.evaluation.tails import Tails, disagreement, tail_numbers
-from vaexp.tables import (
-    ABSENT,
-    comma_separated,
-    markdown,
-    print_table,
-    show_entry,
-    show_error,
-    show_number,
-    show_value,
-)
+from vaexp.evaluation.tails import tail_numbers
+from vaexp.runs.listing import HEADLINE
+from vaexp.tables import ABSENT, Table, show_entry, show_error, show_number, show_value
+
+MOST_COLUMNS = 3  # runs, or groups of runs, that are columns
 
 
-def render(comparison: Comparison, format_: str, *, every: bool = True) -> str | None:
-    """The comparison as text. In the format ``table`` the tables are printed to stdout instead.
+def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
+    """The tables of a comparison: the runs, their settings, their metrics, and means over seeds.
 
-    ``every`` shows all measures of all groups in a table; other formats always have all of them.
+    ``tails`` says whether many runs have the numbers that say how much of a mean few images hold.
+    Two or three runs always have them.
     """
-    if format_ == "json":
-        return json.dumps(asdict(comparison), indent=2) + "\n"
-    if format_ == "csv":
-        return _csv(comparison)
-    if format_ == "md":
-        parts = [
-            f"### {title}\n\n{markdown(headers, rows)}"
-            for title, headers, rows in tables(comparison)
-        ]
-        return "\n".join([*parts, *[f"{note}\n" for note in notes(comparison)]])
-    shown = comparison if every else _headlines(comparison)
-    for title, headers, rows in tables(shown):
-        print_table(headers, rows, title)
-    lines = notes(shown)
-    hidden = len(comparison.metrics) - len(shown.metrics)
-    if hidden:
-        lines.append(f"{hidden} more measures: --all, or --format json.")
-    return "\n".join(lines) + "\n"
-
-
-def _headlines(comparison: Comparison) -> Comparison:
-    """The comparison with only the headlines of the groups that ``vaexp evaluate`` measured."""
-    kept = {
-        name
-        for name, entries in comparison.metrics.items()
-        if shown_by_default(name, _group(entries))
-    }
-    return replace(
-        comparison,
-        metrics={name: row for name, row in comparison.metrics.items() if name in kept},
-        differences={name: row for name, row in comparison.differences.items() if name in kept},
-        over_seeds=[
-            replace(group, metrics={k: v for k, v in group.metrics.items() if k in kept})
-            for group in comparison.over_seeds
-        ],
-    )
-
-
-TAILS = [field.name for field in fields(Tails)]
-
-Table = tuple[str, list[str], list[list[str]]]
-"""The title, headers and rows of a table."""
-
-
-def tables(comparison: Comparison) -> list[Table]:
-    """The tables of a comparison: the runs, their settings, their metrics, and means over seeds."""
+    if len(comparison.runs) > MOST_COLUMNS:
+        return [*_runs_as_rows(comparison, tails), *_seed_tables(comparison)]
     legend = [
         [name, description, path]
         for name, description, path in zip(
@@ -82,88 +33,141 @@ def tables(comparison: Comparison) -> list[Table]:
     settings = [[key, *map(show_value, values)] for key, values in comparison.settings.items()] or [
         ["none", *[""] * len(comparison.runs)]
     ]
-    reference, *others = comparison.runs
-    headers = ["metric", *comparison.runs, *[f"{name} minus {reference}" for name in others]]
+    minus = [f"{name} minus {comparison.baseline}" for name in comparison.others]
+    headers = ["metric", *comparison.runs, *minus]
     return [
-        ("Runs", ["run", "model", "folder"], legend),
-        ("Settings that differ", ["setting", *comparison.runs], settings),
-        *[(title, headers, rows) for title, rows in metric_tables(comparison)],
+        Table("Runs", ["run", "model", "folder"], legend),
+        Table("Settings that differ", ["setting", *comparison.runs], settings),
+        *[
+            Table(title, headers, [[row.title, *row.values, *row.differences] for row in rows])
+            for title, rows in _by_group(comparison).items()
+        ],
         *_seed_tables(comparison),
     ]
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """The sentences below the tables: which run is best, and what was not compared."""
-    lines = [
-        ranking_line(comparison),
-        "Differences of runs are paired: their standard error is that of the difference per image.",
-        *_refusals(comparison),
-    ]
-    entries = [entry for row in comparison.metrics.values() for entry in row if entry]
-    if any(entry["aggregate"] == "whole" for entry in entries):
-        lines.insert(
-            2,
-            "Numbers of whole sets of images have no difference per image. Their standard errors "
-            "are added as if they were independent, which is too wide for the same images or seed.",
-        )
-    return lines + _tail_notes(comparison)
+class _Row(NamedTuple):
+    """A metric, or one of the tails that stand below it, as text."""
+
+    metric: str
+    title: str
+    is_tail: bool
+    values: list[str]
+    """One for each run."""
+    differences: list[str]
+    """One for each run except the baseline."""
 
 
-def metric_tables(comparison: Comparison) -> list[tuple[str, list[list[str]]]]:
-    """The title and rows of the test metrics, then of each group that vaexp evaluate measured."""
-    rows: dict[str | None, list[list[str]]] = {None: []}
+def _by_group(comparison: Comparison) -> dict[str, list[_Row]]:
+    """By its title, the rows of the test metrics and of each group of vaexp evaluate."""
+    rows: dict[str, list[_Row]] = {}
     for name, entries in comparison.metrics.items():
-        rows.setdefault(_group(entries), []).append(
-            [
-                metric_name(name, entries),
-                *map(show_entry, entries),
-                *map(show_difference, comparison.differences[name]),
-            ]
+        differences = comparison.differences[name]
+        values = list(map(show_entry, entries))
+        row = _Row(
+            name, metric_name(name, entries), False, values, list(map(show_difference, differences))
         )
-        rows[_group(entries)] += tail_rows(entries, comparison.differences[name])
-    titles: dict[str | None, str] = {None: "Test metrics, ± standard error over images"}
-    titles |= {name: group.title for name, group in GROUPS.items()}
-    ordered = [group for group in titles if group in rows]
-    ordered += [group for group in rows if group not in titles]  # of another version of vaexp
-    return [(titles.get(group, str(group)), rows[group]) for group in ordered]
+        rows.setdefault(_title(entries), []).extend([row, *_tails(name, entries, differences)])
+    titles = [TITLE, *(group.title for group in GROUPS.values())]
+    known = [title for title in titles if title in rows]
+    return {title: rows[title] for title in dict.fromkeys([*known, *rows])}
 
 
-def tail_rows(
-    entries: Sequence[dict[str, Any] | None], differences: Sequence[Difference] = ()
-) -> list[list[str]]:
-    """The rows below that of a metric which say how much of its means a few images hold."""
-    cells = [tail_numbers(entry or {}) for entry in entries]
-    cells += [tail_numbers(asdict(difference.tails), signed=True) for difference in differences]
+def _tails(
+    name: str, entries: Sequence[dict[str, Any] | None], differences: Sequence[Difference] = ()
+) -> list[_Row]:
+    """The rows that say how much of a metric's means a few images hold."""
+    values = [tail_numbers(entry or {}) for entry in entries]
+    minus = [tail_numbers(asdict(one.tails), signed=True) for one in differences]
     return [
-        [f"· {title}", *(cell.get(row, ABSENT) for cell in cells)]
+        _Row(
+            name,
+            f"· {title}",
+            True,
+            [cell.get(row, ABSENT) for cell in values],
+            [cell.get(row, ABSENT) for cell in minus],
+        )
         for row, title in TAIL_ROWS.items()
-        if any(row in cell for cell in cells)
+        if any(row in cell for cell in [*values, *minus])
     ]
 
 
-def _tail_notes(comparison: Comparison) -> list[str]:
-    """Sentences on the metrics whose mean and median contradict each other."""
-    lines = []
-    for name, entries in comparison.metrics.items():
-        found = [
-            f"{run}: {how}"
-            for run, entry in zip(comparison.runs, entries, strict=True)
-            if (how := disagreement(entry or {})) is not None
-        ]
-        found += [
-            f"{run} minus {comparison.runs[0]}: {how}"
-            for run, difference in zip(
-                comparison.runs[1:], comparison.differences[name], strict=True
-            )
-            if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
-        ]
-        if found:
-            few = found if len(found) <= 6 else [*found[:5], f"and {len(found) - 5} more"]
-            lines.append(f"Do not read {name} by its mean alone. {'; '.join(few)}.")
-    return lines
+def tail_rows(entry: dict[str, Any]) -> list[list[str]]:
+    """The titles and numbers of the tails of one entry of metrics.json."""
+    return [[row.title, *row.values] for row in _tails("", [entry])]
 
 
-def _group(entries: Sequence[dict[str, Any] | None]) -> str | None:
+TITLE = "Test metrics, ± standard error over images"
+
+
+def _title(entries: Sequence[dict[str, Any] | None]) -> str:
+    """The title of the table that a metric belongs to."""
+    name = group(entries)
+    known = None if name is None else GROUPS.get(name)  # another version of vaexp may know it
+    return TITLE if name is None else name if known is None else known.title
+
+
+def _runs_as_rows(comparison: Comparison, tails: bool) -> list[Table]:
+    """The tables in which each run is a row: the headlines, and then all metrics by group."""
+    runs, settings = comparison.runs, comparison.settings
+    shown = [name for name in (*HEADLINE, "rate") if name in comparison.metrics]
+    places = _places(comparison)
+    columns = [[key, *map(show_value, values)] for key, values in settings.items()]
+    columns += [
+        [metric_name(name, entries), *map(show_entry, entries)]
+        for name in shown
+        for entries in [comparison.metrics[name]]
+    ]
+    if places:
+        columns.append(["rank", *(places.get(run, ABSENT) for run in runs)])
+    columns.append(["folder", *comparison.paths])
+    title = f"{len(runs)} runs: settings that differ, and test metrics ± standard error over images"
+    main = Table(title, ["", *runs], columns, _common(comparison)).transposed("run")
+    answer = [main.without_shared()]
+    by_group = _by_group(comparison)
+    for title, rows in by_group.items():
+        columns = [
+            [_column(row), *row.values]
+            for row in rows
+            if (tails if row.is_tail else row.metric not in shown)
+        ]
+        answer += _rows_of(title, runs, columns)
+    for title, rows in by_group.items():
+        columns = [[_column(row), *row.differences] for row in rows if tails or not row.is_tail]
+        title = f"{title.split(',')[0]}, minus {comparison.baseline}"
+        answer += _rows_of(title, comparison.others, columns)
+    return answer
+
+
+def _places(comparison: Comparison) -> dict[str, str]:
+    """The place of each ranked run, and the group in which it has it if there are several."""
+    several = len(comparison.rankings) > 1
+    return {
+        run: f"{place} in group {i}" if several else place
+        for i, ranking in enumerate(comparison.rankings, start=1)
+        for run, place in ranking.places().items()
+    }
+
+
+def _rows_of(title: str, runs: Sequence[str], columns: list[list[str]]) -> list[Table]:
+    """A table with a row for each run, or none if nothing stands in its columns."""
+    table = Table(title, ["", *runs], columns).transposed("run").without_shared()
+    return [table] if len(table.headers) > 1 or table.above else []
+
+
+def _column(row: _Row) -> str:
+    """The title of a row as the header of a column, which stands alone."""
+    return f"{row.metric} {row.title}" if row.is_tail else row.title
+
+
+def _common(comparison: Comparison) -> str:
+    """What the descriptions of all runs say, in a sentence."""
+    parts = [description.split(", ") for description in comparison.descriptions]
+    shared = [part for part in parts[0] if all(part in other for other in parts)]
+    return f"All runs: {', '.join(shared)}." if shared else ""
+
+
+def group(entries: Sequence[dict[str, Any] | None]) -> str | None:
     """The group of a measure, from its entries in each run, or None if training measures it."""
     return next((entry.get("group") for entry in entries if entry), None)
 
@@ -173,47 +177,42 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
     groups = comparison.over_seeds
     if not groups:
         return []
-    headers = ["metric"]
-    for i, group in enumerate(groups):
-        settings = [f"{key}={show_value(value)}" for key, value in group.settings.items()]
-        headers.append(", ".join(settings) or "mean ± sd")
-        headers += [f"minus {headers[1]}"] if i else []
-    rows = []
-    for name in dict.fromkeys(name for group in groups for name in group.metrics):
-        row = [metric_name(name, comparison.metrics[name])]
-        for i, group in enumerate(groups):
-            spread = group.metrics.get(name)
-            cell = ABSENT if spread is None else show_number(spread.mean, spread.sd)
-            row.append(cell + _over_images(None if spread is None else spread.se_images))
-            difference = group.differences.get(name, Difference())
-            row += [show_difference(difference)] if i else []
-        rows.append(row)
-    counts = ", ".join(str(len(group.runs)) for group in groups)
+    columns = {
+        name: [cell for i, one in enumerate(groups) for cell in _seed_cells(one, name, i > 0)]
+        for name in dict.fromkeys(name for one in groups for name in one.metrics)
+    }
+    rows = [
+        [metric_name(name, comparison.metrics[name]), *cells] for name, cells in columns.items()
+    ]
+    names = [
+        ", ".join(f"{key}={show_value(value)}" for key, value in one.settings.items())
+        or "mean ± sd"
+        for one in groups
+    ]
+    headers = ["metric", names[0]]
+    headers += [cell for name in names[1:] for cell in (name, f"minus {names[0]}")]
+    counts = [str(len(one.runs)) for one in groups]
+    if len(groups) > MOST_COLUMNS and len(set(counts)) == 1:
+        counts = counts[:1]
     title = (
-        f"Over seeds: mean ± standard deviation of {counts} runs; differences, unpaired, "
-        "± standard error over seeds; last, ± standard error over the test images, which all "
-        "seeds share"
+        f"Over seeds: mean ± standard deviation of {', '.join(counts)} runs; differences, "
+        "unpaired, ± standard error over seeds; last, ± standard error over the test images, which "
+        "all seeds share"
     )
-    return [(title, headers, rows)]
+    if len(groups) <= MOST_COLUMNS:
+        return [Table(title, headers, rows)]
+    means = [[row[0], row[1], *row[2::2]] for row in rows]
+    minus = [[f"{row[0]} minus {names[0]}", ABSENT, *row[3::2]] for row in rows]
+    table = Table(title, ["metric", *names], [*means, *minus])
+    return [table.transposed("settings").without_shared()]
 
 
-def _csv(comparison: Comparison) -> str:
-    """The comparison as CSV, with one row per metric and run."""
-    headers = [
-        "run", "metric", "value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k",
-        "sigma", "sigma_floor", "covariance_floor", "group", *TAILS, "difference", "difference_se",
-        "not_compared", *(f"difference_{name}" for name in TAILS),
-    ]  # fmt: skip
-    rows = []
-    for name, entries in comparison.metrics.items():
-        differences = [Difference(), *comparison.differences[name]]
-        for run, entry, difference in zip(comparison.runs, entries, differences, strict=True):
-            if entry is not None:
-                facts = [entry.get(key) for key in headers[2 : headers.index("difference")]]
-                compared = [difference.value, difference.se, difference.refused]
-                tails = asdict(difference.tails)
-                rows.append([run, name, *facts, *compared, *(tails[key] for key in TAILS)])
-    return comma_separated(headers, rows)
+def _seed_cells(one: OverSeeds, name: str, other: bool) -> list[str]:
+    """The mean and spread of a metric in a group; for ``other`` than the first, its difference."""
+    spread = one.metrics.get(name)
+    cell = ABSENT if spread is None else show_number(spread.mean, spread.sd)
+    cell += _over_images(None if spread is None else spread.se_images)
+    return [cell, show_difference(one.differences.get(name, Difference()))] if other else [cell]
 
 
 def row_names(comparison: Comparison) -> list[str]:
@@ -228,52 +227,6 @@ def row_names(comparison: Comparison) -> list[str]:
         )
         for i, name in enumerate(comparison.runs)
     ]
-
-
-def _refusals(comparison: Comparison) -> list[str]:
-    """Sentences that say why differences are missing, one for each run and reason."""
-    metrics: dict[tuple[str, str], list[str]] = {}
-    for name, differences in comparison.differences.items():
-        for run, difference in zip(comparison.runs[1:], differences, strict=True):
-            if difference.refused is not None:
-                metrics.setdefault((run, difference.refused), []).append(name)
-    lines = []
-    for (run, reason), names in metrics.items():
-        few = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-        lines.append(f"Not compared with {run}: {', '.join(few)}, as {reason}.")
-    return lines
-
-
-def ranking_line(comparison: Comparison) -> str:
-    """The sentence that ranks the runs by a likelihood, or says why they cannot be ranked."""
-    ranking = comparison.ranking
-    if ranking.refused is not None:
-        return f"Not ranked: {ranking.refused}."
-    entries = [
-        entry
-        for i, run in enumerate(comparison.runs)
-        if (entry := comparison.metrics[ranking.instead.get(run, ranking.metric)][i]) is not None
-    ]
-    entry = entries[0]
-    kind = "" if entry["kind"] == "exact" else f"a {entry['kind'].replace('_', ' ')} on "
-    what = f"{ranking.metric}, {kind}ln p({entry['of']})"
-    line = f"Ranked by {what.replace(' given ', '|')}, best first: {', '.join(ranking.order)}."
-    if ranking.ties:
-        line += f" Within two standard errors of each other: {'; '.join(ranking.ties)}."
-    for name in dict.fromkeys(ranking.instead.values()):
-        runs = ", ".join(run for run, other in ranking.instead.items() if other == name)
-        line += f" {name} takes its place for {runs}."
-    for reason in dict.fromkeys(entry["unbounded"] for entry in entries if "unbounded" in entry):
-        runs = ", ".join(
-            run
-            for run, entry in zip(comparison.runs, entries, strict=True)
-            if entry.get("unbounded") == reason
-        )
-        line += f" Nothing bounds the density of {runs}: {reason}. Its rank says little."
-    floors = {(entry.get("sigma_floor"), entry.get("covariance_floor")) for entry in entries}
-    if len(floors - {(None, None)}) > 1:
-        line += " Their floors differ, and a density depends on its floor."
-    return line
 
 
 def show_difference(difference: Difference) -> str:

@@ -2,6 +2,7 @@
 
 from vaexp.config.base import DecodeMode
 from vaexp.config.data import DataConfig, TransformName
+from vaexp.config.document import read_override
 from vaexp.config.em import EMExperiment
 from vaexp.config.experiments import Config
 from vaexp.config.linear_gaussian import LinearGaussianConfig, LinearGaussianExperiment
@@ -33,6 +34,7 @@ __all__ = [
     "load_config",
     "load_text",
     "read_config",
+    "read_override",
     "shipped_configs",
     "summary",
 ]

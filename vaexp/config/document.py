@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.composer import ComposerError
+from yaml.composer import Composer, ComposerError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import ReaderError
+from yaml.resolver import Resolver
 
 from vaexp.errors import UserError
 
@@ -45,17 +46,16 @@ _SCALARS = (
 )
 
 
-class _Loader(yaml.SafeLoader):
-    """The parser of PyYAML with the scalars of YAML 1.2. No tag makes it create an object."""
+class _Guarded(Composer):
+    """Composes nodes as far as a config may go."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
-
+    peek_event: Any  # of the parser
     nodes = 0
     depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """The next node. An anchor may occur again, as in YAML 1.2; then the last one counts."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()
         if not isinstance(event, yaml.AliasEvent):
             self.anchors.pop(event.anchor, None)
         self.nodes += 1
@@ -69,6 +69,12 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _Loader(_Guarded, yaml.SafeLoader):
+    """The parser of PyYAML with the scalars of YAML 1.2. No tag makes it create an object."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes YAML with quotes around strings that YAML 1.1 or 1.2 would take for other values."""
 
@@ -79,6 +85,23 @@ for _name, _pattern, _first in _SCALARS:
 _Dumper.add_representer(
     list, lambda dumper, items: dumper.represent_sequence(_TAG + "seq", items, flow_style=True)
 )
+
+
+try:
+    from yaml._yaml import CParser
+except ImportError:  # a PyYAML that was built without libyaml
+    _Quick: Any = None
+else:
+
+    class _Quick(_Guarded, CParser, Resolver):  # type: ignore[no-redef]
+        """The same with the scanner of libyaml, which takes an eighth of the time."""
+
+        yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+        def __init__(self, stream: str) -> None:
+            CParser.__init__(self, stream)
+            Composer.__init__(self)
+            Resolver.__init__(self)
 
 
 @dataclass
@@ -118,10 +141,13 @@ def read_file(path: Path) -> Source:
     return read_document(text, path)
 
 
-def read_document(text: str, path: Path) -> Source:
-    """The mapping in the text of a YAML file. Raises UserError if there is none."""
+def read_document(text: str, path: Path, *, quick: bool = False) -> Source:
+    """The mapping in the text of a YAML file. Raises UserError if there is none.
+
+    ``quick`` uses libyaml where it is there, for the many configs of a list of runs.
+    """
     source = Source(path, {})
-    data = read_text(text, source)
+    data = read_text(text, source, quick=quick)
     if data is None:
         raise UserError(
             f"{path}:1:1: the file is empty; the smallest config is model: {{kind: vae}}"
@@ -132,7 +158,7 @@ def read_document(text: str, path: Path) -> Source:
     return source
 
 
-def read_text(text: str, source: Source) -> Any:
+def read_text(text: str, source: Source, *, quick: bool = False) -> Any:
     """The value of a document, whose places are noted in ``source``. An empty text has None.
 
     Raises UserError if the text is not one YAML document, has a key twice, nests too deeply, or
@@ -140,7 +166,7 @@ def read_text(text: str, source: Source) -> Any:
     """
     where = str(source.path)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = _composed(text, quick)
         return None if node is None else _value(node, (), source)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -154,6 +180,18 @@ def read_text(text: str, source: Source) -> Any:
         raise UserError(f"{where}:1:1: not valid YAML: {character}") from None
     except RecursionError:
         raise UserError(f"{where}:1:1: nested too deeply") from None
+
+
+def _composed(text: str, quick: bool) -> Node | None:
+    """The nodes of a document. What libyaml does not take, PyYAML explains better."""
+    if quick and _Quick is not None:
+        try:
+            node: Node | None = yaml.compose(text, Loader=_Quick)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            pass
+        else:
+            return node
+    return yaml.compose(text, Loader=_Loader)
 
 
 def read_override(text: str, where: str) -> Any:

@@ -28,8 +28,8 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read the text of a config that stands in the file ``path``. Raises UserError likewise."""
-    source = read_document(text, path)
+    """Read the text of a run's config, which stands in ``path``. Raises UserError likewise."""
+    source = read_document(text, path, quick=True)
     return resolve(source, {apply_override(source, override) for override in overrides})[0]
 
 

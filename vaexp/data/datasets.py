@@ -21,6 +21,7 @@ from pathlib import Path
 from vaexp.data import idx
 from vaexp.errors import RunError, UserError
 from vaexp.locks import locked
+from vaexp.paths import user_cache
 
 MOST_BYTES = 2**28  # of one file. The largest, the training images of EMNIST digits, has 188 MB.
 
@@ -89,13 +90,13 @@ PUBLISHED = {
 
 
 def default_root() -> Path:
-    """The per-user cache: $XDG_CACHE_HOME/vaexp, or ~/.cache/vaexp where that is not set."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
-    except RuntimeError:
+    """The per-user cache. Raises UserError if the user has no home folder for it."""
+    cache = user_cache()
+    if cache is None:
         raise UserError(
             "data.root: the user has no home folder for the cache of data; name a folder here"
-        ) from None
+        )
+    return cache
 
 
 def read(name: str, root: str | None, *, download: bool) -> idx.Source:

@@ -142,8 +142,9 @@ def _measure(
     facts = experiment.config.model.likelihood_facts
     by_image = with_bits_per_dim(by_image, subject.transform, subject.x, facts)
     membership = {} if group.ungrouped else {"group": group.name}
+    first = n if n < len(experiment.data.test) else None
     entries = {
-        name: entry(measure, facts) | membership
+        name: entry(measure, facts, first) | membership
         for name, measure in (evidence.entries | by_image).items()
     }
     for name, one in entries.items():

@@ -101,6 +101,12 @@ def _negated(kind: Kind | None) -> Kind | None:
     assert_never(kind)
 
 
-def entry(measure: Measure | Estimate, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of a measure in metrics.json. A log-likelihood also gets the model's ``facts``."""
-    return ({} if measure.likelihood is None else dict(facts)) | measure.summary()
+def entry(
+    measure: Measure | Estimate, facts: Mapping[str, Any], first: int | None = None
+) -> dict[str, Any]:
+    """The entry of a measure in metrics.json. A log-likelihood also gets the model's ``facts``.
+
+    ``first`` is how many of the first images of the split were measured, None if all of them.
+    """
+    known = {} if measure.likelihood is None else dict(facts)
+    return known | measure.summary() | ({} if first is None else {"first_images": first})

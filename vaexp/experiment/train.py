@@ -161,8 +161,13 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
     # the test split came last, so x and label are its images and labels from here on
     bound = _importance_weighted(experiment, x, label, reporter)
     splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
+    sizes = {"train": len(data.train), "test": len(data.test)}
+    sizes |= {} if data.validation is None else {"validation": len(data.validation)}
     metrics = {
-        name: {metric: entry(measure, facts) for metric, measure in measures.items()}
+        name: {
+            metric: entry(measure, facts, most if most and most < sizes[name] else None)
+            for metric, measure in measures.items()
+        }
         for name, measures in splits.items()
     }
     for name, entries in metrics.items():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vaexp.config import Config, digest, dump, flatten, load_config
 from vaexp.errors import UserError
 from vaexp.runs.folder import RunFolder
-from vaexp.runs.guarded import CONFIG, ENVIRONMENT, EVALUATION, METRICS, PER_EXAMPLE
+from vaexp.runs.guarded import CONFIG, ENVIRONMENT, EVALUATION, METRICS, PER_EXAMPLE, STATE
 from vaexp.runs.process import now
 
 PLACE = "data.root"
@@ -54,6 +54,16 @@ def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> C
 def is_longer(run: RunFolder, config: Config) -> bool:
     """Whether a config makes the run longer than its own does."""
     return digest(config) != digest(run.config())
+
+
+def check_can_go_on(run: RunFolder) -> None:
+    """Raise UserError for a run that was trimmed, as it lacks what a continuation needs."""
+    trimmed = run.info().get("trimmed")
+    if trimmed is not None and not run.has(STATE):
+        raise UserError(
+            f"{run.path}: was trimmed at {trimmed}, so it cannot go on; vaexp train {run.path} "
+            "train.epochs=N trains its config as a new run"
+        )
 
 
 def extend(run: RunFolder, config: Config) -> None:

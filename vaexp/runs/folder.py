@@ -182,22 +182,22 @@ class RunFolder:
         """Read environment.json."""
         return self.files.json(ENVIRONMENT, parts.ENVIRONMENT)
 
-    def edited(self) -> str | None:
+    def edited(self, config: Config | None = None) -> str | None:
         """Why this is not the config that the run was trained with, or None if it is.
 
-        Where the data lie does not count. A run that has trained nothing yet has no environment.
+        ``config`` is that of config.yaml, if it has been read already. Where the data lie does not
+        count. A run that has trained nothing yet has no environment.
         """
         if not self.has(ENVIRONMENT) and not self.has(RECORDS):
             return None
         environment = self.environment()
         known = (environment["config_sha256"], environment.get("next_config_sha256"))
-        return (
-            None if digest(self.config()) in known else "config.yaml changed since the run started"
-        )
+        is_known = digest(config or self.config()) in known
+        return None if is_known else "config.yaml changed since the run started"
 
-    def check_config(self) -> None:
-        """Raise RunError if config.yaml was edited since the run started."""
-        why = self.edited()
+    def check_config(self, config: Config | None = None) -> None:
+        """Raise RunError if config.yaml, which holds ``config``, changed since the run started."""
+        why = self.edited(config)
         if why is not None:
             raise RunError(f"{self.path}: {why}; undo the change, or train its config as a new run")
 
@@ -376,6 +376,11 @@ def find_runs(folder: Path) -> list[RunFolder]:
     ]
 
 
+def short_name(name: str) -> str:
+    """The name of a run without date and time. Its four hex digits still tell it apart."""
+    return re.sub(r"^\d{8}-\d{6}-", "", name)
+
+
 def short_names(runs: Iterable[RunFolder]) -> list[str]:
-    """The names of runs without date and time. Their four hex digits still tell them apart."""
-    return [re.sub(r"^\d{8}-\d{6}-", "", run.name) for run in runs]
+    """The names of runs without date and time."""
+    return [short_name(run.name) for run in runs]

@@ -1,17 +1,27 @@
-"""The list of the runs in a folder. This module imports no torch."""
+"""Reading the list of the runs in a folder. This module imports no torch."""
 
-import json
-from dataclasses import asdict, dataclass
+import os
+import stat
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vaexp.config import differing, flatten
-from vaexp.errors import RunError, UserError
-from vaexp.runs.folder import find_runs
-from vaexp.tables import comma_separated, markdown, print_table, show_entry, show_value
+from vaexp.config import flatten
+from vaexp.errors import RunError, UserError, in_a_line
+from vaexp.runs.find import seconds
+from vaexp.runs.folder import RunFolder, find_runs
+from vaexp.runs.guarded import FOLDERS
+from vaexp.runs.index import WORTH_WRITING, read_index, signature, write_index
 from vaexp.visible import visible
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
+ENDED = ("finished", "failed", "interrupted")
+_FACTS = (
+    *("value", "se", "mc_se", "n", "first_images", "unit", "kind", "measure", "of", "k"),
+    *("sigma", "sigma_floor", "covariance_floor", "unbounded", "effective_samples"),
+    *("share_below_10_effective_samples", "group"),
+)
+"""What the list keeps of an entry of metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -19,92 +29,111 @@ class Listed:
     """A run in the list. If it cannot be read, its status is damaged and ``error`` says why."""
 
     run: str
+    """The path of its folder."""
     status: str
+    started: str | None = None
     steps: int = 0
     """The number of finished epochs, or of EM iterations of all restarts."""
+    size: int = 0
+    """The bytes of its files."""
     model: str = ""
     settings: dict[str, Any] | None = None
-    metrics: dict[str, dict[str, Any]] | None = None
+    splits: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """By split, the entries of metrics.json, in short."""
     error: str | None = None
-    described: frozenset[str] = frozenset()
+    described: list[str] = field(default_factory=list)
     """The settings, by their dotted keys, that ``model`` and the name of the run say."""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return Path(self.run).name
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The entries of the test split."""
+        return self.splits.get("test", {})
 
     def as_json(self) -> dict[str, Any]:
         """What ``vaexp runs --json`` prints of it."""
-        return {key: value for key, value in asdict(self).items() if key != "described"}
+        content = asdict(self)
+        del content["described"], content["splits"]
+        return {"run": self.run, "name": self.name} | content | {"metrics": self.metrics}
+
+
+_FIELDS = {one.name for one in fields(Listed)}
 
 
 def list_runs(folder: Path) -> list[Listed]:
-    """All runs directly below ``folder``, the oldest first."""
-    listed = []
+    """All runs directly below ``folder``, the oldest first.
+
+    What was read of runs that have ended is kept in the user's cache.
+    """
+    known, listed, kept, read = read_index(folder), [], {}, 0
     for run in find_runs(folder):
+        now, name = signature(run.path), run.path.name
+        before, entry = known.get(name, ("", {}))
+        if before == now and entry.keys() == _FIELDS:
+            one = Listed(**entry | {"run": str(run.path)})
+            kept[name] = known[name]
+        else:
+            one = read_run(run)
+            if one.status in ENDED:
+                kept[name] = [now, asdict(one)]
+                read += 1
+        listed.append(one)
+    if read >= WORTH_WRITING:
+        write_index(folder, kept)
+    return sorted(listed, key=lambda one: (seconds(one.started), one.run))
+
+
+def read_run(run: RunFolder) -> Listed:
+    """Read what the list shows of a run."""
+    try:
+        config, info = run.config(), run.info()
+        return Listed(
+            run=str(run.path),
+            status=run.status(),
+            started=info["start"],
+            steps=_steps(run.records()),
+            size=size_on_disk(run.path),
+            model=config.describe(),
+            settings=flatten(config.model_dump()),
+            splits={
+                split: {name: _short(entry) for name, entry in entries.items()}
+                for split, entries in run.metrics().items()
+            },
+            error=info["error"] or run.edited(config),
+            described=sorted(config.described()),
+        )
+    except (RunError, UserError, ValueError, KeyError, TypeError) as error:
+        why = str(error)
+    except OSError as error:
+        why = in_a_line(error)
+    wrong = visible("; ".join(why.splitlines()))
+    return Listed(str(run.path), "damaged", size=size_on_disk(run.path), error=wrong)
+
+
+def size_on_disk(run: Path) -> int:
+    """The bytes of the regular files of a run. No link is followed."""
+    total = 0
+    for part in (run, *(run / name for name in FOLDERS)):
         try:
-            config = run.config()
-            test = run.metrics().get("test", {})
-            listed.append(
-                Listed(
-                    run=str(run.path),
-                    status=run.status(),
-                    steps=_steps(run.records()),
-                    model=config.describe(),
-                    settings=flatten(config.model_dump()),
-                    metrics={name: test[name] for name in HEADLINE if name in test},
-                    error=run.info()["error"] or run.edited(),
-                    described=config.described(),
-                )
-            )
-        except (RunError, UserError, ValueError, KeyError, TypeError) as error:
-            listed.append(
-                Listed(str(run.path), "damaged", error=visible("; ".join(str(error).splitlines())))
-            )
-    return listed
+            if part != run and not stat.S_ISDIR(os.lstat(part).st_mode):
+                continue
+            with os.scandir(part) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        except OSError:  # there is no such folder
+            continue
+    return total
 
 
-def render_runs(runs: list[Listed], format_: str) -> str | None:
-    """The list as text. The format ``table`` is printed to stdout instead, and returns None."""
-    if format_ == "json":
-        return json.dumps([run.as_json() for run in runs], indent=2) + "\n"
-    readable = [run.settings for run in runs if run.settings is not None]
-    differ = differing(readable)
-    if format_ == "csv":
-        headers = ["run", "status", "steps", "model", *differ]
-        headers += [column for name in HEADLINE for column in (name, f"{name}_se")]
-        rows = []
-        for run in runs:
-            entries = [(run.metrics or {}).get(name, {}) for name in HEADLINE]
-            numbers = [entry.get(key) for entry in entries for key in ("value", "se")]
-            values = [(run.settings or {}).get(key) for key in differ]
-            rows.append([run.run, run.status, run.steps, run.model, *values, *numbers])
-        return comma_separated(headers, rows)
-    table = [
-        [
-            Path(run.run).name,
-            run.status,
-            str(run.steps),
-            "; ".join(text for text in (run.model, _differing(run, differ), run.error) if text),
-            *[show_entry((run.metrics or {}).get(name)) for name in HEADLINE],
-        ]
-        for run in runs
-    ]
-    headers = ["run", "status", "steps", "model, and the other settings that differ"]
-    headers += [f"{name}, test" for name in HEADLINE]
-    if format_ == "md":
-        return markdown(headers, table)
-    print_table(headers, table)
-    return None
+def _short(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in _FACTS if key in entry}
 
 
 def _steps(records: list[dict[str, Any]]) -> int:
     """The number of epochs, or of EM iterations. The first record of a restart is its start."""
     return sum(1 for record in records if record.get("iteration") != 0)
-
-
-def _differing(run: Listed, keys: list[str]) -> str:
-    """The settings that differ, except those that the description of the model contains."""
-    if run.settings is None:
-        return ""
-    return ", ".join(
-        f"{key}={show_value(run.settings[key])}"
-        for key in keys
-        if key in run.settings and key not in run.described
-    )

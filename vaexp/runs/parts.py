@@ -35,6 +35,7 @@ class Info(_Part):
     end: str | None = None
     exit_code: int | None = None
     error: str | None
+    trimmed: str | None = None
 
 
 class Environment(_Part):
@@ -54,6 +55,7 @@ class Entry(_Part):
     se: float | None = None
     mc_se: float | None = None
     n: int | None = None
+    first_images: int = 0
     k: int = 0
     kind: Literal["exact", "lower_bound", "upper_bound", "estimate"] | None = None
     scope: str = ""

@@ -7,12 +7,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from vaexp.comparison.compare import compare
-from vaexp.comparison.view import metric_name, render, tables
-from vaexp.errors import RunError
+from vaexp.comparison.render import render
+from vaexp.comparison.view import metric_name, tables
+from vaexp.errors import UserError
 from vaexp.files import write_text
 from vaexp.sweeps.folder import TABLE, State, Sweep
 from vaexp.sweeps.trials import Trial
-from vaexp.tables import markdown, show_entry
+from vaexp.tables import Table, markdown, show_entry
 
 NAME = "comparison.md"
 MOST_SIDE_BY_SIDE = 8  # runs or groups of runs, each of which has two columns
@@ -52,7 +53,7 @@ def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
         f"{sweep.record.base.config.describe()}, with the settings below. {TABLE} has a row for "
         "every trial.",
         f"## Test metrics by settings: {what}",
-        markdown(headers, rows).rstrip(),
+        markdown(Table("", headers, rows)).rstrip(),
         "A density depends on what stands in brackets beside it. Only the comparison of runs says "
         "which numbers may be subtracted.",
         _side_by_side(done),
@@ -108,11 +109,10 @@ def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:
     if 2 <= len(runs) <= MOST_COMPARED:
         try:
             comparison = compare(runs)
-        except RunError as error:
+        except UserError as error:
             return f"The runs could not be compared: {error}"
         if len(runs) <= MOST_SIDE_BY_SIDE:
             return f"## Run by run\n\n{render(comparison, 'md')}".rstrip()
         if 1 < len(comparison.over_seeds) <= MOST_SIDE_BY_SIDE:
-            title, headers, rows = tables(comparison)[-1]
-            return f"## {title}\n\n{markdown(headers, rows)}".rstrip()
+            return markdown(tables(comparison)[-1]).rstrip()
     return f"`vaexp compare` puts any of the runs side by side: their folders are in {TABLE}."

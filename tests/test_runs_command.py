@@ -1,0 +1,373 @@
+"""``vaexp runs``: its list, ``show``, ``trim`` and ``rm``, and what a RUN argument may be."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vaexp.runs import index
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.listing import list_runs, read_run
+
+ELBO = np.arange(8.0) - 700
+
+
+@pytest.fixture
+def three(forge: Any, change_json: Any) -> dict[str, Path]:
+    """Finished runs a, b and c with beta 1, 2 and 4, of which a has the largest ELBO."""
+    runs = {}
+    for i, (name, beta) in enumerate({"a": 1, "b": 2, "c": 4}.items()):
+        values = {"elbo": ELBO - i, "rate": np.full(8, 3.0 + i)}
+        runs[name] = forge(name, f"model.beta={beta}", values=values)
+        change_json(runs[name] / "run.json", start=f"2026-01-0{i + 1}T12:00:00+00:00")
+    return runs
+
+
+@pytest.fixture
+def names(invoke: Any, forge: Any, three: Any) -> Any:  # noqa: ARG001
+    """The names of the runs that the list shows with some options, without date and hex digits."""
+
+    def names(*options: str) -> list[str]:
+        done = invoke("runs", forge.folder, *options, "--json")
+        assert done.exit_code == 0, done.stderr
+        return [Path(one["run"]).name[16:-5] for one in json.loads(done.stdout)]
+
+    return names
+
+
+# The list
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found"),
+    [
+        (["model.beta>1"], "bc"),
+        (["model.beta >= 2", "model.beta<4"], "b"),
+        (["model.beta!=2"], "ac"),
+        (["model.beta=4.0"], "c"),
+        (["test.elbo>-698"], "ab"),
+        (["elbo<=-697.5"], "bc"),
+        (["status=finished", "name!=nope"], "abc"),
+        (["status=failed"], ""),
+        (["model.conditional=true"], "abc"),
+        (["data.root=null"], "abc"),
+        (["data.root!=null"], ""),
+        (["model.sigma_mode>1"], ""),
+        (["steps<1"], "abc"),
+    ],
+)
+def test_conditions(names: Any, conditions: list[str], found: str) -> None:
+    options = [option for condition in conditions for option in ("--where", condition)]
+    assert names(*options) == list(found)
+
+
+def test_a_run_without_the_key_meets_no_condition(forge: Any, names: Any) -> None:
+    forge("mix", "model.kind=gmm")
+    for condition in ("model.beta!=1", "model.beta<100"):
+        assert "mix" not in names("--where", condition)
+    assert names("--where", "model.beta=null") == ["mix"]
+
+
+def test_the_order(three: Any, names: Any, change_json: Any) -> None:
+    assert names() == ["a", "b", "c"]
+    assert names("--sort", "test.elbo") == ["c", "b", "a"]
+    assert names("--sort", "model.beta") == ["a", "b", "c"]
+    # an earlier time on a clock that is ahead: 2026-01-01 at 11:00 in UTC
+    change_json(three["c"] / "run.json", start="2026-01-02T01:00:00+14:00")
+    assert names() == ["c", "a", "b"]
+
+
+def test_columns(three: Any, forge: Any, invoke: Any) -> None:
+    keys = "model.beta,test.rate,status,size"
+    done = invoke("runs", forge.folder, "--columns", keys, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(rows[0]) == ["run", *keys.split(",")]
+    assert [float(row["model.beta"]) for row in rows] == [1, 2, 4]
+    assert [float(row["test.rate"]) for row in rows] == [3, 4, 5]
+    size = sum(path.stat().st_size for path in three["a"].rglob("*") if path.is_file())
+    assert rows[0]["size"] == str(size)
+    text = invoke("runs", forge.folder, "--columns", "model.beta", "--columns", "elbo").stdout
+    header, _, first = [line for line in text.splitlines() if line][:3]
+    assert header.split() == ["run", "model.beta", "elbo"]
+    assert first.split()[:4] == [three["a"].name, "1", "-696.50", "±"]
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--columns", "model.bta"], "--columns model.bta: no run has this"),
+        (["--columns", "model.bta"], "did you mean model.beta?"),
+        (["--columns", "test.elb"], "did you mean test.elbo?"),
+        (["--sort", "stats"], "did you mean status?"),
+        (["--where", "modl.beta>1"], "did you mean model.beta?"),
+        (["--where", "model.beta"], "write KEY, one of = != < <= > >="),
+        (["--where", "model.beta>[1"], "--where model.beta>[1"),
+    ],
+)
+@pytest.mark.usefixtures("three")
+def test_what_is_misspelt(forge: Any, invoke: Any, options: list[str], what: str) -> None:
+    done = invoke("runs", forge.folder, *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert what in done.stderr
+
+
+# The index
+
+
+def test_a_list_reads_only_the_runs_that_changed(
+    forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [forge(f"run{i}", f"model.beta={i + 1}") for i in range(index.WORTH_WRITING)]
+    first = list_runs(forge.folder)
+    read: list[Path] = []
+
+    def counted(run: RunFolder) -> Any:
+        read.append(run.path)
+        return read_run(run)
+
+    monkeypatch.setattr("vaexp.runs.listing.read_run", counted)
+    assert list_runs(forge.folder) == first
+    assert read == []
+    metrics = json.loads((runs[0] / "metrics.json").read_text())
+    metrics["test"]["elbo"]["value"] = -1.5
+    (runs[0] / "metrics.json").write_text(json.dumps(metrics))
+    (runs[1] / "config.yaml").write_text("model: {kind: vae}\n")
+    shutil.rmtree(runs[2])
+    now = {Path(one.run): one for one in list_runs(forge.folder)}
+    assert set(read) == {runs[0], runs[1]}
+    assert now[runs[0]].metrics["elbo"]["value"] == -1.5
+    assert now[runs[1]].error == "config.yaml changed since the run started"
+    assert runs[2] not in now
+
+
+def test_a_run_that_goes_on_is_read_each_time(forge: Any, change_json: Any) -> None:
+    """Its status depends on its process."""
+    runs = [forge(f"run{i}") for i in range(index.WORTH_WRITING + 1)]
+    change_json(runs[0] / "run.json", status="running")
+    assert [one.status for one in list_runs(forge.folder)].count("running") == 1
+    change_json(runs[0] / "run.json", pid_started=0.0)
+    assert [one.status for one in list_runs(forge.folder)].count("dead") == 1
+    known = index.read_index(forge.folder)
+    assert set(known) == {run.name for run in runs[1:]}
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"version": 1}', '{"runs": 3}', "{"])
+def test_a_damaged_index_is_no_index(forge: Any, damage: str) -> None:
+    for i in range(index.WORTH_WRITING):
+        forge(f"run{i}")
+    first = list_runs(forge.folder)
+    place = index._place(forge.folder)
+    assert place is not None
+    place.write_text(damage)
+    assert list_runs(forge.folder) == first
+
+
+def test_a_list_without_a_home_has_no_index(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(index.WORTH_WRITING):
+        forge(f"run{i}")
+
+    def no_home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert len(list_runs(forge.folder)) == index.WORTH_WRITING
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_are_listed_quickly(forge: Any) -> None:
+    """In a small part of the time that reading them takes: 15 ms for each."""
+    forged = forge("run")
+    for i in range(999):
+        shutil.copytree(forged, forge.folder / f"20260101-000000-run-{i:04x}")
+    before = time.process_time()
+    first = list_runs(forge.folder)
+    reading = time.process_time() - before
+    before = time.process_time()
+    assert list_runs(forge.folder) == first
+    assert time.process_time() - before < reading / 10
+    assert len(first) == 1000
+
+
+# What a RUN may be
+
+
+def test_a_run_is_found_by_the_beginning_of_its_name(
+    three: Any, forge: Any, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = forge.folder / "home"
+    home.mkdir()
+    for run in three.values():
+        run.rename(home / run.name)
+    (forge.folder / "home").rename(forge.folder / "runs")
+    monkeypatch.chdir(forge.folder)
+    for given, name in {
+        "latest": "c",
+        "runs/latest": "c",
+        three["b"].name: "b",
+        three["b"].name[16:]: "b",
+        "b": "b",
+        "runs/b": "b",
+        f"runs/{three['a'].name}": "a",
+    }.items():
+        done = invoke("runs", "show", given, "--json")
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["name"] == three[name].name
+    done = invoke("runs", "show", three["a"].name[:8])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "several runs begin so" in done.stderr
+    for run in three.values():
+        assert f"  runs/{run.name}\n" in done.stderr
+    done = invoke("runs", "show", "nope")
+    assert done.exit_code == 2
+    assert "nope: no such run folder, and no run in runs has a name that begins so" in done.stderr
+    # one resolver for all commands
+    answer = json.loads(invoke("compare", "a", "latest", "--json").stdout)
+    assert [name[0] for name in answer["runs"]] == ["a", "c"]
+    for command in (["sample", "nope"], ["evaluate", "nope"], ["train", "--resume", "nope"]):
+        done = invoke(*command)
+        assert done.exit_code == 2
+        assert "no run in runs has a name that begins so" in done.stderr
+    done = invoke("train", "--resume", "latest")
+    assert done.stdout == f"runs/{three['c'].name}\n"
+
+
+def test_no_run_is_the_latest_of_an_empty_folder(elsewhere: Path, invoke: Any) -> None:
+    (elsewhere / "runs").mkdir()
+    done = invoke("runs", "show", "latest")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "latest: runs holds no runs" in done.stderr
+
+
+# Show, trim and remove
+
+
+def test_show(fixed: Path, invoke: Any) -> None:
+    text = invoke("runs", "show", fixed).stdout
+    for part in ("model.beta", "test.elbo", "validation.elbo", "train.rate", "[σ = 1]"):
+        assert part in text
+    for picture in fixed.glob("figures/*.png"):
+        assert str(picture) in text
+    answer = json.loads(invoke("runs", "show", fixed, "--json").stdout)
+    assert answer["metrics"] == json.loads((fixed / "metrics.json").read_text())
+    assert answer["settings"]["model.latent_dim"] == 2
+    assert str(fixed / "figures" / "samples.png") in answer["pictures"]
+
+
+def test_a_damaged_run_is_shown_as_one(forge: Any, invoke: Any) -> None:
+    run = forge("a")
+    (run / "metrics.json").write_text("{")
+    done = invoke("runs", "show", run)
+    assert done.exit_code == 0
+    assert "damaged" in done.stdout
+
+
+def test_trim(fixed: Path, copy_of: Any, invoke: Any) -> None:
+    run = copy_of(fixed)
+    size = (run / "checkpoints" / "state.pt").stat().st_size
+    before = {path for path in run.rglob("*") if path.is_file()}
+    done = invoke("runs", "trim", run, "--json")
+    assert done.exit_code == 0, done.stderr
+    freed = json.loads(done.stdout)["bytes"]
+    assert abs(freed - size) < 200  # run.json says that it was trimmed
+    assert before - {path for path in run.rglob("*") if path.is_file()} == {
+        run / "checkpoints" / "state.pt"
+    }
+    assert invoke("runs", "trim", run).stdout == f"{run}  0 bytes freed\n"
+    assert invoke("sample", run, "-n", "2").exit_code == 0
+    assert invoke("evaluate", run, "--only", "rate").exit_code == 0
+    assert invoke("compare", run, fixed).exit_code == 0
+    done = invoke("train", "--resume", run, "train.epochs=61")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "was trimmed at" in done.stderr
+    assert len(RunFolder(run).records()) == 60
+    assert "trimmed" in invoke("runs", "show", run).stdout
+
+
+@pytest.mark.parametrize("status", ["running", "failed", "interrupted"])
+def test_a_run_that_may_go_on_is_not_trimmed(
+    forge: Any, invoke: Any, change_json: Any, status: str
+) -> None:
+    run = forge("a")
+    (run / "checkpoints" / "state.pt").write_bytes(b"state")
+    change_json(run / "run.json", status=status)
+    done = invoke("runs", "trim", run)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "only a finished run is trimmed" in done.stderr
+    assert (run / "checkpoints" / "state.pt").exists()
+
+
+def test_rm_asks_first(three: dict[str, Path], forge: Any, cli: Any) -> None:
+    import subprocess
+
+    from conftest import VAEXP
+
+    a, b, c = three.values()
+    command = [VAEXP, "runs", "rm", a, b, "--runs-dir", forge.folder]
+    for answer, code in (("n\n", 2), ("", 2), ("y\n", 0)):
+        assert a.exists()
+        assert b.exists()
+        done = subprocess.run(command, input=answer, capture_output=True, text=True, timeout=600)
+        assert done.returncode == code, done.stderr
+        assert "Remove these 2 runs for good?" in done.stderr
+        assert str(a) in done.stderr
+    assert not a.exists()
+    assert not b.exists()
+    assert c.exists()
+    assert done.stdout.count("bytes freed") == 3
+    assert cli.ok("runs", "rm", c, "--yes", "--runs-dir", forge.folder).endswith("bytes freed\n")
+    assert {path.name for path in forge.folder.iterdir()} == {"forged.yaml"}
+
+
+def test_rm_removes_only_runs_of_the_folder(
+    three: dict[str, Path], forge: Any, invoke: Any, tmp_path: Path, change_json: Any
+) -> None:
+    a, b, c = three.values()
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("text")
+    link = forge.folder / "20260101-000000-link-0000"
+    link.symlink_to(a)
+    change_json(b / "run.json", status="running", pid=os.getpid())
+    RunFolder(b).start()
+    for given, what in (
+        (folder, "not a run folder"),
+        (forge.folder, "not a run folder"),
+        (forge.folder / "forged.yaml", "not a run folder"),
+        (link, "is a link"),
+        (b, "still running"),
+    ):
+        done = invoke("runs", "rm", given, "--yes", "--runs-dir", forge.folder)
+        assert (done.exit_code, done.stdout) == (2, ""), given
+        assert what in done.stderr
+    done = invoke("runs", "rm", c, "--yes", "--runs-dir", folder)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--runs-dir {forge.folder}" in done.stderr
+    assert all(run.is_dir() for run in (a, b, c))
+    assert (folder / "thesis.txt").read_text() == "text"
+
+
+def test_rm_refuses_all_if_one_is_refused(three: dict[str, Path], forge: Any, invoke: Any) -> None:
+    a, *_ = three.values()
+    arguments = (a, forge.folder, "--yes", "--runs-dir", forge.folder)
+    assert invoke("runs", "rm", *arguments).exit_code == 2
+    assert a.is_dir()
+
+
+def test_a_damaged_run_can_be_removed(forge: Any, invoke: Any, tmp_path: Path) -> None:
+    run, outside = forge("a"), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    (run / "run.json").write_text("[]")
+    (run / "evidence").symlink_to(outside)
+    done = invoke("runs", "rm", run, "--yes", "--runs-dir", forge.folder)
+    assert done.exit_code == 0, done.stderr
+    assert not run.exists()
+    assert (outside / "kept").read_text() == "kept"

@@ -1,0 +1,76 @@
+"""Which run an argument means: a path, the latest run, or the beginning of a run's name."""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from vaexp.errors import RunError, UserError
+from vaexp.paths import expanded
+from vaexp.runs.folder import RunFolder, find_runs, short_name
+from vaexp.visible import visible
+
+RUNS = Path("runs")
+LATEST = "latest"
+
+
+def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
+    """The path of the run that an argument means.
+
+    That is a folder; or ``latest``, the run that started last in ``runs_dir``; or a unique
+    beginning of the name of a run there, with or without its date and time. Where the argument has
+    a folder before the last slash, that is the folder of the runs.
+
+    Raises UserError if there is no such run, or if the beginning is that of several.
+    """
+    path = expanded(run)
+    if os.path.lexists(path):
+        return path
+    parent = path.parent if len(path.parts) > 1 else expanded(runs_dir)
+    runs = find_runs(parent) if os.path.isdir(parent) else []
+    if path.name == LATEST:
+        if not runs:
+            raise UserError(f"{visible(str(run))}: {parent} holds no runs")
+        return in_order_of_time(runs)[-1].path
+    found = [runs[i] for i in matching(path.name, [one.path.name for one in runs])]
+    if not found:
+        where = "" if path.parts[:-1] else f", and no run in {parent} has a name that begins so"
+        raise UserError(f"{visible(str(run))}: no such run folder{where}")
+    if len(found) > 1:
+        candidates = "".join(f"\n  {one.path}" for one in found)
+        raise UserError(f"{visible(str(run))}: several runs begin so:{candidates}")
+    return found[0].path
+
+
+def open_run(run: str | Path, runs_dir: Path = RUNS) -> RunFolder:
+    """Open the run that an argument means. Raises UserError as ``find_run``, or as ``open``."""
+    return RunFolder.open(find_run(run, runs_dir))
+
+
+def matching(beginning: str, names: Sequence[str]) -> list[int]:
+    """The positions of the names of runs that begin so, with or without their date and time."""
+    return [
+        i
+        for i, name in enumerate(names)
+        if beginning and (name.startswith(beginning) or short_name(name).startswith(beginning))
+    ]
+
+
+def in_order_of_time(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs in the order in which they started. Those that do not say when come first."""
+    return sorted(runs, key=lambda run: (_started(run), run.name))
+
+
+def _started(run: RunFolder) -> float:
+    try:
+        return seconds(run.info()["start"])
+    except RunError:
+        return 0.0
+
+
+def seconds(start: str | None) -> float:
+    """A time of run.json in seconds since 1970, 0 if it is none."""
+    try:
+        return datetime.fromisoformat(start or "").timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0

@@ -1,0 +1,107 @@
+"""What runs can be listed, filtered and sorted by: their settings, metrics and status."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any
+
+from vaexp.config import read_override
+from vaexp.errors import UserError
+from vaexp.runs.listing import Listed
+
+FIELDS = ("run", "name", "status", "started", "steps", "size", "model", "error")
+_OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+_CONDITION = re.compile(r"\s*([^\s=!<>]+)\s*(=|!=|<=|>=|<|>)\s*(.*?)\s*\Z", re.DOTALL)
+
+
+def entry_of(run: Listed, key: str) -> dict[str, Any] | None:
+    """The entry of a metric, such as test.elbo, validation.elbo, or elbo of the test split."""
+    split, dot, name = key.partition(".")
+    return run.splits.get(split, {}).get(name) if dot else run.metrics.get(key)
+
+
+def value_of(run: Listed, key: str) -> Any:
+    """What a run has under a key: a field, a setting or the value of a metric; else None."""
+    if key in FIELDS:
+        return getattr(run, key)
+    if run.settings is not None and key in run.settings:
+        return run.settings[key]
+    entry = entry_of(run, key)
+    return None if entry is None else entry["value"]
+
+
+def check_keys(runs: Sequence[Listed], keys: Sequence[str], option: str) -> None:
+    """Raise UserError for a key that no run has."""
+    known = dict.fromkeys(FIELDS)
+    for run in runs:
+        known |= dict.fromkeys(run.settings or {})
+        for split, entries in run.splits.items():
+            known |= dict.fromkeys(f"{split}.{name}" for name in entries)
+        known |= dict.fromkeys(run.metrics)
+    for key in keys:
+        if runs and key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "such as model.beta, test.elbo, size"
+            raise UserError(f"{option} {key}: no run has this setting, metric or field; {hint}")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition such as ``model.beta>1``."""
+
+    key: str
+    operator: str
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> "Condition":
+        """Read a condition. Raises UserError if it is none."""
+        match = _CONDITION.match(text)
+        if match is None:
+            raise UserError(
+                f"--where {text}: write KEY, one of = != < <= > >=, and a value, in quotes: "
+                "--where 'model.beta>1'"
+            )
+        key, operator, value = match.groups()
+        return cls(key, operator, read_override(value, f"--where {text}"))
+
+    def holds(self, run: Listed) -> bool:
+        """Whether a run meets it. One that does not have the key meets no condition but KEY=null.
+
+        Only numbers, and only texts, are smaller or larger than each other.
+        """
+        value = value_of(run, self.key)
+        if value is None or self.value is None:
+            return self.operator == ("=" if value is self.value else "!=") and self.value is None
+        try:
+            return bool(_OPERATORS[self.operator](value, self.value))
+        except TypeError:
+            return False
+
+
+def selected(runs: Sequence[Listed], where: Sequence[str], sort: str | None) -> list[Listed]:
+    """The runs that meet all conditions, in the order of ``sort``, the smallest value first.
+
+    Runs without a value come last. Raises UserError for a condition that is none, and for a key
+    that no run has.
+    """
+    conditions = [Condition.parse(text) for text in where]
+    check_keys(runs, [condition.key for condition in conditions], "--where")
+    found = [run for run in runs if all(condition.holds(run) for condition in conditions)]
+    if sort is None:
+        return found
+    check_keys(runs, [sort], "--sort")
+    return sorted(found, key=lambda run: _order(value_of(run, sort)))
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    """Numbers first, then other values as text, then none."""
+    match value:
+        case None:
+            return 2, 0.0, ""
+        case int() | float():
+            return 0, float(value), ""
+        case _:
+            return 1, 0.0, str(value)

@@ -1,0 +1,162 @@
+"""The list of runs, and a single run, as text. This module imports no torch."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vaexp.config import differing
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.keys import check_keys, entry_of, value_of
+from vaexp.runs.listing import HEADLINE, Listed
+from vaexp.tables import (
+    Table,
+    comma_separated,
+    markdown,
+    print_table,
+    show_entry,
+    show_size,
+    show_value,
+)
+
+
+def render_runs(runs: Sequence[Listed], format_: str, columns: Sequence[str] = ()) -> str:
+    """The list as text. In the format ``table`` it is printed to stdout instead.
+
+    ``columns`` are keys of settings, metrics and fields; the default shows the headlines. Raises
+    UserError for a key that no run has.
+    """
+    check_keys(runs, columns, "--columns")
+    if format_ == "json":
+        content = [run.as_json() for run in runs]
+        if columns:
+            content = [
+                {"run": run.run} | {key: value_of(run, key) for key in columns} for run in runs
+            ]
+        return json.dumps(content, indent=2) + "\n"
+    if format_ == "csv":
+        return _csv(runs, columns)
+    table = _chosen(runs, columns) if columns else _headlines(runs)
+    if format_ == "md":
+        return markdown(table)
+    print_table(table)
+    return ""
+
+
+def _headlines(runs: Sequence[Listed]) -> Table:
+    """The table of status, size, headline metrics, model and settings that differ."""
+    differ = differing([run.settings for run in runs if run.settings is not None])
+    shown = [name for name in HEADLINE if any(name in run.metrics for run in runs)]
+    headers = ["run", "status", "steps", "size", *(f"{name}, test" for name in shown)]
+    rows = [
+        [
+            run.name,
+            run.status,
+            str(run.steps),
+            show_size(run.size),
+            *(show_entry(run.metrics.get(name)) for name in shown),
+            "; ".join(text for text in (run.model, _differing(run, differ), run.error) if text),
+        ]
+        for run in runs
+    ]
+    return Table("", [*headers, "model, and the other settings that differ"], rows)
+
+
+def _chosen(runs: Sequence[Listed], columns: Sequence[str]) -> Table:
+    """The table of chosen columns."""
+    return Table("", ["run", *columns], [[run.name, *_texts(run, columns)] for run in runs])
+
+
+def _texts(run: Listed, columns: Sequence[str]) -> list[str]:
+    """The chosen columns of a run as text: metrics with their errors."""
+    texts = []
+    for key in columns:
+        value = value_of(run, key)
+        is_metric = value is not None and entry_of(run, key) is not None
+        text = show_entry(entry_of(run, key)) if is_metric else show_value(value)
+        texts.append(show_size(run.size) if key == "size" else text)
+    return texts
+
+
+def _csv(runs: Sequence[Listed], columns: Sequence[str]) -> str:
+    """The list as CSV, with one row per run.
+
+    ``run`` is the name of the run's folder, as in the CSV of ``vaexp compare``. All settings and
+    all metrics of the test split are columns.
+    """
+    if columns:
+        rows = [[run.name, *(value_of(run, key) for key in columns)] for run in runs]
+        return comma_separated(["run", *columns], rows)
+    settings = dict.fromkeys(key for run in runs for key in run.settings or {})
+    metrics = dict.fromkeys(name for run in runs for name in run.metrics)
+    headers = ["run", "folder", "status", "started", "steps", "size", "model", "error", *settings]
+    headers += [column for name in metrics for column in (name, f"{name}_se")]
+    rows = [
+        [
+            *(run.name, run.run, run.status, run.started, run.steps, run.size, run.model),
+            run.error,
+            *((run.settings or {}).get(key) for key in settings),
+            *(run.metrics.get(name, {}).get(key) for name in metrics for key in ("value", "se")),
+        ]
+        for run in runs
+    ]
+    return comma_separated(headers, rows)
+
+
+def _differing(run: Listed, keys: Sequence[str]) -> str:
+    """The settings that differ, except those that the description of the model contains."""
+    if run.settings is None:
+        return ""
+    return ", ".join(
+        f"{key}={show_value(run.settings[key])}"
+        for key in keys
+        if key in run.settings and key not in run.described
+    )
+
+
+def render_run(folder: RunFolder, run: Listed, as_json: bool) -> str:
+    """One run as text: its state, settings, test metrics, and the paths of its pictures."""
+    pictures = [
+        str(folder.path / name)
+        for part in ("figures", "samples")
+        for suffix in (".png", ".svg", ".pdf")
+        for name in folder.files.names(part, suffix)
+    ]
+    if as_json:
+        content: dict[str, Any] = run.as_json() | {
+            "metrics": folder.metrics(),
+            "pictures": pictures,
+        }
+        return json.dumps(content, indent=2) + "\n"
+    state = [[key, str(value)] for key, value in _state(folder, run).items() if value]
+    settings = [[key, show_value(value)] for key, value in (run.settings or {}).items()]
+    metrics = [
+        [f"{split}.{name}", show_entry(entry), str(entry.get("unit", ""))]
+        for split in ("test", "validation", "train")
+        for name, entry in run.splits.get(split, {}).items()
+    ]
+    tables = [
+        Table("Run", ["what", "value"], state),
+        Table("Settings", ["setting", "value"], settings),
+        Table("Metrics, ± standard error over images", ["metric", "value", "unit"], metrics),
+        Table("Pictures", ["path"], [[path] for path in pictures]),
+    ]
+    for table in tables:
+        if table.rows:
+            print_table(table)
+    return ""
+
+
+def _state(folder: RunFolder, run: Listed) -> dict[str, Any]:
+    info = {} if run.status == "damaged" else folder.info()
+    return {
+        "folder": run.run,
+        "status": run.status,
+        "error": run.error,
+        "model": run.model,
+        "started": run.started,
+        "resumed": ", ".join(info.get("resumed", [])),
+        "ended": info.get("end"),
+        "trimmed": info.get("trimmed"),
+        "steps": run.steps,
+        "size": show_size(run.size),
+    }
