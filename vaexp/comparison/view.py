@@ -216,20 +216,6 @@ def _csv(comparison: Comparison) -> str:
     return comma_separated(headers, rows)
 
 
-def row_names(comparison: Comparison) -> list[str]:
-    """The name of each run and the settings in which it differs, for the figure."""
-    return [
-        ", ".join(
-            [name]
-            + [
-                f"{key.split('.')[-1]} = {show_value(values[i])}"
-                for key, values in comparison.settings.items()
-            ]
-        )
-        for i, name in enumerate(comparison.runs)
-    ]
-
-
 def _refusals(comparison: Comparison) -> list[str]:
     """Sentences that say why differences are missing, one for each run and reason."""
     metrics: dict[tuple[str, str], list[str]] = {}

@@ -44,6 +44,15 @@ def percent(share: float) -> str:
     return f"{value:.{digits}f}%"
 
 
+def abreast(count: int, most: int) -> tuple[int, int]:
+    """How many of `count` panels stand beside each other, `most` at most, and in how many rows.
+
+    The rows are as full as they can be: four panels, of which three fit, are two rows of two.
+    """
+    down = -(-count // most)
+    return -(-count // down), down
+
+
 def times_of(records: Sequence[Record], unit: str) -> Array:
     """The epoch or the iteration of each record, (T,): `unit` says which of the two."""
     return np.array([record[unit] for record in records], dtype=float)

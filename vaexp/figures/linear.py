@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from vaexp.figures.charts import BEFORE, legend_at, log_axis, number, percent
 from vaexp.figures.maps import Map, colour_bar, draw_maps, size_of_maps
-from vaexp.figures.mosaic import clipping_note, draw, mosaic
+from vaexp.figures.mosaic import draw, ink_note, mosaic
 from vaexp.figures.style import (
     DARK,
     GAP,
@@ -100,7 +100,7 @@ def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Wor
     note = words.note
     if len(axes) > _AXES:
         note += f"The first {_AXES} of {len(axes)} {words.many} are shown.\n"
-    note += clipping_note(mean, sweep)
+    note += ink_note(mean, sweep)
     height, width = ((side + 2) * _SCALE for side in mean.shape)
     pitch = max(width, round(max(text_width(name, SMALL) for name in names))) + 14
     above = line_height(SMALL) + 4

@@ -50,6 +50,7 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]
 _RC = {
     "figure.dpi": DPI,
     "savefig.dpi": "figure",
+    "svg.hashsalt": "vaexp",  # the names inside of an SVG follow from it, and not from chance
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "dejavusans",
     "font.size": SMALL,
@@ -173,15 +174,25 @@ def place(
 
 @house_style()
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, with the same bytes for the same input.
+    """Write a figure as PNG, SVG or PDF, as its path ends, with the same bytes for the same input.
 
     The path has the whole new file, or the old one if something fails. The label of the figure is
-    the Description of the PNG. Raises RunError where the file cannot be written.
+    the Description of a PNG or SVG and the Subject of a PDF. Raises RunError where the file cannot
+    be written.
     """
+    format_ = path.suffix[1:]
+    said = str(figure.get_label())
+    # With a date or the version of matplotlib in it, the file would depend on more than the
+    # picture.
+    match format_:
+        case "svg":
+            metadata = {"Creator": None, "Date": None, "Description": said}
+        case "pdf":
+            metadata = {"Creator": None, "Producer": None, "CreationDate": None, "Subject": said}
+        case _:
+            metadata = {"Software": None, "Description": said}
     try:
         with replacing(path) as temporary:
-            # With the version of matplotlib in it, the file would depend on more than the picture.
-            metadata = {"Software": None, "Description": str(figure.get_label())}
-            figure.savefig(temporary, format="png", metadata=metadata)
+            figure.savefig(temporary, format=format_, metadata=metadata)
     except OSError as error:
         raise RunError(f"cannot write the figure {path}: {error.strerror or error}") from error

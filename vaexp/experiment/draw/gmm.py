@@ -10,7 +10,6 @@ from torch.nn.functional import one_hot
 from vaexp.data import CLASSES, IMAGE_SHAPE
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import COLUMNS, caption
-from vaexp.figures.em import em_staircase
 from vaexp.figures.images import samples
 from vaexp.figures.mixture import components, confusion
 from vaexp.figures.singularities import singularities
@@ -24,7 +23,7 @@ MOST_ROWS = 20  # components drawn from
 
 def gmm_figures(
     trained: TrainedModel, model: GMM, run: RunFolder, x: Tensor, label: Tensor
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[shared.Drawn]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
     subtitle = caption(trained)
     deviation = model.gaussians.variance().sqrt().reshape(-1, *IMAGE_SHAPE)
@@ -59,11 +58,11 @@ def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
 
 def mixture_history(
     records: Sequence[dict[str, Any]], floor: float, needed: int | Absent, subtitle: str
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[shared.Drawn]:
     """How EM went, from the lines of metrics.jsonl, and how near components came to collapse.
 
     ``needed`` is how many images a component needs, as the family of the covariances says.
     """
-    yield "em", em_staircase(records, subtitle)
+    yield "em", shared.em_steps(records, subtitle)
     singular_below = None if isinstance(needed, Absent) else needed
     yield "singularities", singularities(records, floor, subtitle, singular_below)

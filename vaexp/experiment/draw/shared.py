@@ -1,14 +1,30 @@
 """The draws and reconstructions that every kind of run is shown with."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
 from vaexp.figures import images as image_figures
+from vaexp.figures.charts import by_restart
+from vaexp.figures.em import em_staircase
 from vaexp.models.absent import answered
 from vaexp.models.likelihoods import Decoded
 from vaexp.runs.trained import TrainedModel
+
+Drawn = tuple[str, Figure | str]
+"""The name of a figure, and the figure or the reason why there is none."""
+
+
+def em_steps(records: Sequence[dict[str, Any]], subtitle: str) -> Figure | str:
+    """How EM went, from the lines of metrics.jsonl, or why there is nothing to draw."""
+    restarts, kept = by_restart(records)
+    if len(restarts[kept]) == 1:
+        return "EM made no iteration, so there is no step to draw"
+    return em_staircase(records, subtitle)
 
 
 def samples(trained: TrainedModel) -> Figure:
