@@ -87,9 +87,9 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
         originals,
         f"{len(runs)} runs",
         same_latents=len(sizes) == 1,
-        note="The columns go through the digits "
-        f"{' '.join(map(str, digits))}, which a model that is not given the label does not know "
-        "in the first part. The code of a test image is the mode of q(z|x).\n",
+        note="The columns of test images, and of the draws of models that are given the label, go "
+        f"through the digits {' '.join(map(str, digits))}. The code of a test image is the mode of "
+        "q(z|x).\n",
     )
     save(figure, path)
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 
-from vaexp.figures.charts import BEFORE
+from vaexp.figures.charts import BEFORE, abreast
 from vaexp.figures.maps import colour_bar
 from vaexp.figures.style import (
     DARK,
@@ -51,8 +51,7 @@ def tilted_prior(
         f"below the largest have the last colour.\n{note}"
     )
     spans = np.ptp(grid, axis=1)
-    across = min(len(names), 5)
-    down = -(-len(names) // across)
+    across, down = abreast(len(names), 5)
     room = 760 if across == 1 else 1480 // across
     scale = room / float(np.max(spans))
     width, height = (round(span * scale) for span in spans.tolist())

@@ -59,7 +59,7 @@ def draw_maps(
 def colour_bar(
     figure: Figure, picture: ScalarMappable, left: float, top: float, width: float, label: str
 ) -> Axes:
-    """Put the colour bar of a picture or of colours at a pixel of the page. Returns the axes of the bar."""
+    """Put the colour bar of a picture or of colours at a pixel of the page. Returns its axes."""
     axes = place(figure, left, top, width, 16)
     bar = figure.colorbar(picture, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)

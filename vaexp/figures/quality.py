@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vaexp.figures.charts import percent
+from vaexp.figures.charts import abreast, percent
 from vaexp.figures.style import (
     DARK,
     MARGIN,
@@ -61,12 +61,11 @@ def sample_quality(
         f"them among runs of vaexp only.\n{note}"
     )
     width, height, above, under = 330, 230, 34, 46
-    across = min(len(panels), 3)
-    down = -(-len(panels) // 3)
+    across, down = abreast(len(panels), 3)
     body = (across * (_ASIDE + width), down * (above + height + under))
     figure, top = page(*body, "How like digits the draws are", subtitle, note)
     for index, (name, title, unit) in enumerate(panels):
-        row, column = divmod(index, 3)
+        row, column = divmod(index, across)
         left = MARGIN + _ASIDE + column * (_ASIDE + width)
         y = top + above + row * (above + height + under)
         axes = place(figure, left, y, width, height, title=title, ylabel=unit)

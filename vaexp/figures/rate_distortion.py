@@ -85,8 +85,8 @@ def rate_distortion(
     ])  # fmt: skip
     lines = _iso_elbo(*limits)
     placed = _names_beside(names, points.T, [name.box for _, name in lines if name])
-    differs = np.ptp(beta) > 0
-    note = _note(len(names) - len(placed), len(names), differs=bool(differs)) + note
+    differs = bool(np.ptp(beta) > 0)
+    note = _note(len(names) - len(placed), len(names), differs=differs) + note
     title = "Rate and distortion: the two terms of the ELBO"
     figure, top = page(BEFORE + SIDE + 20, SIDE + 70 + 80 * differs, title, subtitle, note)
     axis_names = {
@@ -199,7 +199,8 @@ def _iso_elbo(
     That is at the right edge, or where the line has met the bottom before it.
     """
     found: list[tuple[float, _Name | None]] = []
-    totals = MaxNLocator(8).tick_values(rates[0] + distortions[0], rates[1] + distortions[1])
+    ends = (rates[0] + distortions[0], rates[1] + distortions[1])
+    totals = np.array(MaxNLocator(8).tick_values(*ends))
     per_rate = SIDE / (rates[1] - rates[0])
     per_distortion = SIDE / (distortions[1] - distortions[0])
     for total in totals.tolist():
