@@ -216,7 +216,10 @@ def _strip(
         subtitle += (
             f", in turn the digit{'s' if len(digits) > 1 else ''} {' '.join(map(str, digits))}"
         )
-    figure = samples(rows, names, title, subtitle)
+    note = "Each image is decoded from a z of its own."
+    if mode == "sweep":
+        note = "Each column is one z; every five rows have the next ten."
+    figure = samples(rows, names, title, subtitle, note)
     arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
     return figure, arrays | ({} if label is None else {"label": label.numpy()})
 

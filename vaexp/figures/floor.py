@@ -62,9 +62,9 @@ def near_the_floor(
     singular = int(np.sum(sigma <= 0))  # without a floor: no log scale shows them
     has_components = singular < len(sigma)
     if flat:
-        note += f"\nNot drawn: {'; '.join(flat)}."
+        note += f"\nThere is no map of what is the same everywhere: {'; '.join(flat)}."
     if singular:
-        note += f"\nNot drawn: {singular:,} of {len(sigma):,} components, whose smallest σ is 0."
+        note += f"\n{singular:,} of {len(sigma):,} components are not drawn: their smallest σ is 0."
 
     wide, down = size_of_maps(maps)
     charts = bool(curves) + has_components

@@ -43,14 +43,16 @@ class _Block(NamedTuple):
 
 
 @house_style()
-def samples(images: Array, row_names: Sequence[str] | None, title: str, subtitle: str) -> Figure:
+def samples(
+    images: Array, row_names: Sequence[str] | None, title: str, subtitle: str, note: str = ""
+) -> Figure:
     """A grid of images (R, C, H, W), with a name such as the digit before each row.
 
-    Where white and black at 0 and 1 leave a row solid, a wider grey scale is drawn and said.
+    `note` says which draws they are. Where white and black at 0 and 1 leave a row solid, a wider grey scale is drawn and said.
     """
     names = [""] * len(images) if row_names is None else list(row_names)
-    block, note = _grey(names, images, "images")
-    return _stack([block], title, subtitle, note or ink_note(images))
+    block, said = _grey(names, images, "images")
+    return _stack([block], title, subtitle, f"{note}\n{said or ink_note(images)}")
 
 
 @house_style()

@@ -46,7 +46,9 @@ def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Fi
     deviation of the data along each axis. The colours of an axis reach from minus to plus its own
     largest absolute value.
     """
-    note = "sd: standard deviation of the data along an axis, units of x. "
+    note = (
+        "The number of an axis, sd, is the standard deviation of the data along it, in units of x. "
+    )
     note += "The sign of an axis means nothing.\n"
     words = _Words(
         "Principal axes", "axis", "axes", "sd", ("−2 sd", "−1 sd", "mean", "+1 sd", "+2 sd"), note
@@ -61,8 +63,10 @@ def factors(mean: Array, loadings: Array, lengths: Array, subtitle: str) -> Figu
     `principal_axes`, and `lengths` (L,) are those of the columns of W: as z ~ N(0, I), the mean is
     moved by z w for z = -2..2.
     """
-    note = "|w|: the length of a column w of W, units of x: how far the mean moves as its latent "
-    note += "moves by 1. The sign of a factor means nothing.\n"
+    note = (
+        "The number of a factor, |w|, is the length of its column w of W, in units of x: how far "
+    )
+    note += "the mean moves as its latent moves by 1. The sign of a factor means nothing.\n"
     columns = ("z = −2", "z = −1", "mean", "z = 1", "z = 2")
     words = _Words("Factors: the columns of W", "factor", "factors", "|w|", columns, note)
     return _columns(mean, loadings, lengths, subtitle, words)

@@ -328,8 +328,8 @@ def _on_a_line(
     level = np.searchsorted(classes, outlined.label)
     counts = np.concatenate([np.arange(np.sum(level == row)) for row in range(len(classes))])
     offsets = 0.72 * (counts / max(_OUTLINED - 1, 1) - 0.5)
-    rows.hlines(level + offsets, outlined.mean[:, 0] - sigma, outlined.mean[:, 0] + sigma, color=DARK,
-                linewidth=0.9)  # fmt: skip
+    middle = outlined.mean[:, 0]
+    rows.hlines(level + offsets, middle - sigma, middle + sigma, color=DARK, linewidth=0.9)
     rows.set(xlim=(-half, half), ylim=(len(classes) - 0.4, -0.6), xlabel=axis_name, ylabel="label")
     rows.set_yticks(range(len(classes)), [str(digit) for digit in classes])
     rows.grid(False)

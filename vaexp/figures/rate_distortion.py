@@ -88,7 +88,7 @@ def rate_distortion(
     differs = bool(np.ptp(beta) > 0)
     note = _note(len(names) - len(placed), len(names), differs=differs) + note
     title = "Rate and distortion: the two terms of the ELBO"
-    figure, top = page(BEFORE + SIDE + 20, SIDE + 70 + 80 * differs, title, subtitle, note)
+    figure, top = page(BEFORE + SIDE + 20, SIDE + 70 + 105 * differs, title, subtitle, note)
     axis_names = {
         "xlabel": "rate, KL(q(z|x) to p(z)), nats",
         "ylabel": "distortion, −E ln p(x|z), nats",
@@ -165,7 +165,7 @@ def _names_beside(names: Sequence[str], points: Array, taken: Sequence[_Box]) ->
 def _places(x: float, y: float, width: float, height: float) -> list[_Box]:
     """Places of a text around a point, in pixels, the nearest first."""
     found = []
-    for away in (_MARKER + 3, 34, 60, 90):
+    for away in (_MARKER + 3, 34, 60):
         middle, above, below = y - height / 2, y + away, y - away - height
         right, left, centred = x + away, x - away - width, x - width / 2
         found += [(right, middle), (left, middle), (centred, above), (centred, below),

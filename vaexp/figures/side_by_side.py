@@ -97,7 +97,8 @@ def _draw_run(
     for line in wrap(name, TEXT, _NAMES - 16):
         write(figure, MARGIN, y, line, fontsize=TEXT, va="top")
         y += line_height(TEXT)
-    lines = wrap(details, SMALL, _NAMES - 16) if details else []
+    together = details.replace(" = ", "\u00a0=\u00a0")
+    lines = wrap(together, SMALL, _NAMES - 16) if details else []
     room = max(int((bottom - y) / line_height(SMALL)), 0)
     for index, line in enumerate(lines[:room]):
         cut = index == room - 1 < len(lines) - 1

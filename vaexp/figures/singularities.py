@@ -94,7 +94,9 @@ def singularities(
     if len(restarts) > 1:
         note += f" This is restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) "
         note += "is the highest."
-    note += "\n" + "".join(f"Not drawn, as it does not change: {said}\n" for said in flat if said)
+    note += "\n" + "".join(
+        f"There is no panel of what does not change: {said}\n" for said in flat if said
+    )
     note += _ends(smallest[-1], count[-1], floor, singular_below)
     if (count < LEAST_COUNT).any():
         note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."

@@ -53,7 +53,8 @@ def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
     title = "Draws x ~ N(μ_k, Σ_k) of each component"
     if len(model.weight) > MOST_ROWS:
         title = f"Draws x ~ N(μ_k, Σ_k) of the {MOST_ROWS} heaviest components"
-    return samples(images, names, title, caption(trained))
+    note = "Each row has draws of one component, the heaviest first; its percentage is its weight."
+    return samples(images, names, title, caption(trained), note)
 
 
 def mixture_history(

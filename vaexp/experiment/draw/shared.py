@@ -36,17 +36,20 @@ def samples(trained: TrainedModel) -> Figure:
     z = trained.model.prior().sample(torch.Size([rows, COLUMNS]))
     label = None
     names: list[str] | None = None
+    note = "Each image is decoded from a z of its own."
     if mode == "sweep":
         z = z[0]
         label = digits[torch.arange(COLUMNS) % len(digits)] if conditional else None
         names = SWEEP_NAMES
+        note = "Each column is one z, and each row another k."
     elif conditional:
         z = z.expand(len(digits), -1, -1)
         label = digits[:, None]
         names = [f"digit {digit}" for digit in trained.labels]
+        note = "Each column is one z, which is decoded with every digit."
     images = trained.to_images(decode(trained, z, label, mode))
     subtitle = caption(trained, "with" if mode == "sweep" else None)
-    return image_figures.samples(images, names, MODE_NAMES[mode], subtitle)
+    return image_figures.samples(images, names, MODE_NAMES[mode], subtitle, note)
 
 
 def decode_modes(trained: TrainedModel) -> Figure:
