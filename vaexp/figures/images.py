@@ -48,7 +48,8 @@ def samples(
 ) -> Figure:
     """A grid of images (R, C, H, W), with a name such as the digit before each row.
 
-    `note` says which draws they are. Where white and black at 0 and 1 leave a row solid, a wider grey scale is drawn and said.
+    `note` says which draws they are. Where white and black at 0 and 1 leave a row solid, a wider
+    grey scale is drawn and said.
     """
     names = [""] * len(images) if row_names is None else list(row_names)
     block, said = _grey(names, images, "images")

@@ -47,8 +47,8 @@ def tilted_prior(
     if len(grid) == 1:
         return _tilted_line(grid[0], log_density, names, subtitle, note)
     note = (
-        f"The circles are 1, 2 and 3 standard deviations of N(0, I). Densities {_DEPTH:g} nats and more "
-        f"below the largest have the last colour.\n{note}"
+        "The circles are 1, 2 and 3 standard deviations of N(0, I). Densities "
+        f"{_DEPTH:g} nats and more below the largest have the last colour.\n{note}"
     )
     spans = np.ptp(grid, axis=1)
     across, down = abreast(len(names), 5)
