@@ -259,10 +259,10 @@ def _stairs(axes: Axes, iteration: Array, log_prob: Array, after_m: Array) -> No
     shown = shown[np.isfinite(shown)]
     limits = padded(float(np.min(shown)), float(np.max(shown))) if shown.size else (0.0, 1.0)
     axes.set(xlim=(iteration[0] - 0.3, iteration[-1] + 0.3), ylim=limits)
-    which = (
-        f" {iteration[1]:g}" if len(iteration) == 2 else f"s {iteration[1]:g} to {iteration[-1]:g}"
-    )
-    axes.set_title(f"steps of iteration{which}, and what each gained")
+    title = f"step of iteration {iteration[1]:g}"
+    if len(iteration) > 2:
+        title = f"steps of iterations {iteration[1]:g} to {iteration[-1]:g}, and what each gained"
+    axes.set_title(title)
     axes.set(xlabel="iteration", ylabel="nats per image")
     axes.xaxis.set_major_locator(FixedLocator(iteration.tolist()))
     plain_axis(axes.yaxis)

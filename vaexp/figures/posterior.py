@@ -297,7 +297,7 @@ def _on_a_line(
         f"of the prior.\n{more}"
     )
     width, upper, lower, legend = 1000, 260, 46 * len(classes) + 20, 34
-    body = (_BEFORE + width + 110, legend + upper + 30 + lower + _UNDER)
+    body = (_BEFORE + width + 200, legend + upper + 30 + lower + _UNDER)
     figure, top = page(*body, title, subtitle, note)
     left, y = MARGIN + _BEFORE, top + legend
 

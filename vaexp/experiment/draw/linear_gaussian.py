@@ -73,7 +73,7 @@ def _columns(trained: TrainedModel, model: LinearGaussian) -> tuple[str, Figure]
     return "factors", factors(mean, units, lengths.numpy(), subtitle)
 
 
-def _noise(trained: TrainedModel, model: LinearGaussian) -> Figure:
+def _noise(trained: TrainedModel, model: LinearGaussian) -> Figure | str:
     """The noise of each pixel, and the share of its variance that the latents explain."""
     explained = model.factors.square().sum(1)
     share = explained / (explained + model.noise)
