@@ -422,10 +422,10 @@ def test_axes_are_moved_along_by_standard_deviations():
     axis[0, 3, 4], axis[0, 5, 6] = 3.0, -4.0  # of length 5
     figure = principal_axes(mean, axis, np.array([0.25]), SETTINGS)
     board = figure.axes[-1].images[0].get_array()
-    along = [board[4, 1 + 29 * step + 4] for step in range(5)]
-    against = [board[6, 1 + 29 * step + 6] for step in range(5)]
-    np.testing.assert_allclose(along, 0.5 + 0.25 * 0.6 * np.arange(-2, 3))
-    np.testing.assert_allclose(against, 0.5 - 0.25 * 0.8 * np.arange(-2, 3))
+    along = [board[4, 1 + 29 * step + 4] for step in range(4)]
+    against = [board[6, 1 + 29 * step + 6] for step in range(4)]
+    np.testing.assert_allclose(along, 0.5 + 0.25 * 0.6 * np.array([-2, -1, 1, 2]))
+    np.testing.assert_allclose(against, 0.5 - 0.25 * 0.8 * np.array([-2, -1, 1, 2]))
     signed = figure.axes[1].images[0]
     assert signed.get_clim() == (-1.0, 1.0)
     assert signed.get_array()[6, 7] == -1

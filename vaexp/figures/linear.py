@@ -41,7 +41,7 @@ def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Fi
     """The mean and the first 24 principal axes, and the mean moved along the first 5.
 
     `mean` (H, W) is on the display scale, and the axes must be too, as the mean is moved by
-    k stddev axis for k = -2..2. `axes` (L, H, W) are directions: each is divided by its length, so
+    k stddev axis for k = -2, -1, 1 and 2. `axes` (L, H, W) are directions: each is divided by its length, so
     that unit vectors and the columns of W give the same figure. `stddev` (L,) is the standard
     deviation of the data along each axis. The colours of an axis reach from minus to plus its own
     largest absolute value.
@@ -51,7 +51,7 @@ def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Fi
     )
     note += "The sign of an axis means nothing.\n"
     words = _Words(
-        "Principal axes", "axis", "axes", "sd", ("−2 sd", "−1 sd", "mean", "+1 sd", "+2 sd"), note
+        "Principal axes", "axis", "axes", "sd", ("−2 sd", "−1 sd", "+1 sd", "+2 sd"), note
     )
     return _columns(mean, axes, stddev, subtitle, words)
 
@@ -61,13 +61,13 @@ def factors(mean: Array, loadings: Array, lengths: Array, subtitle: str) -> Figu
 
     `mean` (H, W) is on the display scale. `loadings` (L, H, W) are taken as directions, as in
     `principal_axes`, and `lengths` (L,) are those of the columns of W: as z ~ N(0, I), the mean is
-    moved by z w for z = -2..2.
+    moved by z w for z = -2, -1, 1 and 2.
     """
     note = (
         "The number of a factor, |w|, is the length of its column w of W, in units of x: how far "
     )
     note += "the mean moves as its latent moves by 1. The sign of a factor means nothing.\n"
-    columns = ("z = −2", "z = −1", "mean", "z = 1", "z = 2")
+    columns = ("z = −2", "z = −1", "z = 1", "z = 2")
     words = _Words("Factors: the columns of W", "factor", "factors", "|w|", columns, note)
     return _columns(mean, loadings, lengths, subtitle, words)
 
@@ -81,21 +81,21 @@ class _Words(NamedTuple):
     length: str
     """The number beside each column, by which it is stretched."""
     steps: tuple[str, ...]
-    """The names of the mean moved by -2, -1, 0, 1 and 2 lengths."""
+    """The names of the mean moved by -2, -1, 1 and 2 lengths."""
     note: str
 
 
 @house_style()
 def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Words) -> Figure:
-    """Draw `axes` (L, H, W) as images, and the mean moved by k `stddev` (L,), k = -2..2."""
+    """Draw `axes` (L, H, W) as images, and the mean moved by k `stddev` (L,), k = ±1, ±2."""
     length = np.sqrt(np.sum(axes**2, axis=(1, 2), keepdims=True))
     unit = axes / np.where(length > 0, length, 1)
     shown = unit[:_AXES]
     largest = np.max(np.abs(shown), axis=(1, 2), keepdims=True)
     pictures = shown / np.where(largest > 0, largest, 1)
     swept = min(len(axes), _SWEPT)
-    steps = np.arange(-2, 3)[:, None, None] * stddev[:swept, None, None, None]
-    sweep = mean + steps * unit[:swept, None]  # (swept, 5, H, W)
+    steps = np.array([-2, -1, 1, 2])[:, None, None] * stddev[:swept, None, None, None]
+    sweep = mean + steps * unit[:swept, None]  # (swept, 4, H, W); the mean itself is there once
     names = ["mean"] + [
         f"{i + 1}: {words.length} {stddev[i]:#.3g}".rstrip(".") for i in range(len(shown))
     ]
@@ -104,7 +104,10 @@ def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Wor
     note = words.note
     if len(axes) > _AXES:
         note += f"The first {_AXES} of {len(axes)} {words.many} are shown.\n"
-    note += ink_note(mean, sweep)
+    note += (
+        f"On the right the mean is moved along {'each' if len(axes) <= _SWEPT else 'the first'} "
+    )
+    note += f"of the {words.many}. {ink_note(mean, sweep)}"
     height, width = ((side + 2) * _SCALE for side in mean.shape)
     pitch = max(width, round(max(text_width(name, SMALL) for name in names))) + 14
     above = line_height(SMALL) + 4

@@ -4,9 +4,9 @@ Pages are laid out in whole pixels at `DPI`, counted from the top left. So one p
 image covers the same whole number of pixels everywhere on a page, and lines of text never collide.
 """
 
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float, *, math: bool = False) -> float:
     """The width of one line of text in pixels. With `math`, $...$ is mathtext."""
     font = FontProperties(family="DejaVu Sans", size=size)
@@ -101,16 +102,30 @@ def line_height(size: float) -> int:
 
 def wrap(text: str, size: float, width: float) -> list[str]:
     """Break text into lines of at most `width` pixels, within a word only if it is too long."""
-    if text_width(text, size) <= width:
-        return [text]
-    # textwrap counts characters: this takes the largest count with which all lines fit. The
-    # narrowest characters are a quarter of the font's size wide.
-    most = min(len(text), int(width / (0.25 * size * DPI / 72)))
-    for characters in range(most, 1, -1):
-        lines = textwrap.wrap(text, characters)
-        if all(text_width(line, size) <= width for line in lines):
-            return lines
-    return list(text)
+    space = text_width("a a", size) - 2 * text_width("a", size)
+    lines: list[str] = []
+    free = 0.0  # pixels left on the last line
+    for word in text.split(" "):
+        for part in _parts(word, size, width):
+            needed = text_width(part, size)
+            if lines and needed + space <= free:
+                lines[-1] += f" {part}"
+                free -= needed + space
+            else:
+                lines.append(part)
+                free = width - needed
+    return lines
+
+
+def _parts(word: str, size: float, width: float) -> list[str]:
+    """A word, cut into parts of at most `width` pixels."""
+    parts = [word]
+    while len(parts[-1]) > 1 and text_width(parts[-1], size) > width:
+        last = parts.pop()
+        fits = [n for n in range(1, len(last)) if text_width(last[:n], size) <= width]
+        cut = max(fits, default=1)
+        parts += [last[:cut], last[cut:]]
+    return parts
 
 
 def page(width: int, height: int, title: str, subtitle: str, note: str = "") -> tuple[Figure, int]:

@@ -29,7 +29,8 @@ def gmm_figures(
     deviation = model.gaussians.variance().sqrt().reshape(-1, *IMAGE_SHAPE)
     mean = trained.to_images(model.gaussians.mean)
     yield "samples", shared.samples(trained)
-    yield "decode_modes", shared.decode_modes(trained)
+    heaviest = _heaviest(model)
+    yield "decode_modes", shared.decode_modes(trained, heaviest[:COLUMNS])  # none of them twice
     yield "reconstructions", shared.reconstructions(trained, x, label)
     yield (
         "components",
@@ -44,9 +45,14 @@ def gmm_figures(
     yield from mixture_history(run.records(), trained.config.model.floor, needed, subtitle)
 
 
+def _heaviest(model: GMM) -> Tensor:
+    """The components, the heaviest first, (K,)."""
+    return model.weight.argsort(descending=True, stable=True)
+
+
 def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
     """Ten draws of each component, the heaviest first."""
-    heaviest = model.weight.argsort(descending=True, stable=True)[:MOST_ROWS]
+    heaviest = _heaviest(model)[:MOST_ROWS]
     z = heaviest[:, None].expand(-1, COLUMNS)
     images = trained.to_images(model.decode(z).sample())
     names = [f"k = {k}, {model.weight[k]:.1%}" for k in heaviest.tolist()]

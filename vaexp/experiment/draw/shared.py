@@ -52,10 +52,11 @@ def samples(trained: TrainedModel) -> Figure:
     return image_figures.samples(images, names, MODE_NAMES[mode], subtitle, note)
 
 
-def decode_modes(trained: TrainedModel) -> Figure:
-    """Ten latents, decoded in every way."""
+def decode_modes(trained: TrainedModel, z: Tensor | None = None) -> Figure:
+    """Ten latents z ~ p(z), or those that are given, (n, L) or (n,), decoded in every way."""
     digits = torch.tensor(trained.labels)
-    z = trained.model.prior().sample(torch.Size([COLUMNS]))
+    if z is None:
+        z = trained.model.prior().sample(torch.Size([COLUMNS]))
     label = digits[torch.arange(COLUMNS) % len(digits)] if trained.model.conditional else None
     return image_figures.decode_modes(
         trained.to_images(decode(trained, z, label, "mean")),
