@@ -127,7 +127,9 @@ def test_ellipses_have_the_standard_deviations_of_q(given_label):
     panels = figure.axes
     assert len(panels) == (10 if given_label else 1)
     found = [ellipse for axes in panels for ellipse in ellipses(axes)]
-    assert len({tuple(ellipse.get_center()) for ellipse in found}) >= 80
+    assert len({tuple(ellipse.get_center()) for ellipse in found}) == (
+        10 * 12 if given_label else 10 * 3
+    )
     for ellipse in found:
         index = int(np.argmin(np.abs(mean - ellipse.get_center()).sum(1)))
         assert ellipse.get_center() == pytest.approx(mean[index])

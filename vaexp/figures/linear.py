@@ -41,10 +41,10 @@ def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Fi
     """The mean and the first 24 principal axes, and the mean moved along the first 5.
 
     `mean` (H, W) is on the display scale, and the axes must be too, as the mean is moved by
-    k stddev axis for k = -2, -1, 1 and 2. `axes` (L, H, W) are directions: each is divided by its length, so
-    that unit vectors and the columns of W give the same figure. `stddev` (L,) is the standard
-    deviation of the data along each axis. The colours of an axis reach from minus to plus its own
-    largest absolute value.
+    k stddev axis for k = -2, -1, 1 and 2. `axes` (L, H, W) are directions: each is divided by its
+    length, so that unit vectors and the columns of W give the same figure. `stddev` (L,) is the
+    standard deviation of the data along each axis. The colours of an axis reach from minus to plus
+    its own largest absolute value.
     """
     note = (
         "The number of an axis, sd, is the standard deviation of the data along it, in units of x. "
@@ -104,10 +104,7 @@ def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Wor
     note = words.note
     if len(axes) > _AXES:
         note += f"The first {_AXES} of {len(axes)} {words.many} are shown.\n"
-    note += (
-        f"On the right the mean is moved along {'each' if len(axes) <= _SWEPT else 'the first'} "
-    )
-    note += f"of the {words.many}. {ink_note(mean, sweep)}"
+    note += f"On the right the mean is moved along the first {words.many}. {ink_note(mean, sweep)}"
     height, width = ((side + 2) * _SCALE for side in mean.shape)
     pitch = max(width, round(max(text_width(name, SMALL) for name in names))) + 14
     above = line_height(SMALL) + 4

@@ -31,7 +31,7 @@ from vaexp.figures.style import (
 
 Labels = NDArray[np.integer[Any]]
 
-_OUTLINED = 8  # images of each label whose q is outlined where all labels share a panel
+_OUTLINED = 3  # images of each label whose q is outlined where all labels share a panel
 _OUTLINED_ALONE = 12  # images whose q is outlined in a panel of one label
 _BEFORE, _UNDER, _BETWEEN = 85, 75, 26  # pixels left of a panel, under it, and from one to the next
 
@@ -150,7 +150,7 @@ def _plane(
     outlined = codes.first(_OUTLINED)
     for index in np.random.default_rng(0).permutation(len(outlined.mean)):
         colour = LABEL_COLOURS[outlined.label[index] % 10]
-        axes.add_patch(_ellipse(outlined.mean[index], outlined.covariance[index], DARK, 2.2))
+        axes.add_patch(_ellipse(outlined.mean[index], outlined.covariance[index], DARK, 2.0))
         axes.add_patch(_ellipse(outlined.mean[index], outlined.covariance[index], colour, 1.3))
 
     pixels_per_unit = side / (2 * half)
