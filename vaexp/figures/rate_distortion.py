@@ -78,7 +78,9 @@ def rate_distortion(
     A name stands beside its point, or at a thin line to it, and is left out where it would lie over
     another. Colours follow `beta` (R,), that of the training objective, where it differs.
     """
-    limits = _room(rate), _room(distortion)
+    low, high = _room(rate)
+    # A rate is never negative: left of 0 there is room for half a point.
+    limits = (max(low, -0.04 * high), high), _room(distortion)
     points = np.stack([
         SIDE * (values - low) / (high - low)
         for values, (low, high) in zip((rate, distortion), limits, strict=True)
