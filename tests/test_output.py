@@ -46,7 +46,8 @@ def test_each_format_has_the_same_bytes_each_time_and_says_what_it_shows(
         plain += b"".join(zlib.decompressobj().decompress(one) for one in packed if one[:1] == b"x")
     assert not re.search(rb"matplotlib|20\d\d-\d\d-\d\d|D:20\d\d", plain, re.I)
     if suffix == ".png":
-        assert Image.open(path).info["Description"] == WORDS
+        with Image.open(path) as picture:
+            assert picture.info["Description"] == WORDS
     elif suffix == ".svg":
         escaped = WORDS.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         assert f"<dc:description>{escaped}</dc:description>" in plain.decode()

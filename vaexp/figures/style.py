@@ -206,8 +206,10 @@ def save(figure: Figure, path: Path) -> None:
             metadata = {"Creator": None, "Producer": None, "CreationDate": None, "Subject": said}
         case _:
             metadata = {"Software": None, "Description": said}
+    # Level 3 takes half the time of the default, 6, for files that are 5 % larger.
+    pixels: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if format_ == "png" else {}
     try:
         with replacing(path) as temporary:
-            figure.savefig(temporary, format=format_, metadata=metadata)
+            figure.savefig(temporary, format=format_, metadata=metadata, **pixels)
     except OSError as error:
         raise RunError(f"cannot write the figure {path}: {error.strerror or error}") from error
