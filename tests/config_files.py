@@ -21,6 +21,7 @@ COMMON = {
     "data.labels": None,
     "data.limit": None,
     "data.validation_size": 10_000,
+    "output.figure_format": "png",
 }
 VAE_DEFAULTS = COMMON | {
     "model.kind": "vae",

@@ -53,6 +53,7 @@ GMM_FIGURES = {"components", "component_samples", "confusion", "em", "singularit
 PPCA_FIGURES = {"latent_plane", "posterior", "principal_axes", "spectrum"}
 FIGURES_OF = {
     **dict.fromkeys(MIXTURES, GMM_FIGURES),
+    "labels": GMM_FIGURES - {"em", "singularities"},  # no iteration: nothing has moved
     "ppca": PPCA_FIGURES | {"em"},
     "closed": PPCA_FIGURES,
     "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum", "em"},

@@ -360,13 +360,12 @@ def test_what_comes_from_a_run_is_escaped(forge: Any, tmp_path: Path) -> None:
 def test_the_rate_distortion_plane() -> None:
     """Its points are where they belong, and its dashed lines join points of equal ELBO."""
     rate, distortion = np.array([2.0, 7.0, 33.0]), np.array([734.0, 730.0, 728.0])
-    figure = rate_distortion(["a", "b", "c"], rate, distortion, "settings")
+    figure = rate_distortion(["a", "b", "c"], rate, distortion, np.ones(3), "settings")
     [axes] = figure.axes
-    points = [line.get_xydata()[0].tolist() for line in axes.lines if len(line.get_xydata()) == 1]
+    points = np.asarray(axes.collections[0].get_offsets()).tolist()
     assert points == [[2, 734], [7, 730], [33, 728]]
     dashed = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 2]
     assert len(dashed) >= 4
     for line in dashed:
         assert line.sum(1)[0] == pytest.approx(line.sum(1)[1])
-    named = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert named == ["a: ELBO −736", "b: ELBO −737", "c: ELBO −761"]
+    assert {"a", "b", "c"} <= {text.get_text() for text in axes.texts}

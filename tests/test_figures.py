@@ -13,12 +13,10 @@ from vaexp.errors import RunError
 from vaexp.figures import mosaic as tiles
 from vaexp.figures import style
 from vaexp.figures.curves import _limits, training_curves
-from vaexp.figures.images import compare_runs, decode_modes, reconstructions, samples
-from vaexp.figures.latent import _spread, latent_plane, plane_board, posterior
+from vaexp.figures.images import decode_modes, reconstructions, samples
 from vaexp.figures.style import save
 
 SETTINGS = "VAE, L = 2, gaussian, sigma fixed at 1, beta = 1, given the label"
-AXES = ("$z_1$", "$z_2$")
 
 
 def images(*shape, seed=0):
@@ -36,40 +34,17 @@ def history(epochs, beta=1.0, sigma=False, validation=True):
     return records
 
 
-def codes(count=500, spread=1.0, dimensions=2):
-    generator = np.random.default_rng(3)
-    label = generator.integers(0, 10, count)
-    return spread * generator.normal(size=(count, dimensions)), label
-
-
 EVERY = {
     "samples": lambda: samples(images(3, 4), ["0", "1", "2"], "Draws", SETTINGS),
     "samples, no names": lambda: samples(images(1, 1), None, "Draws", SETTINGS),
     "samples, many": lambda: samples(images(2, 60), None, "Draws", SETTINGS),
     "decode_modes": lambda: decode_modes(images(4), images(4), images(5, 4), SETTINGS),
     "decode_modes, no sigma": lambda: decode_modes(images(1), images(1), None, SETTINGS),
-    "plane": lambda: latent_plane(
-        [images(3, 4)], [""], np.linspace(-3, 3, 4), np.linspace(-2, 2, 3), AXES, SETTINGS
-    ),
-    "planes": lambda: latent_plane(
-        [images(3, 3)] * 10, list("0123456789"), np.arange(3.0), np.arange(3.0), AXES, SETTINGS
-    ),
-    "strip": lambda: latent_plane(
-        [images(1, 5)] * 2, ["4", "9"], np.arange(5.0), np.zeros(1), ("$z$", ""), SETTINGS
-    ),
-    "posterior": lambda: posterior(*codes(), AXES, SETTINGS),
-    "posterior, far": lambda: posterior(*codes(spread=20), AXES, SETTINGS),
-    "posterior, collapsed": lambda: posterior(*codes(spread=0), AXES, SETTINGS),
-    "posterior, one latent": lambda: posterior(*codes(dimensions=1), AXES, SETTINGS),
-    "posterior, one image": lambda: posterior(*codes(1), AXES, SETTINGS),
     "reconstructions": lambda: reconstructions(
         images(3), images(3), images(3), images(3) + 1, SETTINGS
     ),
     "curves": lambda: training_curves(history(20, beta=4.0, sigma=True), SETTINGS),
     "curves, one epoch": lambda: training_curves(history(1), SETTINGS),
-    "compare_runs": lambda: compare_runs(
-        ["a", "a_very_long_name_" * 5], [images(3)] * 2, images(2), [images(2)] * 2, SETTINGS
-    ),
 }
 
 
@@ -81,7 +56,7 @@ def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text
     assert_readable(figure, on_charts=False)  # codes of two digits may meet, and their names too
 
 
-@pytest.mark.parametrize("name", ["samples", "posterior", "curves", "planes"])
+@pytest.mark.parametrize("name", ["samples", "curves", "decode_modes", "reconstructions"])
 def test_saving_gives_the_same_bytes_for_the_same_input(name, tmp_path):
     save(EVERY[name](), tmp_path / "a.png")
     same = EVERY[name]()
@@ -166,35 +141,12 @@ def test_mosaic_places_each_image_and_leaves_gaps():
     )
 
 
-def test_latent_plane_increases_upwards_and_to_the_right():
-    plane = np.zeros((3, 2, 28, 28))
-    plane += np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])[:, :, None, None]
-    board = plane_board(plane)
-    assert board.shape == (84, 56)
-    assert board[83, 0] == 0.1  # smallest z_2 at the bottom, smallest z_1 on the left
-    assert board[0, 55] == 0.6
-
-    vertical, horizontal = np.array([-1.0, 0.0, 1.0]), np.array([5.0, 7.0])
-    figure = latent_plane([plane], [""], horizontal, vertical, AXES, SETTINGS)
-    axes = figure.axes[0]
-    places = {text.get_text(): text.get_position()[1] for text in axes.get_yticklabels()}
-    # The value -1 is at the centre of the bottom tile, rows 56 to 83 of the picture; 1 of the top.
-    assert places["−1"] == pytest.approx(69.5)
-    assert places["0"] == pytest.approx(41.5)
-    assert places["1"] == pytest.approx(13.5)
-    places = {text.get_text(): text.get_position()[0] for text in axes.get_xticklabels()}
-    assert places["5"] == pytest.approx(13.5)
-    assert places["6"] == pytest.approx(27.5)
-    assert places["7"] == pytest.approx(41.5)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == AXES
-
-
 def test_one_image_pixel_is_a_whole_block_of_page_pixels():
     image = np.zeros((1, 1, 28, 28))
     image[0, 0, 0, 0] = 2.0  # clipped to black
     image[0, 0, 27, 27] = 1.0
     page = pixels(samples(image, None, "", SETTINGS))
-    top = page.shape[0] - style.MARGIN - 30 * 5 - 20 - style.line_height(style.SMALL)
+    top = page.shape[0] - style.MARGIN - 30 * 5 - 20 - 2 * style.line_height(style.SMALL)
     left = style.MARGIN
     tile = page[top : top + 150, left : left + 150]
     assert (tile[:5] == tile[0, 0]).all()
@@ -212,35 +164,113 @@ def test_figures_do_not_change_their_input():
     np.testing.assert_array_equal(given, kept)
 
 
-def test_the_note_says_what_clipping_hides():
+def test_the_note_says_what_white_and_black_are_and_what_lies_outside():
     half = np.array([[-1.0, 0.5], [0.5, 2.0]])
-    assert tiles.clipping_note(half).startswith("50% of the pixel values shown")
-    assert tiles.clipping_note(half, None, np.zeros((2, 2))).startswith("25%")
-    assert tiles.clipping_note(np.append(np.zeros(999), 2.0)).startswith("Under 1%")
-    assert tiles.clipping_note(np.array([0.0, 1.0, 1.0000001])) == ""
+    assert tiles.ink_note(half).startswith("White is 0 and black is 1. 50% of the pixel values lie")
+    assert "25%" in tiles.ink_note(half, None, np.zeros((2, 2)))
+    assert "Under 1%" in tiles.ink_note(np.append(np.zeros(999), 2.0))
+    assert tiles.ink_note(np.array([0.0, 1.0, 1.0000001])) == "White is 0 and black is 1."
+
+
+def sweep_of(mean, sigma):
+    return mean + sigma * np.arange(-2, 3)[:, None, None, None]
+
+
+def digits(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(0, 1, (*shape, 28, 28))
+
+
+def drawn(figure):
+    """The rows of images of a page, each (C * 28, ...), as the colours see them: 0 to 1."""
+    return [
+        np.asarray(axes.images[0].norm(axes.images[0].get_array()).filled(np.nan))
+        for axes in figure.axes
+        if not axes.axison and axes.images
+    ]
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.2, 1.0, 30.0])
+def test_no_row_of_decode_modes_is_solid_or_drawn_twice(sigma):
+    mean = digits(4)
+    noise = np.random.default_rng(1).normal(size=mean.shape)
+    figure = decode_modes(mean, mean + sigma * noise, sweep_of(mean, sigma), SETTINGS)
+    single, draws, sweep = drawn(figure)
+    rows = [row[1:29] for row in (single, draws, *np.split(sweep[:-1], 4))]
+    for row in rows:
+        assert np.nanstd(row) > 0.2 * np.nanstd(rows[0]) / (1 + 4 * sigma)
+    for i, one in enumerate(rows):
+        assert all(np.nanmax(np.abs(one - other)) > 1e-3 for other in rows[:i])
+
+
+def test_a_wide_sweep_has_a_grey_scale_of_its_own_and_says_its_range():
+    mean = digits(3)
+    figure = decode_modes(mean, mean + 1, sweep_of(mean, 1.0), SETTINGS)
+    picture = figure.axes[2].images[0]
+    assert picture.get_clim() == pytest.approx((mean.min() - 2, mean.max() + 2))
+    said = " ".join(texts(figure))
+    assert "grey scale of the rows μ(z) + kσ(z), units of x" in said
+    assert "from −2 to 3" in said.replace("−1.999", "−2").replace("2.999", "3").replace("\n", " ")
+    narrow = decode_modes(mean, mean + 1, sweep_of(mean, 0.1), SETTINGS)
+    assert narrow.axes[2].images[0].get_clim() == (0, 1)
+    assert "grey scale" not in " ".join(texts(narrow))
 
 
 def test_labels_of_decode_modes():
-    figure = decode_modes(images(3), images(3), images(5, 3), SETTINGS)
+    figure = decode_modes(images(3), images(3, seed=1), images(5, 3, seed=2), SETTINGS)
     found = texts(figure)
-    for label in (r"$\mu(z)$", r"$x \sim p(x\,|\,z)$", r"$\mu(z) - 2\sigma(z)$"):
+    for label in (r"$x \sim p(x\,|\,z)$", r"$\mu(z) - 2\sigma(z)$"):
         assert label in found
-    assert "Each column is one latent z, decoded in every row." in found
+    assert found.count(r"$\mu(z)$") == 1
+    assert "Each column is one latent z, which every row decodes in its own way." in found
     assert len(figure.axes) == 3
     assert not any("sigma" in text for text in texts(EVERY["decode_modes, no sigma"]())[2:])
+
+
+def test_rows_that_would_look_like_the_mean_are_left_out_and_said():
+    mean = digits(2)
+    figure = decode_modes(mean, mean + 1e-4, sweep_of(mean, 1e-4), SETTINGS)
+    assert len(figure.axes) == 1
+    said = texts(figure)
+    assert "x ~ p(x|z) is not drawn: it differs from μ(z) by less than half a grey level." in said
+    assert "μ(z) + kσ(z) is not drawn: it differs from μ(z) by less than half a grey level." in said
+
+
+def test_draws_of_a_wide_sweep_have_a_wider_grey_scale_too():
+    mean = digits(3)
+    names = ["-2", "-1", "0", "1", "2"]
+    figure = samples(sweep_of(mean, 1.0), names, "Draws", SETTINGS)
+    assert figure.axes[0].images[0].get_clim() == pytest.approx((mean.min() - 2, mean.max() + 2))
 
 
 def test_constant_sigma_is_a_number_and_varying_sigma_a_heat_map():
     x = images(2)
     constant = reconstructions(x, x, x, np.full_like(x, 0.25), SETTINGS)
     assert len(constant.axes) == 3
-    assert "σ = 0.25 (units of x) for every pixel of every image." in texts(constant)
+    assert "σ is 0.25, in units of x, for every pixel of every image." in texts(constant)
     varying = reconstructions(x, x, x, np.linspace(0, 1, x.size).reshape(x.shape), SETTINGS)
     assert len(varying.axes) == 5
     assert "σ(z), units of x" in texts(varying)
     heat = varying.axes[3].images[0]
     assert heat.get_clim() == (0.0, 1.0)
     assert heat.get_cmap().name == "viridis"
+
+
+def test_a_sigma_that_the_pixels_of_an_image_share_is_a_number_under_it():
+    x = images(3)
+    figure = reconstructions(x, x, x, np.ones_like(x) * np.array([[[0.2]], [[0.31]], [[1]]]), "")
+    assert len(figure.axes) == 3
+    assert [text for text in texts(figure) if text.startswith(("0.", "1."))] == [
+        "0.200", "0.310", "1.00",
+    ]  # fmt: skip
+    assert_readable(figure)
+
+
+def test_a_sigma_that_all_images_share_is_drawn_once():
+    x = images(3)
+    sigma = np.broadcast_to(np.linspace(0.1, 1, 784).reshape(28, 28), x.shape)
+    figure = reconstructions(x, x, x, sigma, SETTINGS)
+    assert figure.axes[3].images[0].get_array().shape == (30, 30)
+    assert "σ is the same for every image, and is drawn once." in " ".join(texts(figure))
 
 
 def test_a_wide_range_of_sigma_is_drawn_on_a_log_scale():
@@ -254,47 +284,6 @@ def test_a_wide_range_of_sigma_is_drawn_on_a_log_scale():
     assert heat.norm(np.sqrt(0.006)) == pytest.approx(0.5)
     assert "σ(z), units of x, log scale" in texts(figure)
     assert len(reconstructions(x, x, x, None, SETTINGS).axes) == 3
-
-
-def test_prior_circles_say_the_share_of_mass_inside():
-    assert {"39%", "86%", "99%"} <= set(texts(EVERY["posterior"]()))
-    radius = np.hypot(*np.random.default_rng(1).normal(size=(2, 200_000)))
-    shares = [np.mean(radius < r) for r in (1, 2, 3)]
-    assert shares == pytest.approx([0.39, 0.86, 0.99], abs=0.01)
-
-
-@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 40.0])
-def test_the_posterior_view_holds_three_deviations_and_the_codes(spread):
-    mean, label = codes(2000, spread)
-    axes = posterior(mean, label, AXES, SETTINGS).axes[0]
-    low, high = axes.get_xlim()
-    assert low == -high
-    assert axes.get_ylim() == (low, high)
-    assert high >= max(3, np.abs(mean).max())
-    box = axes.get_position()
-    width, height = axes.figure.bbox.size
-    assert box.width * width == pytest.approx(box.height * height)
-    assert {str(digit) for digit in range(10)} <= set(texts(axes.figure))
-
-
-def test_stray_and_broken_codes_are_counted_not_drawn():
-    mean, label = codes(200)
-    mean[0], mean[1] = (1e4, 0), (np.nan, 0)
-    figure = posterior(mean, label, AXES, SETTINGS)
-    assert "2 of 200 codes lie out of view." in texts(figure)
-    assert figure.axes[0].get_xlim()[1] < 6
-    with pytest.raises(RunError, match="finite"):
-        posterior(np.full((3, 2), np.nan), np.arange(3), AXES, SETTINGS)
-
-
-def test_numerals_stay_at_their_medians_unless_they_collide():
-    apart = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
-    np.testing.assert_array_equal(_spread(apart, 1.0), apart)
-    for crowd in (np.zeros((10, 2)), np.random.default_rng(0).normal(0, 0.1, (10, 2))):
-        moved = _spread(crowd, 1.0)
-        distance = np.hypot(*(moved[:, None] - moved[None]).T)
-        assert distance[~np.eye(10, dtype=bool)].min() > 0.97
-        assert np.abs(moved).max() < 3
 
 
 def test_every_label_has_its_own_colour():
@@ -339,16 +328,16 @@ def test_an_outlier_does_not_squash_the_curve_and_is_said(epochs):
     figure = training_curves(records, SETTINGS)
     low, high = figure.axes[0].get_ylim()
     assert -1000 < low < -760 < high < -700
-    note = "Out of view in ELBO: 1 value, lowest −1,000,000 at epoch 1."
+    note = "Triangles mark what is out of view in ELBO: 1 value, the lowest −1,000,000 at epoch 1."
     assert note in texts(figure)
-    assert not any("Out of view" in text for text in texts(EVERY["curves"]()))
+    assert not any("out of view" in text for text in texts(EVERY["curves"]()))
 
 
 def test_values_that_are_not_finite_are_said():
     records = history(10)
     records[4]["train"]["rate"] = float("nan")
     found = texts(training_curves(records, SETTINGS))
-    assert "Out of view in rate: 1 of 10 training values are not finite." in found
+    assert "1 of 10 training values of rate are not finite. " in found
     for record in records:
         record["train"] = dict.fromkeys(record["train"], float("nan"))
         record["validation"] = None
@@ -360,25 +349,6 @@ def test_limits_of_a_curve_that_does_not_move_have_height():
     assert low < -750 < high
     low, high = _limits([np.full(10, 1e-3)], "sigma")
     assert 0 < low < 1e-3 < high
-
-
-def test_names_are_plain_text():
-    name = r"cost $5_ and $\frac 6"
-    figure = compare_runs([name], [images(2)], images(2), [images(2)], name)
-    pixels(figure)
-    assert name in texts(figure)
-
-
-def test_compare_runs_wraps_long_names_and_keeps_rows_apart():
-    name = "20261122-143015-vae-pixel-sigma-with-a-name-that-goes-on-and-on-7f3a"
-    figure = compare_runs(
-        [name, "b"], [images(10)] * 2, images(10), [images(10)] * 2, SETTINGS, "draws"
-    )
-    wrapped = next(text for text in texts(figure) if text.startswith("2026112"))
-    assert "\n" in wrapped
-    assert wrapped.replace("\n", "") == name
-    assert "draws" in texts(figure)
-    assert len(figure.axes) == 5  # the test images, then two blocks for each of two runs
 
 
 def test_wrap_keeps_every_character_within_the_width():
@@ -395,4 +365,4 @@ def test_places_without_an_image_are_blank_paper_and_not_counted():
     board = tiles.mosaic(images)
     assert (board[1:5, 11:15] == 0).all()
     assert (board[1:5, 1:5] == 2).all()
-    assert tiles.clipping_note(images).startswith("100% of the pixel values shown")
+    assert "100% of the pixel values" in tiles.ink_note(images)

@@ -203,7 +203,10 @@ def test_a_flat_map_becomes_a_sentence() -> None:
     assert len(floor(maps()).axes) == 6  # with their colour bars
     figure = floor(arrays)
     assert len(figure.axes) == 4
-    assert "Not drawn: mean σ is 0.25 at every pixel." in texts(figure)
+    assert (
+        "There is no panel of what is the same everywhere: mean σ is 0.25 at every pixel."
+        in texts(figure)
+    )
 
 
 def test_maps_are_images_the_first_pixel_at_the_top_left_and_sigma_on_a_log_scale() -> None:
@@ -236,7 +239,7 @@ def test_components_without_any_sigma_are_counted_instead() -> None:
     arrays = components(3) | {"smallest_sigma": np.array([0.0, 0.2, 0.0])}
     figure = floor(arrays, floor=0.0)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [0.2])
-    assert "Not drawn: 2 of 3 components, whose smallest σ is 0." in texts(figure)
+    assert "2 of 3 components are not drawn: their smallest σ is 0." in texts(figure)
     figure = floor(maps() | arrays | {"smallest_sigma": np.zeros(3)}, floor=0.0)
     assert len(figure.axes) == 6  # the maps and their colour bars alone
     pixels(figure)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pages import assert_readable, pixels, texts
 
+from vaexp.experiment.draw.gmm import mixture_history
 from vaexp.figures.charts import log_axis, number, percent, spread
 from vaexp.figures.em import em_staircase
 from vaexp.figures.images import samples
@@ -86,7 +87,6 @@ NOISE = np.geomspace(0.1, 0.4, 784), np.linspace(0, 0.9, 784)
 EVERY = {
     "staircase": lambda: em_staircase(history(), SETTINGS),
     "staircase, restarts": lambda: em_staircase(history(restarts=4), SETTINGS),
-    "staircase, no iteration": lambda: em_staircase(history(0, restarts=3), SETTINGS),
     "staircase, one": lambda: em_staircase(history(1, validation=False), SETTINGS),
     "staircase, 2000": lambda: em_staircase(history(2000), SETTINGS),
     "staircase, low": lambda: em_staircase(history(30, 10, 1, True, 1e3, -2e6), SETTINGS),
@@ -97,7 +97,6 @@ EVERY = {
     "singularities": lambda: singularities(history(), 1e-3, SETTINGS, 785),
     "singularities, 1": lambda: singularities(history(20, 1), 1e-3, SETTINGS, 785),
     "singularities, 200": lambda: singularities(history(20, 200), 0.0, SETTINGS),
-    "singularities, first": lambda: singularities(history(0, 50), 1e-3, SETTINGS, 785),
     "components, 1": lambda: components(*mixture(1), SETTINGS),
     "components, 10": lambda: components(*mixture(10), SETTINGS),
     "components, 200": lambda: components(*mixture(200), SETTINGS),
@@ -112,7 +111,7 @@ EVERY = {
     "axes, 50": lambda: principal_axes(*axes_of(50), SETTINGS),
     "factors, 2": lambda: factors(*axes_of(2), SETTINGS),
     "noise": lambda: noise(*NOISE, 0.01, SETTINGS),
-    "noise, all alike": lambda: noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS),
+    "noise, alike": lambda: noise(np.full(784, 0.1), NOISE[1], 0.01, SETTINGS),
     "scaled spectrum": lambda: scaled_spectrum(100 * EIGENVALUES, 10, SETTINGS),
     "spectrum": lambda: spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
     "spectrum, small": lambda: spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
@@ -196,10 +195,15 @@ def test_the_stairs_begin_later_where_the_first_step_hides_all_others():
     records = history(30)
     records[0]["train"] |= {"log_prob": -1e6, "elbo_after_e": -1e6}
     figure = em_staircase(records, SETTINGS)
-    titled(figure, "steps of iterations 2 to")
+    first, later = titled(figure, "step of iteration 1"), titled(figure, "steps of iterations 2 to")
+    dots = [line.get_xydata() for line in first.lines if line.get_marker() == "o"]
+    assert dots[0].tolist() == [[0, -1e6], [1, records[1]["train"]["log_prob"]]]
+    assert first.get_position().x1 < later.get_position().x0
+    assert "The first step has an axis of its own" in note(figure)
     low, high = titled(figure, "ln p(x)").get_ylim()
     assert 400 < low < 1000 < high
-    assert "Out of view (triangles): 1 value, lowest −1,000,000 at iteration 0." in texts(figure)
+    found = "Triangles mark what is out of view: 1 value, the lowest −1,000,000 at iteration 0."
+    assert found in texts(figure)
 
 
 def test_the_kept_restart_has_the_highest_final_training_likelihood():
@@ -207,21 +211,59 @@ def test_the_kept_restart_has_the_highest_final_training_likelihood():
     final = {record["restart"]: record["train"]["log_prob"] for record in records}
     kept = max(final, key=final.get)
     figure = em_staircase(records, SETTINGS)
-    assert f"Thick lines and steps: restart {kept} of 0 to 3, whose" in note(figure)
+    assert f"Thick lines and steps are those of restart {kept} of 0 to 3, whose" in note(figure)
     run = titled(figure, "ln p(x)")
     curves = [line for line in run.lines if len(line.get_xdata())]
     thick = [line for line in curves if line.get_linewidth() > 1]
     assert len(curves) == 8
     assert [line.get_ydata()[-1] for line in thick] == [final[kept] - 20, final[kept]]
     assert curves[-2:] == thick  # over the others
-    assert f"Restart {kept} of 0 to 3" in note(singularities(records, 0.001, SETTINGS))
+    assert f"This is restart {kept} of 0 to 3" in note(singularities(records, 0.001, SETTINGS))
 
 
-def test_one_record_is_drawn_without_steps():
-    figure = EVERY["staircase, no iteration"]()
-    assert len(figure.axes) == 1
-    assert "No iteration: these are the initial parameters." in texts(figure)
-    assert "M-step" not in texts(figure)
+def test_one_iteration_is_one_step_without_a_run_of_two_dots():
+    figure = em_staircase(history(1), SETTINGS)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["step of iteration 1"]
+    assert "ln p(x) of the validation images went from" in note(figure)
+    assert_readable(figure)
+
+
+def test_without_an_iteration_there_are_no_figures_of_how_em_went():
+    drawn = dict(mixture_history(history(0, restarts=3), 1e-3, 785, SETTINGS))
+    assert drawn == {
+        "em": "EM made no iteration, so there is no step to draw",
+        "singularities": "EM made no iteration, so no component has moved",
+    }
+
+
+def test_what_does_not_change_has_no_panel():
+    records = history(9, 10)
+    for t, record in enumerate(records):
+        record["smallest_eigenvalue"] = [1e-3 * (1 + 1e-4 * ((t + k) % 3)) for k in range(10)]
+    figure = singularities(records, 1e-3, SETTINGS, 785)
+    assert [axes.get_title(loc="left")[:9] for axes in figure.axes] == ["effective"]
+    said = (
+        "the smallest eigenvalue of every covariance lies on the floor, 0.001, in every iteration"
+    )
+    assert said in note(figure)
+    assert_readable(figure)
+    for record in records:
+        record["effective_count"] = [700.0] * 10
+    reason = singularities(records, 1e-3, SETTINGS, 785)
+    assert reason == f"{said}. every component has 700 images in every iteration"
+    alone = history(9, 1)
+    for record in alone:
+        record["effective_count"] = [7000.0]
+    assert [axes.get_title(loc="left")[:8] for axes in singularities(alone, 0, "").axes] == [
+        "smallest"
+    ]
+
+
+def test_noise_that_is_the_same_everywhere_has_no_map():
+    figure = EVERY["noise, alike"]()
+    assert len(figure.axes) == 2  # one map and its colour bar
+    assert "The σ of the noise is 0.1 at every pixel." in note(figure)
+    assert "same noise" in noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS)
 
 
 def test_validation_is_named_only_where_there_is_one():
@@ -261,7 +303,7 @@ def test_values_that_are_not_finite_are_said():
     records = history(8)
     records[3]["train"]["log_prob"] = float("nan")
     figure = em_staircase(records, SETTINGS)
-    assert "Values that are not finite: 1." in note(figure)
+    assert "Of the values 1 are not finite." in note(figure)
     pixels(figure)
 
 
@@ -293,7 +335,8 @@ def test_components_at_the_floor_are_named_by_the_fewest_images():
 def test_a_covariance_that_all_share_is_one_line():
     records = history(4, 10)
     for record in records:
-        record["smallest_eigenvalue"] = [0.02] * 10
+        record["smallest_eigenvalue"] = [0.02 + 0.01 / (1 + record["iteration"])] * 10
+    records[-1]["smallest_eigenvalue"] = [0.02] * 10
     figure = singularities(records, 0.0, SETTINGS)
     assert len(titled(figure, "smallest eigenvalue, the same for all k").lines) == 1
     assert "all k" in texts(figure)
@@ -379,10 +422,10 @@ def test_axes_are_moved_along_by_standard_deviations():
     axis[0, 3, 4], axis[0, 5, 6] = 3.0, -4.0  # of length 5
     figure = principal_axes(mean, axis, np.array([0.25]), SETTINGS)
     board = figure.axes[-1].images[0].get_array()
-    along = [board[4, 1 + 29 * step + 4] for step in range(5)]
-    against = [board[6, 1 + 29 * step + 6] for step in range(5)]
-    np.testing.assert_allclose(along, 0.5 + 0.25 * 0.6 * np.arange(-2, 3))
-    np.testing.assert_allclose(against, 0.5 - 0.25 * 0.8 * np.arange(-2, 3))
+    along = [board[4, 1 + 29 * step + 4] for step in range(4)]
+    against = [board[6, 1 + 29 * step + 6] for step in range(4)]
+    np.testing.assert_allclose(along, 0.5 + 0.25 * 0.6 * np.array([-2, -1, 1, 2]))
+    np.testing.assert_allclose(against, 0.5 - 0.25 * 0.8 * np.array([-2, -1, 1, 2]))
     signed = figure.axes[1].images[0]
     assert signed.get_clim() == (-1.0, 1.0)
     assert signed.get_array()[6, 7] == -1

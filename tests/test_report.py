@@ -32,7 +32,7 @@ def page(forge: Any, tmp_path: Path) -> Page:
 
 
 def test_pictures_are_said_in_words(page: Page) -> None:
-    words = 'Draws. "<b>L = 2 & σ</b>".'
+    words = 'Draws. "<b>L = 2 & σ</b>". White is 0 and black is 1.'
     assert page.of("img", "alt") == [words, "run-a: of mine", f"run-a: {words}"]
     assert not page.of("b", "class")
     assert len(page.of("img", "src")) == 3

@@ -40,8 +40,8 @@ OVERRIDES = {
 }
 FIGURES = {"samples", "decode_modes", "reconstructions"}
 FIGURES_OF = {
-    "vae": {"latent_plane", "posterior", "training_curves"},
-    "gmm": {"components", "component_samples", "confusion", "singularities"},
+    "vae": {"latent_plane", "posterior"},
+    "gmm": {"components", "component_samples", "confusion"},
     "ppca": {"latent_plane", "posterior", "principal_axes", "spectrum"},
     "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum"},
 }

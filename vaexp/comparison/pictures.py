@@ -3,19 +3,17 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vaexp.comparison.compare import Comparison
-from vaexp.comparison.view import row_names
 from vaexp.data import IMAGE_SHAPE, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
-from vaexp.figures.images import compare_runs
 from vaexp.figures.rate_distortion import rate_distortion
+from vaexp.figures.side_by_side import RunImages, compare_runs
 from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -30,9 +28,8 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
     The pictures are saved in figures/ of the first run. Returns their paths.
     """
     stem = f"compare-{_short([run.name for run in runs])}"
-    names = row_names(comparison)
     side = runs[0].files.place(f"figures/{stem}.png")
-    side_by_side(runs, names, side)
+    side_by_side(runs, comparison, side)
     entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
     refused = comparison.differences.get("distortion", [])
     if any(entry is None or None in entry for entry in entries.values()) or any(
@@ -43,10 +40,10 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
         np.array([entry["value"] for entry in entries[name] or [] if entry])
         for name in ("rate", "distortion")
     )
+    beta = np.array([run.config().model.kl_factor for run in runs], dtype=float)
     plane = side.with_name(f"{stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
-    note = "Dashed: equal ELBO, in nats; higher towards the lower left."
-    save(rate_distortion(names, rate, distortion, subtitle, note), plane)
+    save(rate_distortion(comparison.runs, rate, distortion, beta, subtitle), plane)
     return [side, plane]
 
 
@@ -59,10 +56,10 @@ def _short(names: list[str]) -> str:
     return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:8]
 
 
-def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
+def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> None:
     """Draw several runs in one picture, with the same latents and the same test images.
 
-    Each run draws in its own decode mode, but a sweep is drawn as its mean. The labels are the
+    Each run has the same rows, its mean and a draw, whatever its decode mode. The labels are the
     digits that all runs know, in turn. Runs with different numbers of latents cannot share z, and
     each has its own. Raises UserError for runs that have no test images in common.
     """
@@ -80,53 +77,46 @@ def side_by_side(runs: list[RunFolder], names: list[str], path: Path) -> None:
         )
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
-    drawn = [
-        _draw_and_reconstruct(run, trained, label)
-        for run, trained in zip(runs, models, strict=True)
-    ]
-    rows = [f"{name}; draws {one.what}" for name, one in zip(names, drawn, strict=True)]
+    rows, originals = [], np.zeros(0)
+    named = zip(runs, models, comparison.runs, comparison.descriptions, strict=True)
+    for run, trained, name, description in named:
+        drawn, originals = _draw_and_reconstruct(run, trained, label)
+        rows.append(RunImages(name, description, *drawn))
     figure = compare_runs(
         rows,
-        [one.draws for one in drawn],
-        drawn[-1].originals,
-        [one.reconstructions for one in drawn],
-        "reconstructions are μ(z) at the mode of q(z|x); columns go through the digits "
-        + " ".join(map(str, digits)),
-        "draws at the same latents z" if len(sizes) == 1 else "draws (latent sizes differ)",
+        originals,
+        f"{len(runs)} runs",
+        same_latents=len(sizes) == 1,
+        note="The columns of test images, and of the draws of models that are given the label, go "
+        f"through the digits {' '.join(map(str, digits))}. The code of a test image is the mode of "
+        "q(z|x).\n",
     )
     save(figure, path)
 
 
-class _Row(NamedTuple):
-    """The row of one run in the picture. Images are (COLUMNS, H, W) on the display scale."""
-
-    what: str
-    """The decode mode of the draws, as a formula."""
-    draws: np.ndarray
-    originals: np.ndarray
-    reconstructions: np.ndarray
-
-
 @torch.no_grad()
-def _draw_and_reconstruct(run: RunFolder, trained: TrainedModel, label: Tensor) -> _Row:
-    """Draws with these labels (COLUMNS,), and the reconstructions of their first test images."""
+def _draw_and_reconstruct(
+    run: RunFolder, trained: TrainedModel, label: Tensor
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Mean and draw of latents from the prior, and of the codes of test images; and these images.
+
+    All have the labels (COLUMNS,), and are (COLUMNS, H, W) on the display scale.
+    """
     data = load(trained.config.data, download=False)
     run.check_data(data.sha256)
     test = data.test
     pixels = test.pixels[_first_of_each(test.label, label)]
-    samples = trained.config.model.decode_mode == "sample"
     given = label if trained.model.conditional else None
     with seeded(HELD_OUT_SEED, "side by side"):
         z = trained.model.prior().sample(torch.Size([COLUMNS]))
-        drawn = decode(trained, z, given, "sample" if samples else "mean")
         x = Transform(trained.config.data.transform)(pixels)
         codes = trained.model.encode(x, given).mode
-    return _Row(
-        "x ~ p(x|z)" if samples else "μ(z)",
-        trained.to_images(drawn),
-        (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy(),
-        trained.to_images(decode(trained, codes, given, "mean")),
-    )
+        drawn = [
+            trained.to_images(decode(trained, latents, given, mode))
+            for latents in (z, codes)
+            for mode in ("mean", "sample")
+        ]
+    return drawn, (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy()
 
 
 def _first_of_each(labels: Tensor, wanted: Tensor) -> Tensor:

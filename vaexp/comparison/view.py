@@ -215,20 +215,6 @@ def _seed_cells(one: OverSeeds, name: str, other: bool) -> list[str]:
     return [cell, show_difference(one.differences.get(name, Difference()))] if other else [cell]
 
 
-def row_names(comparison: Comparison) -> list[str]:
-    """The name of each run and the settings in which it differs, for the figure."""
-    return [
-        ", ".join(
-            [name]
-            + [
-                f"{key.split('.')[-1]} = {show_value(values[i])}"
-                for key, values in comparison.settings.items()
-            ]
-        )
-        for i, name in enumerate(comparison.runs)
-    ]
-
-
 def show_difference(difference: Difference) -> str:
     """A difference as text: of means over seeds its error over seeds, then that over images."""
     if difference.value is None:

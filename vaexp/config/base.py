@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, Field, field_validator
 
 from vaexp.config.data import DataConfig
+from vaexp.config.output import OutputConfig
 from vaexp.config.section import Section, problem
 
 DecodeMode = Literal["mean", "sample", "sweep"]
@@ -81,6 +82,7 @@ class BaseConfig(Section):
     """auto is cuda where there is such a device, otherwise cpu."""
     data: DataConfig = DataConfig()
     model: ModelSection
+    output: OutputConfig = OutputConfig()
 
     @field_validator("name")
     @classmethod

@@ -19,10 +19,12 @@ def dump(config: Config) -> str:
 def digest(config: Config) -> str:
     """The SHA-256 of the resolved config, whatever the layout of the file it came from.
 
-    Where the data lie is not part of what a run is, so ``data.root`` counts as null.
+    Where the data lie is not part of what a run is, so ``data.root`` counts as null, and
+    neither are its figures: ``output`` does not count.
     """
     settings = config.model_dump()
     settings["data"]["root"] = None
+    del settings["output"]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -49,6 +51,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     """The dotted keys in which flattened configs differ.
 
     A key that only some of them have does not count. Its decider, which all have, differs too.
+    The section ``output`` does not count either, as it changes no number.
     """
-    keys = dict.fromkeys(key for flat in settings for key in flat)
+    keys = dict.fromkeys(key for flat in settings for key in flat if not key.startswith("output."))
     return [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]

@@ -87,6 +87,7 @@ def plane_figure(
     axes: tuple[int, int],
     axis_names: tuple[str, str],
     size: int,
+    note: str = "",
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """The figure of the latent plane and its arrays, with one panel per digit if conditional."""
     z, ticks = latent_grid(trained.model.latent_dim, axes, size)
@@ -106,6 +107,8 @@ def plane_figure(
         axis_names,
         subtitle,
         what,
+        "The axes are spaced by quantiles of N(0, 1), not evenly in z: every tile has the same "
+        f"prior probability.\n{note}",
     )
     arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
     return figure, arrays | ({"label": np.array(digits)} if conditional else {})
@@ -213,7 +216,10 @@ def _strip(
         subtitle += (
             f", in turn the digit{'s' if len(digits) > 1 else ''} {' '.join(map(str, digits))}"
         )
-    figure = samples(rows, names, title, subtitle)
+    note = "Each image is decoded from a z of its own."
+    if mode == "sweep":
+        note = "Each column is one z; every five rows have the next ten."
+    figure = samples(rows, names, title, subtitle, note)
     arrays = {"z": z.numpy(), "x": x.numpy(), "image": images}
     return figure, arrays | ({} if label is None else {"label": label.numpy()})
 

@@ -236,9 +236,11 @@ def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     reporter.say("drawing figures")
     test = experiment.data.test
     x = experiment.held_out_images(test, "test").cpu()
-    illustrate(
+    left_out = illustrate(
         run, x, test.label, lambda: Moments.of(experiment.training_images()).covariance.cpu()
     )
+    for line in left_out:
+        reporter.say(f"  {line}")
 
 
 def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:

@@ -44,6 +44,15 @@ def percent(share: float) -> str:
     return f"{value:.{digits}f}%"
 
 
+def abreast(count: int, most: int) -> tuple[int, int]:
+    """How many of `count` panels stand beside each other, `most` at most, and in how many rows.
+
+    The rows are as full as they can be: four panels, of which three fit, are two rows of two.
+    """
+    down = -(-count // most)
+    return -(-count // down), down
+
+
 def times_of(records: Sequence[Record], unit: str) -> Array:
     """The epoch or the iteration of each record, (T,): `unit` says which of the two."""
     return np.array([record[unit] for record in records], dtype=float)
@@ -92,8 +101,8 @@ def padded(low: float, high: float) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def out_of_view(curves: Sequence[Curve], limits: tuple[float, float], unit: str) -> list[str]:
-    """Phrases on the values outside of `limits`, such as "2 values, lowest −8 at epoch 1"."""
+def out_of_view(curves: Sequence[Curve], limits: tuple[float, float], unit: str) -> str:
+    """The values outside of `limits`, such as "2 values, the lowest −8 at epoch 1", or ""."""
     said = []
     times = np.concatenate([np.zeros(0), *(curve.times for curve in curves)])
     values = np.concatenate([np.zeros(0), *(curve.values for curve in curves)])
@@ -105,16 +114,18 @@ def out_of_view(curves: Sequence[Curve], limits: tuple[float, float], unit: str)
             found = np.flatnonzero(outside)
             worst = found[extreme(values[found])]
             many = f"{len(found):,} value" + ("s" if len(found) > 1 else "")
-            said.append(f"{many}, {word} {number(values[worst])} at {unit} {number(times[worst])}")
-    return said
+            said.append(
+                f"{many}, the {word} {number(values[worst])} at {unit} {number(times[worst])}"
+            )
+    return " and ".join(said)
 
 
 def left_out(curves: Sequence[Curve], limits: tuple[float, float], unit: str) -> str:
     """Sentences on the values that are out of view or not finite, or "" where there are none."""
     said = out_of_view(curves, limits, unit)
-    note = f"Out of view (triangles): {'; '.join(said)}." if said else ""
+    note = f"Triangles mark what is out of view: {said}." if said else ""
     broken = sum(int(np.sum(~np.isfinite(curve.values))) for curve in curves)
-    return note + (f" Values that are not finite: {broken:,}." if broken else "")
+    return note + (f" Of the values {broken:,} are not finite." if broken else "")
 
 
 def draw_curves(axes: Axes, curves: Sequence[Curve], limits: tuple[float, float]) -> None:

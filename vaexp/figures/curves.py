@@ -52,7 +52,8 @@ def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figu
     panels = _panels(history, epochs, tempered=any(beta != 1 for beta in betas))
     limits = {key: _limits([curve.values for curve in panels[key]], key) for key in panels}
     validated = any(np.isfinite(curves[1].values).any() for curves in panels.values())
-    note = "Training values are averages over the epoch, while the weights change"
+    note = "The ELBO is minus the sum of rate and distortion. "
+    note += "Training values are averages over the epoch, while the weights change"
     note += "; validation is measured after it.\n" if validated else ".\n"
     note += "\n".join(_away(_PANELS[key].split("  ")[0], panels[key], limits[key])
                       for key in panels)  # fmt: skip
@@ -128,6 +129,8 @@ def _away(name: str, curves: Sequence[Curve], limits: tuple[float, float]) -> st
     """A sentence on the values that the panel does not show, or "" where it shows all."""
     training = curves[0].values
     broken = np.sum(~np.isfinite(training))
-    said = [f"{broken} of {len(training)} training values are not finite"] if broken else []
-    said += out_of_view(curves, limits, "epoch")
-    return f"Out of view in {name}: {'; '.join(said)}." if said else ""
+    note = ""
+    if broken:
+        note = f"{broken} of {len(training)} training values of {name} are not finite. "
+    said = out_of_view(curves, limits, "epoch")
+    return note + (f"Triangles mark what is out of view in {name}: {said}." if said else "")

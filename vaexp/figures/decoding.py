@@ -107,8 +107,8 @@ def _reading(strata: int) -> str:
     if strata == 1:
         return reading
     return (
-        "Strata: pixels of all test images by the deciles of σ(z), equal ones together. Vertical "
-        f"lines at the markers: 95% intervals.\n{reading}"
+        "Each stratum has the pixels of all test images between two deciles of σ(z), equal ones "
+        f"together. The vertical lines at the markers are 95% intervals.\n{reading}"
     )
 
 

@@ -54,6 +54,7 @@ _ROUNDING = 1e-10  # ln p(x) that changes by less than this share of its size do
 # Pixels: the widths of the steps and of the whole run, their height, and that of what is over and
 # under them.
 _STEP, _RUN, _HEIGHT, _TITLE, _UNDER = 560, 510, 430 + 2 * line_height(SMALL), 40, 68
+_FIRST = 250  # pixels: the width of the first step, where it has an axis of its own
 
 
 @house_style()
@@ -63,41 +64,60 @@ def em_staircase(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figure:
     ln p(x) = ELBO(q, theta) + KL(q to p(z|x, theta)). The M-step of iteration t holds q and raises
     the ELBO from elbo_after_e of iteration t - 1 to elbo_after_m of t; the E-step sets q to the
     posterior, so that KL = 0 and the ELBO is ln p(x) of t. Left: the first few iterations step by
-    step, or later ones where the first step is so large that no other would be seen. Right: the
-    whole run, and by how much each iteration increased ln p(x).
+    step; where the first step is so large that no other would be seen, it has an axis of its own,
+    and later iterations another. Right: the whole run, and by how much each iteration increased
+    ln p(x), unless the run is one iteration.
 
-    `history` holds one or more records, the lines of metrics.jsonl: {"iteration": 0, 1, ...,
+    `history` holds two or more records, the lines of metrics.jsonl: {"iteration": 0, 1, ...,
     "restart": 0, 1, ..., "train": {"log_prob", "elbo_after_e", "elbo_after_m" (not at iteration
     0)}, "validation": {"log_prob"} or absent}, all in mean nats per image. The restart of the
-    highest final training log_prob is the kept one: its steps are drawn, and its curves thick.
-    Where that has no iteration but 0, only ln p(x) is drawn.
+    highest final training log_prob is the kept one, which needs an iteration 1: its steps are
+    drawn, and its curves thick.
     """
     restarts, kept = by_restart(history)
     records = restarts[kept]
     curves = _curves(restarts, kept)
     limits = padded(*bulk([curve.values for curve in curves]))
-    if len(records) == 1:
-        notes = ["No iteration: these are the initial parameters."]
-    else:
-        notes = _what_steps_show(records)
-    if len(restarts) > 1:
+    shown = _window(values_of(records, "train", "log_prob"))
+    alone = len(records) == 2  # the whole run is one iteration, which the steps show
+    notes = _what_steps_show(records)
+    if shown.start > 0:
         notes.append(
-            f"{'Large points' if len(records) == 1 else 'Thick lines and steps'}: restart {kept} "
-            f"of 0 to {max(restarts)}, whose final training ln p(x) is the highest."
+            "The first step has an axis of its own: on one axis with it no other would be seen."
         )
-    notes.append(left_out(curves, limits, "iteration"))
-    note, others = "\n".join(notes), len(restarts) > 1
-    if len(records) == 1:
-        body = (BEFORE + _RUN + 15, 34 + _TITLE + 320 + _UNDER)
-        title = "Expectation maximisation, not yet begun"
-        figure, top = page(*body, title, subtitle, note)
-        _draw_start(figure, curves, limits, top, others=others)
-        return figure
-    body = (BEFORE + _STEP + 30 + BEFORE + _RUN + 15, 64 + _TITLE + _HEIGHT + _UNDER)
-    figure, top = page(*body, "Expectation maximisation, step by step", subtitle, note)
-    _draw_steps(figure, records, top)
-    _draw_run(figure, records, curves, limits, top, others=others)
+    if alone:
+        notes += _ends_of_validation(records)
+    if len(restarts) > 1:
+        which = "The steps are" if alone else "Thick lines and steps are"
+        notes.append(
+            f"{which} those of restart {kept} of 0 to {max(restarts)}, whose final training "
+            "ln p(x) is the highest."
+        )
+    if not alone:
+        notes.append(left_out(curves, limits, "iteration"))
+    first = BEFORE + _FIRST + 30 if shown.start > 0 else 0
+    run = 0 if alone else 30 + BEFORE + _RUN
+    body = (first + BEFORE + _STEP + run + 15, 64 + _TITLE + _HEIGHT + _UNDER)
+    title = "Expectation maximisation, step by step"
+    figure, top = page(*body, title, subtitle, "\n".join(notes))
+    left = MARGIN + BEFORE
+    legend_at(figure, _names_of_steps(), left, top, columns=2)
+    if first:
+        _draw_steps(figure, records, slice(0, 2), left, top, _FIRST)
+    _draw_steps(figure, records, shown, left + first, top, _STEP)
+    if not alone:
+        left += first + _STEP + 30 + BEFORE
+        _draw_run(figure, records, curves, limits, left, top, others=len(restarts) > 1)
     return figure
+
+
+def _ends_of_validation(records: Sequence[Record]) -> list[str]:
+    """A sentence on ln p(x) of the validation images before and after, if there are any."""
+    values = values_of(records, "validation", "log_prob")
+    if not np.isfinite(values).all():
+        return []
+    before, after = (number(float(value)) for value in values[[0, -1]])
+    return [f"ln p(x) of the validation images went from {before} to {after} nats per image."]
 
 
 def _curves(restarts: Mapping[int, Sequence[Record]], kept: int) -> list[Curve]:
@@ -126,23 +146,27 @@ def _what_steps_show(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _draw_steps(figure: Figure, records: Sequence[Record], top: float) -> None:
-    """Draw the steps of a few iterations, with what each gained under them and a legend above."""
-    log_prob = values_of(records, "train", "log_prob")
-    shown = _window(log_prob)
-    iterations, log_prob = times_of(records, "iteration")[shown], log_prob[shown]
-    after_m = values_of(records, "train", "elbo_after_m")[shown]
-    y, table = top + 64 + _TITLE, 2 * line_height(SMALL)
-    axes = place(figure, MARGIN + BEFORE, y, _STEP, _HEIGHT - table)
-    _stairs(axes, iterations, log_prob, after_m)
-    _gains(figure, axes, y + _HEIGHT + _UNDER - table, iterations, log_prob, after_m)
-    handles: list[Artist] = [
+def _names_of_steps() -> list[Artist]:
+    """The handles of the legend over the steps."""
+    return [
         Line2D([], [], color=_M_STEP, linewidth=4, label="M-step: raises the ELBO, q held"),
         Line2D([], [], color=_E_STEP, linewidth=4, label="E-step: raises it to ln p(x)"),
         Line2D([], [], color=DARK, linewidth=1, marker="o", markersize=5, label="ln p(x)"),
         Patch(color=_KL, label="KL(q to p(z|x)) = ln p(x) − ELBO"),
     ]
-    legend_at(figure, handles, MARGIN + BEFORE, top, columns=2)
+
+
+def _draw_steps(
+    figure: Figure, records: Sequence[Record], shown: slice, left: float, top: float, width: float
+) -> None:
+    """Draw the steps of a few iterations at a pixel of the page, with what each gained under it."""
+    iterations = times_of(records, "iteration")[shown]
+    log_prob = values_of(records, "train", "log_prob")[shown]
+    after_m = values_of(records, "train", "elbo_after_m")[shown]
+    y, table = top + 64 + _TITLE, 2 * line_height(SMALL)
+    axes = place(figure, left, y, width, _HEIGHT - table)
+    _stairs(axes, iterations, log_prob, after_m)
+    _gains(figure, axes, y + _HEIGHT + _UNDER - table, iterations, log_prob, after_m)
 
 
 def _draw_run(
@@ -150,6 +174,7 @@ def _draw_run(
     records: Sequence[Record],
     curves: Sequence[Curve],
     limits: tuple[float, float],
+    left: float,
     top: float,
     *,
     others: bool,
@@ -158,9 +183,8 @@ def _draw_run(
 
     `others`: whether there are other restarts than the kept one, whose `records` these are.
     """
-    left, y = MARGIN + BEFORE + _STEP + 30 + BEFORE, top + 64 + _TITLE
-    thin = {"linewidth": THIN} if others else None
-    legend_at(figure, _names_of_curves(curves, {}, thin), left, top)
+    y = top + 64 + _TITLE
+    legend_at(figure, _names_of_curves(curves, others=others), left, top)
     lower, between = 150, 55
     title = "ln p(x), the whole run"
     axes = place(figure, left, y, _RUN, _HEIGHT - lower - between, title=title)
@@ -171,24 +195,6 @@ def _draw_run(
     axes = place(figure, left, y + _HEIGHT - lower, _RUN, lower, title=title, **names)
     log_prob = values_of(records, "train", "log_prob")
     _increases(axes, times_of(records, "iteration"), log_prob, _span(curves))
-
-
-def _draw_start(
-    figure: Figure,
-    curves: Sequence[Curve],
-    limits: tuple[float, float],
-    top: float,
-    *,
-    others: bool,
-) -> None:
-    """Draw ln p(x) of the initial parameters, where there is no iteration."""
-    point = {"marker": "o", "linestyle": "", "markersize": 4}
-    small = point | {"markersize": 2} if others else None
-    legend_at(figure, _names_of_curves(curves, point, small), MARGIN + BEFORE, top)
-    title = "ln p(x) of the initial parameters"
-    axes = place(figure, MARGIN + BEFORE, top + 34 + _TITLE, _RUN, 320, title=title)
-    _draw_log_prob(axes, curves, limits)
-    axes.set_xlabel("iteration")
 
 
 def _draw_log_prob(axes: Axes, curves: Sequence[Curve], limits: tuple[float, float]) -> None:
@@ -205,15 +211,13 @@ def _span(curves: Sequence[Curve]) -> tuple[float, float]:
     return -0.5, max((float(curve.times[-1]) for curve in curves), default=0.0) + 0.5
 
 
-def _names_of_curves(
-    curves: Sequence[Curve], look: dict[str, Any], other_look: dict[str, Any] | None
-) -> list[Artist]:
-    """The handles of the legend over ln p(x). `other_look` is that of other restarts, if any."""
-    handles: list[Artist] = [Line2D([], [], color=TRAINING, label="training", **look)]
+def _names_of_curves(curves: Sequence[Curve], *, others: bool) -> list[Artist]:
+    """The handles of the legend over ln p(x). `others`: whether there are other restarts."""
+    handles: list[Artist] = [Line2D([], [], color=TRAINING, label="training")]
     if any(curve.colour == VALIDATION for curve in curves):
-        handles.append(Line2D([], [], color=VALIDATION, label="validation", **look))
-    if other_look is not None:
-        handles.append(Line2D([], [], color=MUTED, label="other restarts", **other_look))
+        handles.append(Line2D([], [], color=VALIDATION, label="validation"))
+    if others:
+        handles.append(Line2D([], [], color=MUTED, linewidth=THIN, label="other restarts"))
     return handles
 
 
@@ -255,10 +259,10 @@ def _stairs(axes: Axes, iteration: Array, log_prob: Array, after_m: Array) -> No
     shown = shown[np.isfinite(shown)]
     limits = padded(float(np.min(shown)), float(np.max(shown))) if shown.size else (0.0, 1.0)
     axes.set(xlim=(iteration[0] - 0.3, iteration[-1] + 0.3), ylim=limits)
-    which = (
-        f" {iteration[1]:g}" if len(iteration) == 2 else f"s {iteration[1]:g} to {iteration[-1]:g}"
-    )
-    axes.set_title(f"steps of iteration{which}, and what each gained")
+    title = f"step of iteration {iteration[1]:g}"
+    if len(iteration) > 2:
+        title = f"steps of iterations {iteration[1]:g} to {iteration[-1]:g}, and what each gained"
+    axes.set_title(title)
     axes.set(xlabel="iteration", ylabel="nats per image")
     axes.xaxis.set_major_locator(FixedLocator(iteration.tolist()))
     plain_axis(axes.yaxis)

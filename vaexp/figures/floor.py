@@ -45,7 +45,7 @@ def near_the_floor(
     of_variance: bool = False,
     near: float = 0.0,
     note: str = "",
-) -> Figure:
+) -> Figure | None:
     """Where sigma lies near its floor, what that is worth, and what another floor would give.
 
     `floor` is that of sigma, in units of x, or `of_variance` that of covariances, in units of x
@@ -53,18 +53,28 @@ def near_the_floor(
     the share of images with sigma below `near` times its floor, and ``log_prob_map`` of the mean of
     ln p(x_j|z); ``floor_curve_floors`` (F,) with ``floor_curve_train`` and ``floor_curve_test``,
     mean nats per image; ``smallest_sigma`` with ``effective_count`` (K,) of a mixture's components.
-    A map that is the same for all pixels becomes a sentence of the note.
+    A map, a curve or the components' sigma that are the same everywhere become a sentence of the
+    note. Returns None where nothing else is left.
     """
     least = float(np.sqrt(floor)) if of_variance else floor
     maps, flat = _maps(arrays, least, near)
     curves = _curves(arrays)
+    if curves and max(np.ptp(curve.values) for curve in curves) == 0:
+        curves = []
+        flat.append("the log-likelihood is the same at every floor")
     sigma = arrays.get("smallest_sigma", np.zeros(0))
     singular = int(np.sum(sigma <= 0))  # without a floor: no log scale shows them
     has_components = singular < len(sigma)
+    if len(sigma) > 1 and not singular and np.ptp(sigma) <= 0.01 * np.max(sigma):
+        has_components = False
+        at = number(float(f"{np.max(sigma):.3g}"))
+        flat.append(f"the smallest σ of all {len(sigma):,} components is {at}")
+    if not (maps or curves or has_components):
+        return None
     if flat:
-        note += f"\nNot drawn: {'; '.join(flat)}."
+        note += f"\nThere is no panel of what is the same everywhere: {'; '.join(flat)}."
     if singular:
-        note += f"\nNot drawn: {singular:,} of {len(sigma):,} components, whose smallest σ is 0."
+        note += f"\n{singular:,} of {len(sigma):,} components are not drawn: their smallest σ is 0."
 
     wide, down = size_of_maps(maps)
     charts = bool(curves) + has_components

@@ -10,7 +10,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 
-from vaexp.figures.charts import BEFORE
+from vaexp.figures.charts import BEFORE, abreast
 from vaexp.figures.maps import colour_bar
 from vaexp.figures.style import (
     DARK,
@@ -47,12 +47,11 @@ def tilted_prior(
     if len(grid) == 1:
         return _tilted_line(grid[0], log_density, names, subtitle, note)
     note = (
-        f"Circles: 1, 2 and 3 standard deviations of N(0, I). Densities {_DEPTH:g} nats and more "
-        f"below the largest have the last colour.\n{note}"
+        "The circles are 1, 2 and 3 standard deviations of N(0, I). Densities "
+        f"{_DEPTH:g} nats and more below the largest have the last colour.\n{note}"
     )
     spans = np.ptp(grid, axis=1)
-    across = min(len(names), 5)
-    down = -(-len(names) // across)
+    across, down = abreast(len(names), 5)
     room = 760 if across == 1 else 1480 // across
     scale = room / float(np.max(spans))
     width, height = (round(span * scale) for span in spans.tolist())

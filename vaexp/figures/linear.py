@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from vaexp.figures.charts import BEFORE, legend_at, log_axis, number, percent
 from vaexp.figures.maps import Map, colour_bar, draw_maps, size_of_maps
-from vaexp.figures.mosaic import clipping_note, draw, mosaic
+from vaexp.figures.mosaic import draw, ink_note, mosaic
 from vaexp.figures.style import (
     DARK,
     GAP,
@@ -41,15 +41,17 @@ def principal_axes(mean: Array, axes: Array, stddev: Array, subtitle: str) -> Fi
     """The mean and the first 24 principal axes, and the mean moved along the first 5.
 
     `mean` (H, W) is on the display scale, and the axes must be too, as the mean is moved by
-    k stddev axis for k = -2..2. `axes` (L, H, W) are directions: each is divided by its length, so
-    that unit vectors and the columns of W give the same figure. `stddev` (L,) is the standard
-    deviation of the data along each axis. The colours of an axis reach from minus to plus its own
-    largest absolute value.
+    k stddev axis for k = -2, -1, 1 and 2. `axes` (L, H, W) are directions: each is divided by its
+    length, so that unit vectors and the columns of W give the same figure. `stddev` (L,) is the
+    standard deviation of the data along each axis. The colours of an axis reach from minus to plus
+    its own largest absolute value.
     """
-    note = "sd: standard deviation of the data along an axis, units of x. "
+    note = (
+        "The number of an axis, sd, is the standard deviation of the data along it, in units of x. "
+    )
     note += "The sign of an axis means nothing.\n"
     words = _Words(
-        "Principal axes", "axis", "axes", "sd", ("−2 sd", "−1 sd", "mean", "+1 sd", "+2 sd"), note
+        "Principal axes", "axis", "axes", "sd", ("−2 sd", "−1 sd", "+1 sd", "+2 sd"), note
     )
     return _columns(mean, axes, stddev, subtitle, words)
 
@@ -59,11 +61,13 @@ def factors(mean: Array, loadings: Array, lengths: Array, subtitle: str) -> Figu
 
     `mean` (H, W) is on the display scale. `loadings` (L, H, W) are taken as directions, as in
     `principal_axes`, and `lengths` (L,) are those of the columns of W: as z ~ N(0, I), the mean is
-    moved by z w for z = -2..2.
+    moved by z w for z = -2, -1, 1 and 2.
     """
-    note = "|w|: the length of a column w of W, units of x: how far the mean moves as its latent "
-    note += "moves by 1. The sign of a factor means nothing.\n"
-    columns = ("z = −2", "z = −1", "mean", "z = 1", "z = 2")
+    note = (
+        "The number of a factor, |w|, is the length of its column w of W, in units of x: how far "
+    )
+    note += "the mean moves as its latent moves by 1. The sign of a factor means nothing.\n"
+    columns = ("z = −2", "z = −1", "z = 1", "z = 2")
     words = _Words("Factors: the columns of W", "factor", "factors", "|w|", columns, note)
     return _columns(mean, loadings, lengths, subtitle, words)
 
@@ -77,21 +81,21 @@ class _Words(NamedTuple):
     length: str
     """The number beside each column, by which it is stretched."""
     steps: tuple[str, ...]
-    """The names of the mean moved by -2, -1, 0, 1 and 2 lengths."""
+    """The names of the mean moved by -2, -1, 1 and 2 lengths."""
     note: str
 
 
 @house_style()
 def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Words) -> Figure:
-    """Draw `axes` (L, H, W) as images, and the mean moved by k `stddev` (L,), k = -2..2."""
+    """Draw `axes` (L, H, W) as images, and the mean moved by k `stddev` (L,), k = ±1, ±2."""
     length = np.sqrt(np.sum(axes**2, axis=(1, 2), keepdims=True))
     unit = axes / np.where(length > 0, length, 1)
     shown = unit[:_AXES]
     largest = np.max(np.abs(shown), axis=(1, 2), keepdims=True)
     pictures = shown / np.where(largest > 0, largest, 1)
     swept = min(len(axes), _SWEPT)
-    steps = np.arange(-2, 3)[:, None, None] * stddev[:swept, None, None, None]
-    sweep = mean + steps * unit[:swept, None]  # (swept, 5, H, W)
+    steps = np.array([-2, -1, 1, 2])[:, None, None] * stddev[:swept, None, None, None]
+    sweep = mean + steps * unit[:swept, None]  # (swept, 4, H, W); the mean itself is there once
     names = ["mean"] + [
         f"{i + 1}: {words.length} {stddev[i]:#.3g}".rstrip(".") for i in range(len(shown))
     ]
@@ -100,7 +104,7 @@ def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Wor
     note = words.note
     if len(axes) > _AXES:
         note += f"The first {_AXES} of {len(axes)} {words.many} are shown.\n"
-    note += clipping_note(mean, sweep)
+    note += f"On the right the mean is moved along the first {words.many}. {ink_note(mean, sweep)}"
     height, width = ((side + 2) * _SCALE for side in mean.shape)
     pitch = max(width, round(max(text_width(name, SMALL) for name in names))) + 14
     above = line_height(SMALL) + 4
@@ -250,12 +254,13 @@ def _shares(axes: Axes, values: Array, kept: int) -> None:
 
 
 @house_style()
-def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure:
+def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure | str:
     """The noise of factor analysis at each pixel, and how much of its variance the latents explain.
 
     `sigma` (D,) is the standard deviation of the noise, and `floor`, in units of x squared, the
     least noise variance. `explained` (D,), 0 to 1, is the share of a pixel's variance under the
-    model that W z has: its communality.
+    model that W z has: its communality. A map that is the same for all pixels becomes a sentence of
+    the note; where both are, this returns the reason why there is no figure.
     """
     least = float(np.sqrt(floor))
     at_floor = int(np.sum(sigma <= least * (1 + 1e-9)))
@@ -263,11 +268,16 @@ def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure
     note += f"floor, σ = {number(least)}: pixels that do not vary, and pixels that the latents "
     note += f"explain. The largest σ is {number(float(np.max(sigma)))}."
     low, high = float(np.min(sigma)), float(np.max(sigma))
-    scale = LogNorm(low, high) if high > low else Normalize(0, high)
-    maps = [
-        Map("σ of the noise", "units of x, log scale", sigma, scale),
+    every = [
+        Map("σ of the noise", "units of x, log scale", sigma, LogNorm(low, high)),
         Map("share that z explains", "of the variance of x", explained, Normalize(0, 1)),
     ]
+    maps = [one for one in every if np.ptp(one.values) > 1e-6 * np.max(one.values)]
+    if not maps:
+        return "all pixels have the same noise, and z explains as much of each"
+    for one in every:
+        if one not in maps:
+            note += f"\nThe {one.title} is {number(float(one.values[0]))} at every pixel."
     figure, top = page(*size_of_maps(maps), "The noise of each pixel", subtitle, note)
     draw_maps(figure, MARGIN, top, maps)
     return figure

@@ -5,9 +5,9 @@ from math import isqrt
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from vaexp.figures.charts import log_view
 from vaexp.figures.style import HEAT, MUTED, SMALL, TEXT, Array, line_height, place, write
@@ -57,9 +57,9 @@ def draw_maps(
 
 
 def colour_bar(
-    figure: Figure, picture: AxesImage, left: float, top: float, width: float, label: str
+    figure: Figure, picture: ScalarMappable, left: float, top: float, width: float, label: str
 ) -> Axes:
-    """Put the colour bar of a picture at a pixel of the page. Returns the axes of the bar."""
+    """Put the colour bar of a picture or of colours at a pixel of the page. Returns its axes."""
     axes = place(figure, left, top, width, 16)
     bar = figure.colorbar(picture, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)

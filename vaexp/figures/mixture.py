@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vaexp.figures.charts import percent, spread
 from vaexp.figures.maps import colour_bar
-from vaexp.figures.mosaic import clipping_note, draw
+from vaexp.figures.mosaic import draw, ink_note
 from vaexp.figures.style import (
     DARK,
     HEAT,
@@ -65,7 +65,7 @@ def components(
     if len(order) < len(weight):
         note += f"The {len(order)} heaviest of {len(weight)} are shown, which have "
         note += f"{percent(float(weight[order].sum() / weight.sum()))} of the weight.\n"
-    note += clipping_note(parts[0])
+    note += ink_note(parts[0])
     body = (before + (across * pitch) * scale, rows * down - 20 + bar)
     title = "Components of the mixture" if len(weight) > 1 else "The one component of the mixture"
     figure, top = page(*body, title, subtitle, note)

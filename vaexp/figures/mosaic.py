@@ -1,4 +1,4 @@
-"""Many small images put together as one big image."""
+"""Many small images put together as one big image, and the grey scale that they are drawn with."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,6 +6,8 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from vaexp.figures.style import INK, Array, place
+
+_LEAST_CONTRAST = 0.25  # of a row's standard deviation, which white and black at 0 and 1 must keep
 
 
 def mosaic(images: Array, gap: int = 1) -> Array:
@@ -58,12 +60,26 @@ def draw(
     return axes
 
 
-def clipping_note(*images: Array | None) -> str:
-    """A sentence on the share of pixel values outside [0, 1], which drawing clips, or ""."""
+def grey_limits(images: Array) -> tuple[float, float]:
+    """The values of white and of black with which every row of images (R, C, H, W) shows something.
+
+    They are 0 and 1, or the least and the largest value where 0 and 1 would leave a row solid
+    white or black: where clipping takes three quarters of the row's standard deviation.
+    """
+    for row in images:
+        values = row[~np.isnan(row)]
+        if np.std(np.clip(values, 0, 1)) < _LEAST_CONTRAST * np.std(values):
+            return float(np.nanmin(images)), float(np.nanmax(images))
+    return 0.0, 1.0
+
+
+def ink_note(*images: Array | None) -> str:
+    """Sentences on what white and black mean, and on the share of values outside [0, 1], if any."""
     values = np.concatenate([np.ravel(array) for array in images if array is not None])
     values = values[~np.isnan(values)]
     outside = float(np.mean((values < -0.005) | (values > 1.005))) if values.size else 0.0
+    note = "White is 0 and black is 1."
     if outside == 0:
-        return ""
+        return note
     share = f"{outside:.0%}" if outside >= 0.01 else "Under 1%"
-    return f"{share} of the pixel values shown lie outside [0, 1] and are clipped."
+    return f"{note} {share} of the pixel values lie outside and are drawn as the nearer of the two."

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vaexp.figures.charts import percent
+from vaexp.figures.charts import abreast, percent
 from vaexp.figures.style import (
     DARK,
     MARGIN,
@@ -47,26 +47,27 @@ def sample_quality(
     panels = [quality for quality in _QUALITIES if found.get(quality[0])]
     control = merit = ""
     if any("control" in found[name] for name, *_ in panels):
-        control = "control: other real images, the best that can be expected. "
+        control = "The control is other real images, the best that can be expected. "
         merit = (
             " Precision and density above the control's are no merit: such draws keep to the "
             "middle of the real images."
         )
     note = (
-        f"mean: draws μ(z). sample: draws x ~ p(x|z). {control}Black lines: 95% intervals.\n"
-        "Neighbourhoods reach to the k-th nearest neighbour. Precision: draws inside one of a real "
-        "image. Recall: real images inside one of a draw. Density: how many of real images a draw "
-        f"is inside, by k. Coverage: real images with a draw in theirs.{merit}\n"
+        "The bars of mean are of draws μ(z), and those of sample of draws x ~ p(x|z). "
+        f"{control}The black lines are 95% intervals.\n"
+        "Neighbourhoods reach to the k-th nearest neighbour. Precision is the share of draws "
+        "inside one of a real image, recall that of real images inside one of a draw, density how "
+        "many of real images a draw is inside, divided by k, and coverage the share of real images "
+        f"with a draw in theirs.{merit}\n"
         "Distances are between features of the shipped digit classifier, not of Inception: compare "
         f"them among runs of vaexp only.\n{note}"
     )
     width, height, above, under = 330, 230, 34, 46
-    across = min(len(panels), 3)
-    down = -(-len(panels) // 3)
+    across, down = abreast(len(panels), 3)
     body = (across * (_ASIDE + width), down * (above + height + under))
     figure, top = page(*body, "How like digits the draws are", subtitle, note)
     for index, (name, title, unit) in enumerate(panels):
-        row, column = divmod(index, 3)
+        row, column = divmod(index, across)
         left = MARGIN + _ASIDE + column * (_ASIDE + width)
         y = top + above + row * (above + height + under)
         axes = place(figure, left, y, width, height, title=title, ylabel=unit)

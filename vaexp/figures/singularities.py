@@ -45,7 +45,7 @@ def singularities(
     floor: float,
     subtitle: str,
     singular_below: int | None = None,
-) -> Figure:
+) -> Figure | str:
     """The smallest eigenvalue and the effective number of images of each component, by iteration.
 
     A component that shrinks onto a point or a plane sends the likelihood to infinity. `floor`, in
@@ -55,7 +55,9 @@ def singularities(
 
     `history` holds records as in `em_staircase` that also have "smallest_eigenvalue" and
     "effective_count" (the sum of responsibilities), lists of K numbers > 0. The kept restart is
-    drawn. The components that end lowest in a panel are named, in the same colour in both.
+    drawn. The components that end lowest in a panel are named, in the same colour in both. A panel
+    whose values are all the same becomes a sentence of the note. Without any iteration, and where
+    both panels are such, this returns the reason why there is no figure.
     """
     restarts, kept = by_restart(history)
     records = restarts[kept]
@@ -64,16 +66,7 @@ def singularities(
     shared = count.shape[1] > 1 and bool((smallest == smallest[:, :1]).all())
     names = _names(smallest[-1], count[-1], floor, shared=shared)
 
-    note = _components_shown(count.shape[1], len(names))
-    if len(restarts) > 1:
-        note += f". Restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) is highest"
-    note += _ends(smallest[-1], count[-1], floor, singular_below)
-    if (count < LEAST_COUNT).any():
-        note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."
-    legend = 34 if floor > 0 or singular_below is not None else 0
-    body = (2 * (BEFORE + _WIDTH + _BESIDE), legend + _TITLE + _HEIGHT + 68)
-    figure, top = page(*body, "How near the components come to a singularity", subtitle, note)
-    panels = (
+    panels = [
         _Panel(
             "smallest eigenvalue" + (", the same for all k" if shared else " of the covariance"),
             "units of x squared, log scale",
@@ -90,7 +83,26 @@ def singularities(
             singular_below,
             f"fewer than {singular_below or 0:,} images: singular but for a floor",
         ),
+    ]
+    if len(records) == 1:
+        return "EM made no iteration, so no component has moved"
+    flat = [_flat(smallest, floor), _flat_count(count)]
+    panels = [panel for panel, said in zip(panels, flat, strict=True) if not said]
+    if not panels:
+        return " ".join(flat).rstrip(".")
+    note = _components_shown(count.shape[1], len(names))
+    if len(restarts) > 1:
+        note += f" This is restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) "
+        note += "is the highest."
+    note += "\n" + "".join(
+        f"There is no panel of what does not change: {said}\n" for said in flat if said
     )
+    note += _ends(smallest[-1], count[-1], floor, singular_below)
+    if (count < LEAST_COUNT).any():
+        note += f"Counts below {LEAST_COUNT:g} are drawn as {LEAST_COUNT:g}."
+    legend = 34 if any(panel.level is not None for panel in panels) else 0
+    body = (len(panels) * (BEFORE + _WIDTH + _BESIDE), legend + _TITLE + _HEIGHT + 68)
+    figure, top = page(*body, "How near the components come to a singularity", subtitle, note)
     for column, panel in enumerate(panels):
         left = MARGIN + BEFORE + column * (BEFORE + _WIDTH + _BESIDE)
         _draw(figure, panel, times_of(records, "iteration"), left, top + legend + _TITLE)
@@ -98,6 +110,29 @@ def singularities(
             handle = Line2D([], [], color=DARK, linestyle="--", linewidth=1.1, label=panel.level_is)
             legend_at(figure, [handle], left, top)
     return figure
+
+
+def _flat(smallest: Array, floor: float) -> str:
+    """A sentence on the smallest eigenvalues (T, K) if all of them are the same, or "".
+
+    Those within a hundredth of the floor count as at the floor.
+    """
+    least, most = float(np.min(smallest)), float(np.max(smallest))
+    if 0 < most <= 1.01 * floor:
+        return (
+            "the smallest eigenvalue of every covariance lies on the floor, "
+            f"{floor:g}, in every iteration."
+        )
+    if most - least <= 1e-6 * most:
+        return f"the smallest eigenvalue of every covariance is {number(most)} in every iteration."
+    return ""
+
+
+def _flat_count(count: Array) -> str:
+    """A sentence on the effective counts (T, K) if all of them are the same, or ""."""
+    if np.ptp(count) > 1e-6 * np.max(count):
+        return ""
+    return f"every component has {number(float(count[0, 0]))} images in every iteration."
 
 
 class _Panel(NamedTuple):
@@ -136,8 +171,12 @@ def _names(
 
 def _components_shown(total: int, named: int) -> str:
     """Which components there are, and which of them are named, as the start of a sentence."""
-    shown = f"Components k = 0 to {total - 1}" if total > 1 else "One component, k = 0"
-    return shown + ("; those that end lowest in a panel are named" if total > named else "")
+    shown = f"Each line is a component, k = 0 to {total - 1}"
+    if total == 1:
+        return "The line is the only component, k = 0."
+    if total > named:
+        shown += "; those that end lowest in a panel have colours and names, the others are grey"
+    return shown + "."
 
 
 def _ends(smallest: Array, count: Array, floor: float, singular_below: int | None) -> str:
@@ -145,9 +184,9 @@ def _ends(smallest: Array, count: Array, floor: float, singular_below: int | Non
     total = len(count)
     if floor > 0:
         near = np.sum(smallest <= 2 * floor)
-        said = f".\nAt the end {near} of {total} lie within a factor 2 of the floor, {floor:g}.\n"
+        said = f"At the end {near} of {total} lie within a factor 2 of the floor, {floor:g}.\n"
     else:
-        said = f".\nThere is no floor; the smallest eigenvalue ends at {smallest.min():.3g}.\n"
+        said = f"There is no floor; the smallest eigenvalue ends at {smallest.min():.3g}.\n"
     few = int(np.argmin(count))
     said += f"The smallest effective count at the end is {number(count[few])} (k = {few})"
     if singular_below is not None:

@@ -4,9 +4,9 @@ Pages are laid out in whole pixels at `DPI`, counted from the top left. So one p
 image covers the same whole number of pixels everywhere on a page, and lines of text never collide.
 """
 
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]
 _RC = {
     "figure.dpi": DPI,
     "savefig.dpi": "figure",
+    "svg.hashsalt": "vaexp",  # the names inside of an SVG follow from it, and not from chance
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "dejavusans",
     "font.size": SMALL,
@@ -86,6 +87,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float, *, math: bool = False) -> float:
     """The width of one line of text in pixels. With `math`, $...$ is mathtext."""
     font = FontProperties(family="DejaVu Sans", size=size)
@@ -100,16 +102,30 @@ def line_height(size: float) -> int:
 
 def wrap(text: str, size: float, width: float) -> list[str]:
     """Break text into lines of at most `width` pixels, within a word only if it is too long."""
-    if text_width(text, size) <= width:
-        return [text]
-    # textwrap counts characters: this takes the largest count with which all lines fit. The
-    # narrowest characters are a quarter of the font's size wide.
-    most = min(len(text), int(width / (0.25 * size * DPI / 72)))
-    for characters in range(most, 1, -1):
-        lines = textwrap.wrap(text, characters)
-        if all(text_width(line, size) <= width for line in lines):
-            return lines
-    return list(text)
+    space = text_width("a a", size) - 2 * text_width("a", size)
+    lines: list[str] = []
+    free = 0.0  # pixels left on the last line
+    for word in text.split(" "):
+        for part in _parts(word, size, width):
+            needed = text_width(part, size)
+            if lines and needed + space <= free:
+                lines[-1] += f" {part}"
+                free -= needed + space
+            else:
+                lines.append(part)
+                free = width - needed
+    return lines
+
+
+def _parts(word: str, size: float, width: float) -> list[str]:
+    """A word, cut into parts of at most `width` pixels."""
+    parts = [word]
+    while len(parts[-1]) > 1 and text_width(parts[-1], size) > width:
+        last = parts.pop()
+        fits = [n for n in range(1, len(last)) if text_width(last[:n], size) <= width]
+        cut = max(fits, default=1)
+        parts += [last[:cut], last[cut:]]
+    return parts
 
 
 def page(width: int, height: int, title: str, subtitle: str, note: str = "") -> tuple[Figure, int]:
@@ -173,15 +189,27 @@ def place(
 
 @house_style()
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, with the same bytes for the same input.
+    """Write a figure as PNG, SVG or PDF, as its path ends, with the same bytes for the same input.
 
     The path has the whole new file, or the old one if something fails. The label of the figure is
-    the Description of the PNG. Raises RunError where the file cannot be written.
+    the Description of a PNG or SVG and the Subject of a PDF. Raises RunError where the file cannot
+    be written.
     """
+    format_ = path.suffix[1:]
+    said = str(figure.get_label())
+    # With a date or the version of matplotlib in it, the file would depend on more than the
+    # picture.
+    match format_:
+        case "svg":
+            metadata = {"Creator": None, "Date": None, "Description": said}
+        case "pdf":
+            metadata = {"Creator": None, "Producer": None, "CreationDate": None, "Subject": said}
+        case _:
+            metadata = {"Software": None, "Description": said}
+    # Level 3 takes half the time of the default, 6, for files that are 5 % larger.
+    pixels: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if format_ == "png" else {}
     try:
         with replacing(path) as temporary:
-            # With the version of matplotlib in it, the file would depend on more than the picture.
-            metadata = {"Software": None, "Description": str(figure.get_label())}
-            figure.savefig(temporary, format="png", metadata=metadata)
+            figure.savefig(temporary, format=format_, metadata=metadata, **pixels)
     except OSError as error:
         raise RunError(f"cannot write the figure {path}: {error.strerror or error}") from error

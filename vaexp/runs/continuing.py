@@ -6,6 +6,7 @@ Where the data lie is not part of a run. More epochs or steps are a new part of 
 from collections.abc import Sequence
 
 from vaexp.config import Config, digest, dump, flatten, load_config
+from vaexp.config.output import FIGURE_SUFFIXES
 from vaexp.errors import UserError
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import CONFIG, ENVIRONMENT, EVALUATION, METRICS, PER_EXAMPLE, STATE
@@ -88,8 +89,9 @@ def extend(run: RunFolder, config: Config) -> None:
     }
     for name in (METRICS, PER_EXAMPLE, EVALUATION, *run.files.names("evidence", ".npz")):
         run.files.remove(name)
-    for name in run.files.names("figures", ".png"):
-        run.files.remove(name)
+    for suffix in FIGURE_SUFFIXES:
+        for name in run.files.names("figures", suffix):
+            run.files.remove(name)
     run.files.write_json(ENVIRONMENT, environment | {"next_config_sha256": digest(config)})
     run.files.write_text(CONFIG, dump(config))
     history = [*environment.get("history", []), part]

@@ -9,7 +9,7 @@ from vaexp.runs.folder import RunFolder
 
 
 def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
-    """Draw figures/evidence-<group>.png for those groups that have a figure; returns the paths.
+    """Draw figures/evidence-<group> for those groups that have a figure; returns the paths.
 
     A group is skipped if it has no arrays, because it was not measured or is absent for the model.
     It is also skipped if its numbers are not in metrics.json, because the process was killed before
@@ -27,6 +27,6 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
         arrays = run.evidence(name) if draw is not None and entries else {}
         figure = draw(arrays, entries, about) if draw is not None and arrays else None
         if figure is not None:
-            drawn.append(run.files.place(f"figures/evidence-{name}.png"))
+            drawn.append(run.files.place(f"figures/evidence-{name}{config.output.suffix}"))
             save(figure, drawn[-1])
     return drawn

@@ -10,7 +10,6 @@ from torch.nn.functional import one_hot
 from vaexp.data import CLASSES, IMAGE_SHAPE
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import COLUMNS, caption
-from vaexp.figures.em import em_staircase
 from vaexp.figures.images import samples
 from vaexp.figures.mixture import components, confusion
 from vaexp.figures.singularities import singularities
@@ -24,13 +23,14 @@ MOST_ROWS = 20  # components drawn from
 
 def gmm_figures(
     trained: TrainedModel, model: GMM, run: RunFolder, x: Tensor, label: Tensor
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[shared.Drawn]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
     subtitle = caption(trained)
     deviation = model.gaussians.variance().sqrt().reshape(-1, *IMAGE_SHAPE)
     mean = trained.to_images(model.gaussians.mean)
     yield "samples", shared.samples(trained)
-    yield "decode_modes", shared.decode_modes(trained)
+    heaviest = _heaviest(model)
+    yield "decode_modes", shared.decode_modes(trained, heaviest[:COLUMNS])  # none of them twice
     yield "reconstructions", shared.reconstructions(trained, x, label)
     yield (
         "components",
@@ -45,25 +45,31 @@ def gmm_figures(
     yield from mixture_history(run.records(), trained.config.model.floor, needed, subtitle)
 
 
+def _heaviest(model: GMM) -> Tensor:
+    """The components, the heaviest first, (K,)."""
+    return model.weight.argsort(descending=True, stable=True)
+
+
 def _component_samples(trained: TrainedModel, model: GMM) -> Figure:
     """Ten draws of each component, the heaviest first."""
-    heaviest = model.weight.argsort(descending=True, stable=True)[:MOST_ROWS]
+    heaviest = _heaviest(model)[:MOST_ROWS]
     z = heaviest[:, None].expand(-1, COLUMNS)
     images = trained.to_images(model.decode(z).sample())
     names = [f"k = {k}, {model.weight[k]:.1%}" for k in heaviest.tolist()]
     title = "Draws x ~ N(μ_k, Σ_k) of each component"
     if len(model.weight) > MOST_ROWS:
         title = f"Draws x ~ N(μ_k, Σ_k) of the {MOST_ROWS} heaviest components"
-    return samples(images, names, title, caption(trained))
+    note = "Each row has draws of one component, the heaviest first; its percentage is its weight."
+    return samples(images, names, title, caption(trained), note)
 
 
 def mixture_history(
     records: Sequence[dict[str, Any]], floor: float, needed: int | Absent, subtitle: str
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[shared.Drawn]:
     """How EM went, from the lines of metrics.jsonl, and how near components came to collapse.
 
     ``needed`` is how many images a component needs, as the family of the covariances says.
     """
-    yield "em", em_staircase(records, subtitle)
+    yield "em", shared.em_steps(records, subtitle)
     singular_below = None if isinstance(needed, Absent) else needed
     yield "singularities", singularities(records, floor, subtitle, singular_below)

@@ -10,9 +10,8 @@ from torch import Tensor
 from vaexp.data import IMAGE_SHAPE
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import caption, plane_figure
-from vaexp.figures.em import em_staircase
-from vaexp.figures.latent import posterior
 from vaexp.figures.linear import factors, noise, principal_axes, scaled_spectrum, spectrum
+from vaexp.figures.posterior import posterior
 from vaexp.models import LinearGaussian
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -28,16 +27,23 @@ def linear_gaussian_figures(
     x: Tensor,
     label: Tensor,
     covariance: Covariance,
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[shared.Drawn]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
     subtitle = caption(trained)
     yield "samples", shared.samples(trained)
     yield "decode_modes", shared.decode_modes(trained)
     yield "reconstructions", shared.reconstructions(trained, x, label)
     axes, names = (0, min(1, model.latent_dim - 1)), ("$z_1$", "$z_2$")
-    yield "latent_plane", plane_figure(trained, trained.labels, "mean", axes, names, 20)[0]
-    codes = model.posterior_mean(x)[:, list(dict.fromkeys(axes))]
-    yield "posterior", posterior(codes.numpy(), np.asarray(label), names, subtitle)
+    first_two = ""
+    if model.latent_dim > 2:
+        first_two = f"Of {model.latent_dim} latents the first two are drawn.\n"
+    plane = plane_figure(trained, trained.labels, "mean", axes, names, 20, first_two)[0]
+    yield "latent_plane", plane
+    drawn = list(dict.fromkeys(axes))
+    codes = model.posterior_mean(x)[:, drawn].numpy()
+    spread = (model.posterior_root @ model.posterior_root.T)[drawn][:, drawn].numpy()
+    spread = np.broadcast_to(spread, (len(codes), *spread.shape))  # the same for every image
+    yield "posterior", posterior(codes, spread, np.asarray(label), names, subtitle, note=first_two)
     if trained.config.data.transform != "logit":  # mu + k w is an image
         yield _columns(trained, model)
     if model.noise.ndim == 0:
@@ -50,9 +56,7 @@ def linear_gaussian_figures(
         scaled = covariance() / sigma[:, None] / sigma
         eigenvalues = torch.linalg.eigvalsh(scaled).flip(0).numpy()
         yield "spectrum", scaled_spectrum(eigenvalues, model.latent_dim, subtitle)
-    records = run.records()
-    if any(record["iteration"] > 0 for record in records):
-        yield "em", em_staircase(records, subtitle)
+    yield "em", shared.em_steps(run.records(), subtitle)
 
 
 def _columns(trained: TrainedModel, model: LinearGaussian) -> tuple[str, Figure]:
@@ -69,7 +73,7 @@ def _columns(trained: TrainedModel, model: LinearGaussian) -> tuple[str, Figure]
     return "factors", factors(mean, units, lengths.numpy(), subtitle)
 
 
-def _noise(trained: TrainedModel, model: LinearGaussian) -> Figure:
+def _noise(trained: TrainedModel, model: LinearGaussian) -> Figure | str:
     """The noise of each pixel, and the share of its variance that the latents explain."""
     explained = model.factors.square().sum(1)
     share = explained / (explained + model.noise)

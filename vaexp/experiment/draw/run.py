@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp.config import GMMExperiment, LinearGaussianExperiment
 from vaexp.data import PIXELS
+from vaexp.experiment.draw import shared
 from vaexp.experiment.draw.gmm import gmm_figures, mixture_history
 from vaexp.experiment.draw.linear_gaussian import linear_gaussian_figures
 from vaexp.experiment.draw.vae import vae_figures
-from vaexp.figures.em import em_staircase
 from vaexp.figures.style import save
 from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.covariances import Size, family
@@ -21,8 +20,10 @@ from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
 
 
-def illustrate(run: RunFolder, x: Tensor, label: Tensor, covariance: Callable[[], Tensor]) -> None:
-    """Draw figures/*.png of a finished run.
+def illustrate(
+    run: RunFolder, x: Tensor, label: Tensor, covariance: Callable[[], Tensor]
+) -> list[str]:
+    """Draw the figures of a finished run. Returns which are left out, and why, as lines.
 
     x (N, D) and label (N,) are its transformed test images. covariance: computes that of the
     training images, (D, D), for the models whose figures show it.
@@ -38,7 +39,7 @@ def illustrate(run: RunFolder, x: Tensor, label: Tensor, covariance: Callable[[]
                 drawn = linear_gaussian_figures(trained, model, run, x, label, covariance)
             case _:
                 assert_never(trained.model)
-        _save(run, drawn)
+        return _save(run, drawn)
 
 
 def illustrate_history(run: RunFolder, config: GMMExperiment | LinearGaussianExperiment) -> None:
@@ -50,13 +51,22 @@ def illustrate_history(run: RunFolder, config: GMMExperiment | LinearGaussianExp
             needed = family(model.covariance).images_that_vary(size)
             drawn = mixture_history(records, model.floor, needed, subtitle)
         case LinearGaussianExperiment():
-            drawn = iter([("em", em_staircase(records, subtitle))])
+            drawn = iter([("em", shared.em_steps(records, subtitle))])
         case _:
             assert_never(config)
     _save(run, drawn)
 
 
-def _save(run: RunFolder, drawn: Iterator[tuple[str, Figure]]) -> None:
-    """Save each figure before the next is drawn: a page takes tens of megabytes."""
+def _save(run: RunFolder, drawn: Iterator[shared.Drawn]) -> list[str]:
+    """Save each figure before the next is drawn: a page takes tens of megabytes.
+
+    Returns which are left out, and why.
+    """
+    left_out = []
+    suffix = run.config().output.suffix
     for name, figure in drawn:
-        save(figure, run.files.place(f"figures/{name}.png"))
+        if isinstance(figure, str):
+            left_out.append(f"no figure {name}: {figure}")
+        else:
+            save(figure, run.files.place(f"figures/{name}{suffix}"))
+    return left_out

@@ -1,14 +1,30 @@
 """The draws and reconstructions that every kind of run is shown with."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
 from vaexp.figures import images as image_figures
+from vaexp.figures.charts import by_restart
+from vaexp.figures.em import em_staircase
 from vaexp.models.absent import answered
 from vaexp.models.likelihoods import Decoded
 from vaexp.runs.trained import TrainedModel
+
+Drawn = tuple[str, Figure | str]
+"""The name of a figure, and the figure or the reason why there is none."""
+
+
+def em_steps(records: Sequence[dict[str, Any]], subtitle: str) -> Figure | str:
+    """How EM went, from the lines of metrics.jsonl, or why there is nothing to draw."""
+    restarts, kept = by_restart(records)
+    if len(restarts[kept]) == 1:
+        return "EM made no iteration, so there is no step to draw"
+    return em_staircase(records, subtitle)
 
 
 def samples(trained: TrainedModel) -> Figure:
@@ -20,23 +36,27 @@ def samples(trained: TrainedModel) -> Figure:
     z = trained.model.prior().sample(torch.Size([rows, COLUMNS]))
     label = None
     names: list[str] | None = None
+    note = "Each image is decoded from a z of its own."
     if mode == "sweep":
         z = z[0]
         label = digits[torch.arange(COLUMNS) % len(digits)] if conditional else None
         names = SWEEP_NAMES
+        note = "Each column is one z, and each row another k."
     elif conditional:
         z = z.expand(len(digits), -1, -1)
         label = digits[:, None]
         names = [f"digit {digit}" for digit in trained.labels]
+        note = "Each column is one z, which is decoded with every digit."
     images = trained.to_images(decode(trained, z, label, mode))
     subtitle = caption(trained, "with" if mode == "sweep" else None)
-    return image_figures.samples(images, names, MODE_NAMES[mode], subtitle)
+    return image_figures.samples(images, names, MODE_NAMES[mode], subtitle, note)
 
 
-def decode_modes(trained: TrainedModel) -> Figure:
-    """Ten latents, decoded in every way."""
+def decode_modes(trained: TrainedModel, z: Tensor | None = None) -> Figure:
+    """Ten latents z ~ p(z), or those that are given, (n, L) or (n,), decoded in every way."""
     digits = torch.tensor(trained.labels)
-    z = trained.model.prior().sample(torch.Size([COLUMNS]))
+    if z is None:
+        z = trained.model.prior().sample(torch.Size([COLUMNS]))
     label = digits[torch.arange(COLUMNS) % len(digits)] if trained.model.conditional else None
     return image_figures.decode_modes(
         trained.to_images(decode(trained, z, label, "mean")),

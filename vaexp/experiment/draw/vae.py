@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import caption, plane_figure
 from vaexp.figures.curves import training_curves
-from vaexp.figures.latent import posterior
+from vaexp.figures.posterior import posterior
 from vaexp.models import VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -21,16 +21,24 @@ ENCODED_AT_ONCE = 1000
 
 def vae_figures(
     trained: TrainedModel, model: VAE, run: RunFolder, x: Tensor, label: Tensor
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[shared.Drawn]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
     q = _encode(model, x, label)
-    axes, names = _plane_axes(model, q)
+    axes, names, note = _plane_axes(model, q)
     yield "samples", shared.samples(trained)
     yield "decode_modes", shared.decode_modes(trained)
     yield "reconstructions", shared.reconstructions(trained, x, label)
-    yield "latent_plane", _latent_plane(trained, axes, names)
-    yield "posterior", _posterior(trained, q.mean, label, axes, names)
-    yield "training_curves", training_curves(run.records(), caption(trained, "without"))
+    size = 12 if model.conditional else 20
+    yield (
+        "latent_plane",
+        plane_figure(trained, trained.labels, "mean", axes, names, size, note)[0],
+    )
+    yield "posterior", _posterior(trained, q, label, axes, names, note)
+    records = run.records()
+    if len(records) == 1:
+        yield "training_curves", "there is one epoch, whose numbers are in metrics.jsonl"
+    else:
+        yield "training_curves", training_curves(records, caption(trained, "without"))
 
 
 def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
@@ -42,29 +50,35 @@ def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
     return Normal(torch.cat([q.mean for q in blocks]), torch.cat([q.stddev for q in blocks]))
 
 
-def _plane_axes(model: VAE, q: Normal) -> tuple[tuple[int, int], tuple[str, str]]:
-    """The two latents that carry the most nats, and what to call them; both if there are two."""
+def _plane_axes(model: VAE, q: Normal) -> tuple[tuple[int, int], tuple[str, str], str]:
+    """The two latents that carry the most nats, what to call them, and a sentence on the choice."""
     if model.latent_dim <= 2:
-        return (0, model.latent_dim - 1), ("$z_1$", "$z_2$")
+        return (0, model.latent_dim - 1), ("$z_1$", "$z_2$"), ""
     per_axis = kl_divergence(q, model.prior().base_dist).mean(0)  # type: ignore[attr-defined]
     first, second = per_axis.topk(2).indices.tolist()
-    return (first, second), (
+    names = (
         f"$z_{{{first + 1}}}$ ({per_axis[first]:.2f} nats)",
         f"$z_{{{second + 1}}}$ ({per_axis[second]:.2f} nats)",
     )
-
-
-def _latent_plane(trained: TrainedModel, axes: tuple[int, int], names: tuple[str, str]) -> Figure:
-    size = 12 if trained.model.conditional else 20
-    return plane_figure(trained, trained.labels, "mean", axes, names, size)[0]
+    note = f"Of {model.latent_dim} latents these two have the largest KL(q(z|x) to p(z)), whose "
+    return (first, second), names, note + "mean over test images stands beside their names.\n"
 
 
 def _posterior(
     trained: TrainedModel,
-    means: Tensor,
+    q: Normal,
     label: Tensor,
     axes: tuple[int, int],
     names: tuple[str, str],
+    note: str,
 ) -> Figure:
-    codes = means[:, sorted(set(axes), key=axes.index)].numpy()
-    return posterior(codes, np.asarray(label), names, caption(trained))
+    drawn = sorted(set(axes), key=axes.index)
+    return posterior(
+        q.mean[:, drawn].numpy(),
+        torch.diag_embed(q.variance[:, drawn]).numpy(),
+        np.asarray(label),
+        names,
+        caption(trained),
+        given_label=trained.model.conditional,
+        note=note,
+    )

@@ -7,7 +7,7 @@ from vaexp.figures.evidence.about import About, Arrays, Entries
 from vaexp.figures.floor import near_the_floor
 
 
-def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
+def draw(arrays: Arrays, entries: Entries, about: About) -> Figure | None:
     """Where sigma lies near its floor; the note says what that adds to the likelihood."""
     said = []
     if (slope := entries.get("floor_slope")) is not None:
