@@ -1,8 +1,8 @@
 """The command line. Each command parses its arguments, calls one function and prints the answer.
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
-configs alone stand in ``cli_configs``, the one on sweeps in ``cli_sweep``, and what all commands
-share in ``cli_common``.
+configs alone stand in ``cli_configs``, the one on sweeps in ``cli_sweep``, the one on the report in
+``cli_reproduce``, and what all commands share in ``cli_common``.
 """
 
 import json
@@ -24,6 +24,7 @@ from vaexp.cli_common import (
     train_here,
 )
 from vaexp.cli_configs import configs_app, schema, validate
+from vaexp.cli_reproduce import reproduce
 from vaexp.cli_sweep import sweep
 from vaexp.config import dump, read_config
 from vaexp.errors import UserError
@@ -362,6 +363,7 @@ def list_runs(
 
 
 app.command()(sweep)
+app.command()(reproduce)
 app.command()(validate)
 app.command()(schema)
 
