@@ -1,4 +1,4 @@
-"""``vaexp reproduce``: the report's figures and questions. It parses, and prints where the page is."""
+"""``vaexp reproduce``: the figures and questions of the report. Prints where their page is."""
 
 import json
 from pathlib import Path

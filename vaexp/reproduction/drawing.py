@@ -44,8 +44,8 @@ def draw(picture: Picture, run: RunFolder) -> Figure:
             rows, row_names = (images, SWEEP_NAMES) if mode == "sweep" else (images[None], None)
             return samples(rows, row_names, MODE_NAMES[mode], caption(trained))
         case Scatter():
-            axes, names, codes, label = _codes(trained, run)
-            return posterior(codes[:, list(axes)], label, names, caption(trained))
+            axes, names, codes, digits = _codes(trained, run)
+            return posterior(codes[:, list(axes)], digits, names, caption(trained))
         case _:
             assert_never(picture)
 

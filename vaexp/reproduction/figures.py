@@ -97,7 +97,8 @@ FIGURES = (
         {"": Plane(4)},
         "The decoder learns μ(z) and one σ(z) per image, as the theory says. Each image is μ(z) at "
         "its place in the plane, at quantiles of the prior. The report does not name its latent "
-        "size or its β. Here there are two latents and β = 1, so that training maximises the ELBO. "
+        "size or its β. Here L = {own.config.model.latent_dim} and β = {own.config.model.beta:g}: with "
+        "β = 1 training maximises the ELBO. "
         "The learned σ is {own[sigma]} on average over images.",
         OF_SIGMA,
     ),
@@ -156,7 +157,8 @@ FIGURES = (
         "Latent plane of μ for the digit four, only the mean learned",
         MEAN_ONLY,
         {"": Plane(4)},
-        "σ is fixed at 1 and β = 1, so that training minimises half the squared error plus the KL "
+        "σ is fixed at {own.config.model.sigma:g}, and β = {own.config.model.beta:g}. With both at 1 "
+        "training minimises half the squared error plus the KL "
         "term. An error of this size is not worth many nats: the rate is {own[rate]} nats, where "
         "the learned σ of figure 1 pays for {image[rate]}. So the plane varies less.",
         OF_SIGMA,
@@ -168,7 +170,7 @@ FIGURES = (
         MEAN_ONLY,
         {"": Strip("mean")},
         "These are the images that popular code shows. The model that was trained says something "
-        "else, that every pixel varies by σ = 1 around them: a draw of p(x|z) would be off by "
+        "else, that every pixel varies by σ = {own.config.model.sigma:g} around them: a draw of p(x|z) would be off by "
         f"{{own[rmse_sample]}} per pixel, and μ(z) by {{own[rmse_mean]}}. {SAME_DRAWS}",
         OF_SIGMA,
     ),
@@ -177,12 +179,14 @@ FIGURES = (
         "Small β: (a) posterior means, (b) latent plane of μ for the digit nine",
         BETA_SMALL,
         {"a": Scatter(), "b": Plane(9)},
-        "σ = 1, β = 0.0001 and five latents, of which the two with the most nats are shown, the "
+        "σ = {own.config.model.sigma:g}, β = {own.config.model.beta:g}, and L = "
+        "{own.config.model.latent_dim} latents, of which the two with the most nats are shown, the "
         "others at 0. The codes of a digit lie far from the prior: KL(q(z|y) ‖ p(z)) is "
         "{own[marginal_kl_given_label]} nats. So draws from the prior fall where the decoder saw "
         "few codes or none, and the nines are fuzzy there. The shipped classifier reads a share "
         "of {own[label_accuracy_mean]} of the images μ(z), z ~ p(z), as the digit that was asked "
-        "for. This takes more than two latents. With two, at the same β, the codes still fill the "
+        "for. This takes more than two latents. With L = "
+        "{two.config.model.latent_dim} and the same β the codes still fill the "
         "middle of the plane and the nines stay clean: the classifier reads "
         "{two[label_accuracy_mean]}.",
         OF_BETA,
@@ -194,7 +198,8 @@ FIGURES = (
         "Medium β: (a) posterior means, (b) latent plane of μ for the digit nine",
         BETA_MEDIUM,
         {"a": Scatter(), "b": Plane(9)},
-        "σ = 1, β = 1 and five latents, of which the two with the most nats are shown. The codes "
+        "σ = {own.config.model.sigma:g}, β = {own.config.model.beta:g}, and the same latents as in "
+        "figure 9, of which the two with the most nats are shown. The codes "
         "fill the prior, so that its draws are digits: the classifier reads "
         "{own[label_accuracy_mean]} of them as the digit that was asked for.",
         OF_BETA,
@@ -204,7 +209,7 @@ FIGURES = (
         "Large β: (a) posterior means, (b) latent plane of μ for the digit nine",
         BETA_LARGE,
         {"a": Scatter(), "b": Plane(9)},
-        "σ = 1, β = 10 and five latents. The posterior has collapsed onto the prior: the rate is "
+        "σ = {own.config.model.sigma:g}, β = {own.config.model.beta:g}, and the same latents. The posterior has collapsed onto the prior: the rate is "
         "{own[rate]} nats, {own[active_units]} latents are active, and the decoder gives the same "
         "nine whatever z is. This is the mean of all nines.",
         OF_BETA,
@@ -214,7 +219,8 @@ FIGURES = (
         "Latent plane of μ for the digit four, σ fixed at a small value",
         SIGMA_SMALL,
         {"": Plane(4)},
-        "σ is fixed at 0.1, and β = 1. A small error is worth more nats than with σ = 1: the rate "
+        "σ is fixed at {own.config.model.sigma:g}, and β = {own.config.model.beta:g}. A small error "
+        "is worth more nats than with σ = {one.config.model.sigma:g}: the rate "
         "is {own[rate]} nats, where figure 7 has {one[rate]}, and the plane is sharper.",
         OF_SIGMA,
         beside={"one": (MEAN_ONLY, {})},
@@ -224,7 +230,7 @@ FIGURES = (
         "Samples of p(x|z), σ fixed at a small value",
         SIGMA_SMALL,
         {"": Strip("sample")},
-        "Draws of p(x|z) with σ = 0.1. The noise is there and does not hide the digit. But this σ "
+        "Draws of p(x|z) with σ = {own.config.model.sigma:g}. The noise is there and does not hide the digit. But this σ "
         "is below the error of the reconstructions, {own[rmse_mean]}, so that the ELBO is "
         "{own[elbo]} nats, where the learned σ of figure 3 has {image[elbo]}.",
         OF_SIGMA,
@@ -235,8 +241,8 @@ FIGURES = (
         "Samples of p(x|z), σ fixed at a smaller value",
         SIGMA_SMALLER,
         {"": Strip("sample")},
-        "The same with σ = 0.03. Draws are as clean as the means, as the model claims to know "
-        "every pixel to 0.03. Its error is {own[rmse_mean]}, and the ELBO falls to {own[elbo]} "
+        "The same with σ = {own.config.model.sigma:g}. Draws are as clean as the means, as the model "
+        "claims to know every pixel that well. Its error is {own[rmse_mean]}, and the ELBO falls to {own[elbo]} "
         "nats.",
         OF_SIGMA,
     ),

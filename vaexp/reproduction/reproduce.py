@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vaexp import __version__
+from vaexp.config import flatten
 from vaexp.errors import UserError
 from vaexp.files import write_text
 from vaexp.progress import Reporter
@@ -19,7 +20,7 @@ from vaexp.reproduction.answers import findings
 from vaexp.reproduction.figures import FIGURES, ReportFigure
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
-from vaexp.reproduction.studies import QUICK, SEEDS, Done, Study
+from vaexp.reproduction.studies import QUICK, SEEDS, Done, Repeated, Study
 
 PAGE, FINDINGS, PICTURES, MADE = "index.html", "findings.md", "figures", "made.json"
 
@@ -100,9 +101,9 @@ def _how(done: Done, changes: Sequence[str], *, quick: bool) -> list[str]:
         f"Written by vaexp {__version__} with the command {command}, from {count} runs.{settings}",
         f"{spread} All are of test images of MNIST. Likelihoods, rates and KL divergences are in "
         "nats per image, and of x given the label.",
-        "The runs are VAEs that are given the label, with an encoder of 512 and 256 units and a "
-        "decoder that mirrors it. The report does not name its network, its latent size or its "
-        "β, so all of these are chosen here, and each caption says what was chosen.",
+        "The runs are VAEs that are given the label, as in the report. It does not name its "
+        "network, its latent size or its β. All of these are chosen here, and each caption says "
+        "what was chosen.",
     ]
 
 
@@ -112,10 +113,22 @@ def _shown(figure: ReportFigure, done: Done) -> Shown:
         figure.number,
         figure.title,
         figure.captioned(done),
-        f"{runs.config.describe()}, {runs.config.train.epochs} epochs",
+        _settings(runs),
         str(runs.first.path),
         [(measure, runs[measure]) for measure in figure.measures],
         [name_of(figure, part) for part in figure.pictures],
+    )
+
+
+def _settings(runs: Repeated) -> str:
+    """The settings of the run that is drawn, on one line."""
+    run, config = runs.first, runs.config
+    images = run.metrics()["train"]["elbo"]["n"]
+    hidden = flatten(config.model_dump())["model.hidden"]
+    return (
+        f"{config.describe()}, hidden layers of {' and '.join(map(str, hidden))} units, "
+        f"{images:,} training images, {len(run.records())} {config.model.unit}s, "
+        f"seed {config.seed}"
     )
 
 

@@ -5,6 +5,7 @@ its trials out among other machines. Imports torch only where something is to be
 """
 
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,8 @@ from vaexp.sweeps.folder import State, Sweep, Task
 from vaexp.sweeps.jobs import Jobs
 from vaexp.sweeps.request import Request
 from vaexp.sweeps.summary import write_summary
+
+WAIT = 5.0  # seconds until a trial that another process has is looked at again
 
 Begun = Mapping[Study, tuple[Sweep, Request]]
 """The sweep of each study, and what the study asks of it."""
@@ -61,12 +64,22 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
         worker = Jobs(jobs, False, display)
         with display.shown():
             ended = worker.run(left)
+            while any(_is_elsewhere(state) for state in ended.values()) and not worker.halted:
+                # as a process that a killed call has left is still at work on its trial
+                time.sleep(WAIT)
+                again = [task for task, state in ended.items() if _is_elsewhere(state)]
+                ended |= worker.run(again)
         for sweep in {sweep.path: sweep for sweep, _ in begun.values()}.values():
             write_summary(sweep, sweep.write_table())
         if worker.stopped_by is not None:
             raise KeyboardInterrupt if worker.stopped_by == signal.SIGINT else Terminated
         _check(ended)
     return Done({study: _runs(sweep, request) for study, (sweep, request) in begun.items()})
+
+
+def _is_elsewhere(state: State) -> bool:
+    """Whether another process has the trial."""
+    return state.status == "elsewhere"
 
 
 def _check(ended: Mapping[Task, State]) -> None:
