@@ -25,6 +25,7 @@ LIGHT = [
     "vaexp.comparison.view",
     "vaexp.config",
     "vaexp.progress",
+    "vaexp.reproduction.reproduce",
     "vaexp.runs.folder",
     "vaexp.runs.listing",
     "vaexp.sweeps.display",

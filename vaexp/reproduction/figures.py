@@ -65,8 +65,9 @@ class ReportFigure:
     pictures: Mapping[str, Picture]
     """The pictures by what their names add to the number: nothing, or a and b."""
     caption: str
-    """What was chosen, and what there is to see. {own[elbo]} stands for a measure of its runs, and
-    {word[elbo]} for one of the runs that ``beside`` calls so."""
+    """What was chosen, and what there is to see. {beta} stands for a setting of its model,
+    {own[elbo]} for a measure of its runs, and {word[elbo]} for one of the runs that ``beside``
+    calls so."""
     measures: tuple[str, ...]
     """The measures of its runs that stand below it."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -80,8 +81,9 @@ class ReportFigure:
 
     def captioned(self, done: Done) -> str:
         """The caption, with the measures in their places."""
+        own = self.runs(done)
         others = {word: done.of(*which) for word, which in self.beside.items()}
-        return self.caption.format(own=self.runs(done), **others)
+        return self.caption.format(own=own, **own.config.model.model_dump(), **others)
 
 
 SAME_DRAWS = (
@@ -95,11 +97,10 @@ FIGURES = (
         "Latent plane of μ for the digit four, σ learned",
         PER_IMAGE,
         {"": Plane(4)},
-        "The decoder learns μ(z) and one σ(z) per image, as the theory says. Each image is μ(z) at "
-        "its place in the plane, at quantiles of the prior. The report does not name its latent "
-        "size or its β. Here L = {own.config.model.latent_dim} and β = {own.config.model.beta:g}: with "
-        "β = 1 training maximises the ELBO. "
-        "The learned σ is {own[sigma]} on average over images.",
+        "The decoder learns μ(z) and one σ(z) per image, as the theory says. Each image is μ(z) "
+        "at its place in the plane, at quantiles of the prior. The report does not name its "
+        "latent size or its β. Here L = {latent_dim} and β = {beta:g}: with β = 1 training "
+        "maximises the ELBO. The learned σ is {own[sigma]} on average over images.",
         OF_SIGMA,
     ),
     ReportFigure(
@@ -137,9 +138,10 @@ FIGURES = (
         "Sweep from μ(z) − 2σ(z) to μ(z) + 2σ(z), one σ per image",
         PER_IMAGE,
         {"": Strip("sweep")},
-        "Each column is one z of figure 2. All pixels move together, by the same multiple of σ(z). "
-        "So the whole image gets lighter or darker, and every row is as smooth as μ(z). The noise "
-        "of figure 3 comes from pixels that are independent given z, and not from the size of σ.",
+        "Each column is one z of figure 2. All pixels move together, by the same multiple of "
+        "σ(z). So the whole image gets lighter or darker, and every row is as smooth as μ(z). The "
+        "noise of figure 3 comes from pixels that are independent given z, and not from the size "
+        "of σ.",
         OF_SIGMA,
     ),
     ReportFigure(
@@ -157,10 +159,10 @@ FIGURES = (
         "Latent plane of μ for the digit four, only the mean learned",
         MEAN_ONLY,
         {"": Plane(4)},
-        "σ is fixed at {own.config.model.sigma:g}, and β = {own.config.model.beta:g}. With both at 1 "
-        "training minimises half the squared error plus the KL "
-        "term. An error of this size is not worth many nats: the rate is {own[rate]} nats, where "
-        "the learned σ of figure 1 pays for {image[rate]}. So the plane varies less.",
+        "σ is fixed at {sigma:g}, and β = {beta:g}. With both at 1 training minimises half the "
+        "squared error plus the KL term. An error of this size is not worth many nats: the rate "
+        "is {own[rate]} nats, where the learned σ of figure 1 pays for {image[rate]}. So the "
+        "plane varies less.",
         OF_SIGMA,
         beside={"image": (PER_IMAGE, {})},
     ),
@@ -170,8 +172,8 @@ FIGURES = (
         MEAN_ONLY,
         {"": Strip("mean")},
         "These are the images that popular code shows. The model that was trained says something "
-        "else, that every pixel varies by σ = {own.config.model.sigma:g} around them: a draw of p(x|z) would be off by "
-        f"{{own[rmse_sample]}} per pixel, and μ(z) by {{own[rmse_mean]}}. {SAME_DRAWS}",
+        f"else, that every pixel varies by σ = {{sigma:g}} around them: a draw of p(x|z) would be "
+        f"off by {{own[rmse_sample]}} per pixel, and μ(z) by {{own[rmse_mean]}}. {SAME_DRAWS}",
         OF_SIGMA,
     ),
     ReportFigure(
@@ -179,16 +181,14 @@ FIGURES = (
         "Small β: (a) posterior means, (b) latent plane of μ for the digit nine",
         BETA_SMALL,
         {"a": Scatter(), "b": Plane(9)},
-        "σ = {own.config.model.sigma:g}, β = {own.config.model.beta:g}, and L = "
-        "{own.config.model.latent_dim} latents, of which the two with the most nats are shown, the "
-        "others at 0. The codes of a digit lie far from the prior: KL(q(z|y) ‖ p(z)) is "
-        "{own[marginal_kl_given_label]} nats. So draws from the prior fall where the decoder saw "
-        "few codes or none, and the nines are fuzzy there. The shipped classifier reads a share "
-        "of {own[label_accuracy_mean]} of the images μ(z), z ~ p(z), as the digit that was asked "
-        "for. This takes more than two latents. With L = "
-        "{two.config.model.latent_dim} and the same β the codes still fill the "
-        "middle of the plane and the nines stay clean: the classifier reads "
-        "{two[label_accuracy_mean]}.",
+        "σ = {sigma:g}, β = {beta:g}, and L = {latent_dim} latents, of which the two with the "
+        "most nats are shown, the others at 0. The codes of a digit lie far from the prior: "
+        "KL(q(z|y) ‖ p(z)) is {own[marginal_kl_given_label]} nats. So draws from the prior fall "
+        "where the decoder saw few codes or none, and the nines are fuzzy there. The shipped "
+        "classifier reads a share of {own[label_accuracy_mean]} of the images μ(z), z ~ p(z), as "
+        "the digit that was asked for. This takes more than two latents. With L = "
+        "{two.config.model.latent_dim} and the same β the codes still fill the middle of the "
+        "plane and the nines stay clean: the classifier reads {two[label_accuracy_mean]}.",
         OF_BETA,
         settings=FIVE,
         beside={"two": (BETA_SMALL, TWO)},
@@ -198,10 +198,9 @@ FIGURES = (
         "Medium β: (a) posterior means, (b) latent plane of μ for the digit nine",
         BETA_MEDIUM,
         {"a": Scatter(), "b": Plane(9)},
-        "σ = {own.config.model.sigma:g}, β = {own.config.model.beta:g}, and the same latents as in "
-        "figure 9, of which the two with the most nats are shown. The codes "
-        "fill the prior, so that its draws are digits: the classifier reads "
-        "{own[label_accuracy_mean]} of them as the digit that was asked for.",
+        "σ = {sigma:g}, β = {beta:g}, and the same latents as in figure 9, of which the two with "
+        "the most nats are shown. The codes fill the prior, so that its draws are digits: the "
+        "classifier reads {own[label_accuracy_mean]} of them as the digit that was asked for.",
         OF_BETA,
     ),
     ReportFigure(
@@ -209,9 +208,9 @@ FIGURES = (
         "Large β: (a) posterior means, (b) latent plane of μ for the digit nine",
         BETA_LARGE,
         {"a": Scatter(), "b": Plane(9)},
-        "σ = {own.config.model.sigma:g}, β = {own.config.model.beta:g}, and the same latents. The posterior has collapsed onto the prior: the rate is "
-        "{own[rate]} nats, {own[active_units]} latents are active, and the decoder gives the same "
-        "nine whatever z is. This is the mean of all nines.",
+        "σ = {sigma:g}, β = {beta:g}, and the same latents. The posterior has collapsed onto the "
+        "prior: the rate is {own[rate]} nats, {own[active_units]} latents are active, and the "
+        "decoder gives the same nine whatever z is. This is the mean of all nines.",
         OF_BETA,
     ),
     ReportFigure(
@@ -219,9 +218,9 @@ FIGURES = (
         "Latent plane of μ for the digit four, σ fixed at a small value",
         SIGMA_SMALL,
         {"": Plane(4)},
-        "σ is fixed at {own.config.model.sigma:g}, and β = {own.config.model.beta:g}. A small error "
-        "is worth more nats than with σ = {one.config.model.sigma:g}: the rate "
-        "is {own[rate]} nats, where figure 7 has {one[rate]}, and the plane is sharper.",
+        "σ is fixed at {sigma:g}, and β = {beta:g}. A small error is worth more nats than with σ "
+        "= {one.config.model.sigma:g}: the rate is {own[rate]} nats, where figure 7 has "
+        "{one[rate]}, and the plane is sharper.",
         OF_SIGMA,
         beside={"one": (MEAN_ONLY, {})},
     ),
@@ -230,8 +229,8 @@ FIGURES = (
         "Samples of p(x|z), σ fixed at a small value",
         SIGMA_SMALL,
         {"": Strip("sample")},
-        "Draws of p(x|z) with σ = {own.config.model.sigma:g}. The noise is there and does not hide the digit. But this σ "
-        "is below the error of the reconstructions, {own[rmse_mean]}, so that the ELBO is "
+        "Draws of p(x|z) with σ = {sigma:g}. The noise is there and does not hide the digit. But "
+        "this σ is below the error of the reconstructions, {own[rmse_mean]}, so that the ELBO is "
         "{own[elbo]} nats, where the learned σ of figure 3 has {image[elbo]}.",
         OF_SIGMA,
         beside={"image": (PER_IMAGE, {})},
@@ -241,9 +240,9 @@ FIGURES = (
         "Samples of p(x|z), σ fixed at a smaller value",
         SIGMA_SMALLER,
         {"": Strip("sample")},
-        "The same with σ = {own.config.model.sigma:g}. Draws are as clean as the means, as the model "
-        "claims to know every pixel that well. Its error is {own[rmse_mean]}, and the ELBO falls to {own[elbo]} "
-        "nats.",
+        "The same with σ = {sigma:g}. Draws are as clean as the means, as the model claims to "
+        "know every pixel that well. Its error is {own[rmse_mean]}, and the ELBO falls to "
+        "{own[elbo]} nats.",
         OF_SIGMA,
     ),
 )
