@@ -98,9 +98,10 @@ FIGURES = (
         PER_IMAGE,
         {"": Plane(4)},
         "The decoder learns μ(z) and one σ(z) per image, as the theory says. Each image is μ(z) "
-        "at its place in the plane, at quantiles of the prior. The report does not name its "
-        "latent size or its β. Here L = {latent_dim} and β = {beta:g}: with β = 1 training "
-        "maximises the ELBO. The learned σ is {own[sigma]} on average over images.",
+        "at its place in the plane, at quantiles of the prior. The report says that its β is "
+        "moderately large, and names neither β nor its latent size. Here L = {latent_dim} and β = "
+        "{beta:g}. With β = 1 the plane has seams, where two strokes lie over each other. The "
+        "learned σ is {own[sigma]} on average over images.",
         OF_SIGMA,
     ),
     ReportFigure(
@@ -108,8 +109,8 @@ FIGURES = (
         "μ(z) for ten z from the prior, σ learned",
         PER_IMAGE,
         {"": Strip("mean")},
-        "These images look good, but they are not draws from the model: they are the means of "
-        f"p(x|z). {SAME_DRAWS}",
+        "These are the images that papers show. They are no draws from the model, but the means "
+        f"of p(x|z). {SAME_DRAWS}",
         OF_SIGMA,
     ),
     ReportFigure(
@@ -149,9 +150,9 @@ FIGURES = (
         "Sweep from μ(z) − 2σ(z) to μ(z) + 2σ(z), one σ per pixel",
         PER_PIXEL,
         {"": Strip("sweep")},
-        "Here only the pixels near the stroke move, as σ(z) is small elsewhere. The strokes get "
-        "thin at the top and thick at the bottom: σ(z) shows where the strokes of the images with "
-        "this code differ.",
+        "Here only the pixels near the stroke move, as σ(z) is small elsewhere. At the top the "
+        "digit has vanished, and at the bottom it fills the whole region in which the strokes of "
+        "the images with this code lie.",
         OF_SIGMA,
     ),
     ReportFigure(

@@ -27,7 +27,7 @@ class Study:
     """The settings that are varied, as ``vaexp sweep --grid`` takes them."""
     zip: tuple[str, ...] = ()
     """The settings that are varied in step, as ``vaexp sweep --zip`` takes them."""
-    groups: tuple[str, ...] = ("quality",)
+    groups: tuple[str, ...] = ()
     """What ``vaexp evaluate`` measures of its runs, beside what training measures."""
 
     def request(self, *, quick: bool, overrides: Sequence[str]) -> Request:
@@ -37,12 +37,14 @@ class Study:
         return Request.of_config(self.config, changes, options)
 
 
+QUALITY = ("quality",)
+
 PER_IMAGE = Study("report/sigma-per-image")
 PER_PIXEL = Study("report/sigma-per-pixel")
 MEAN_ONLY = Study("report/mean-only")
-BETA_SMALL = Study("report/beta-small", grid=("model.latent_dim=5,2",))
-BETA_MEDIUM = Study("report/beta-medium")
-BETA_LARGE = Study("report/beta-large")
+BETA_SMALL = Study("report/beta-small", grid=("model.latent_dim=5,2",), groups=QUALITY)
+BETA_MEDIUM = Study("report/beta-medium", groups=QUALITY)
+BETA_LARGE = Study("report/beta-large", groups=QUALITY)
 SIGMA_SMALL = Study("report/sigma-small")
 SIGMA_SMALLER = Study("report/sigma-smaller")
 

@@ -14,7 +14,7 @@ from vaexp.reproduction.studies import Done, Repeated, Study
 from vaexp.tables import show_number
 
 SIGMAS = (0.1, 0.3)
-LEARNED = (0.1, 1.0, 10.0)
+LEARNED = (0.25, 1.0, 4.0)
 
 _PAIRS = [pair for sigma in SIGMAS for pair in ((1.0, round(sigma**2, 12)), (sigma, 1.0))]
 FIXED_SIGMA = Study(
@@ -27,7 +27,7 @@ FIXED_SIGMA = Study(
 LEARNED_SIGMA = Study(
     "report/sigma-per-image", grid=(f"model.beta={','.join(f'{beta:g}' for beta in LEARNED)}",)
 )
-SHOWN = ("rate", "rmse_mean", "digit_fid_mean", "sigma", "elbo")
+SHOWN = ("rate", "rmse_mean", "mutual_information", "sigma", "elbo")
 
 
 def _largest(pairs: list[tuple[Repeated, Repeated]], measure: str) -> str:

@@ -1,15 +1,24 @@
 """Is it more useful to fix sigma? The order of fixed, shared and pixel by several measures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from vaexp.reproduction.answers import Answer, Question, by_runs
-from vaexp.reproduction.studies import MEAN_ONLY, PER_IMAGE, PER_PIXEL, Done, Repeated
+from vaexp.reproduction.studies import (
+    MEAN_ONLY,
+    PER_IMAGE,
+    PER_PIXEL,
+    QUALITY,
+    Done,
+    Repeated,
+)
 
+AT_ONE = ("model.beta=1",)  # where all of them maximise the ELBO
 MODES = {
-    "σ fixed at 1": MEAN_ONLY,
-    "one σ(z) per image": PER_IMAGE,
-    "one σ(z) per pixel": PER_PIXEL,
+    "σ fixed at 1": replace(MEAN_ONLY, grid=AT_ONE, groups=QUALITY),
+    "one σ(z) per image": replace(PER_IMAGE, grid=AT_ONE, groups=QUALITY),
+    "one σ(z) per pixel": replace(PER_PIXEL, grid=AT_ONE, groups=QUALITY),
 }
 
 
