@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,21 @@ def test_what_is_trained_follows_from_the_figures_and_the_questions() -> None:
     assert all(study in needed for question in QUESTIONS for study in question.studies)
     assert MEAN_ONLY.request(quick=False, overrides=[]).asked.plan.seeds == SEEDS
     assert MEAN_ONLY.request(quick=True, overrides=[]).asked.plan.seeds == 1
+
+
+def test_the_shell_script_has_the_same_runs() -> None:
+    script = (Path(__file__).parents[1] / "scripts" / "report.sh").read_text()
+    lines = [line.split()[1:] for line in script.splitlines() if line.startswith("study ")]
+    asked = [
+        (
+            f"report/{config}",
+            tuple(value for option, value in pairwise(options) if option == "--grid"),
+            tuple(value for option, value in pairwise(options) if option == "--zip"),
+        )
+        for config, *options in lines
+    ]
+    assert asked == [(study.config, study.grid, study.zip) for study in studies()]
+    assert f"--seeds {SEEDS} " in script
 
 
 def test_two_studies_of_a_config_share_their_runs(tmp_path: Path) -> None:
