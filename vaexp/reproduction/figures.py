@@ -183,13 +183,15 @@ FIGURES = (
         BETA_SMALL,
         {"a": Scatter(), "b": Plane(9)},
         "σ = {sigma:g}, β = {beta:g}, and L = {latent_dim} latents, of which the two with the "
-        "most nats are shown, the others at 0. The codes of a digit lie far from the prior: "
-        "KL(q(z|y) ‖ p(z)) is {own[marginal_kl_given_label]} nats. So draws from the prior fall "
-        "where the decoder saw few codes or none, and the nines are fuzzy there. The shipped "
-        "classifier reads a share of {own[label_accuracy_mean]} of the images μ(z), z ~ p(z), as "
-        "the digit that was asked for. This takes more than two latents. With L = "
-        "{two.config.model.latent_dim} and the same β the codes still fill the middle of the "
-        "plane and the nines stay clean: the classifier reads {two[label_accuracy_mean]}.",
+        "most nats are shown, the others at 0. In the scatter the codes reach far beyond the "
+        "prior. In these two latents alone they seem to cover it, but in all of them together "
+        "they leave most of it empty: KL(q(z|y) ‖ p(z)) of the test images' codes is "
+        "{own[marginal_kl_given_label]} nats. So draws from the prior fall where the decoder saw "
+        "few codes or none, and the nines are fuzzy. The shipped classifier reads a share of "
+        "{own[label_accuracy_mean]} of the images μ(z), z ~ p(z), as the digit that was asked "
+        "for. This takes more than two latents. With L = {two.config.model.latent_dim} and the "
+        "same β the codes fill the middle of the plane and the nines stay clean: the classifier "
+        "reads {two[label_accuracy_mean]}.",
         OF_BETA,
         settings=FIVE,
         beside={"two": (BETA_SMALL, TWO)},
