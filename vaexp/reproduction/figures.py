@@ -161,9 +161,9 @@ FIGURES = (
         MEAN_ONLY,
         {"": Plane(4)},
         "σ is fixed at {sigma:g}, and β = {beta:g}. With both at 1 training minimises half the "
-        "squared error plus the KL term. An error of this size is not worth many nats: the rate "
-        "is {own[rate]} nats, where the learned σ of figure 1 pays for {image[rate]}. So the "
-        "plane varies less.",
+        "squared error plus the KL term. An error that is measured against such a σ is not worth "
+        "many nats: the rate is {own[rate]} nats, where figure 1, with a learned σ of "
+        "{image[sigma]}, has {image[rate]} even at its larger β of {image.config.model.beta:g}.",
         OF_SIGMA,
         beside={"image": (PER_IMAGE, {})},
     ),
