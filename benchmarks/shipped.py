@@ -2,7 +2,8 @@
 
     python benchmarks/shipped.py RUNS_DIR [KEY=VALUE ...]
 
-Those of the report are left out, as ``vaexp reproduce`` trains them. A config that has a finished run in RUNS_DIR is not trained again, so a stopped script goes on.
+Those of the report are left out, as ``vaexp reproduce`` trains them. A config that has a finished
+run in RUNS_DIR is not trained again, so a stopped script goes on.
 """
 
 import json
