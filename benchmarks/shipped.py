@@ -2,7 +2,8 @@
 
     python benchmarks/shipped.py RUNS_DIR [KEY=VALUE ...]
 
-A config that has a finished run in RUNS_DIR is not trained again, so a stopped script goes on.
+Those of the report are left out, as ``vaexp reproduce`` trains them. A config that has a finished
+run in RUNS_DIR is not trained again, so a stopped script goes on.
 """
 
 import json
@@ -44,6 +45,8 @@ def main() -> None:
     vaexp = str(Path(sys.executable).with_name("vaexp"))
     rows = []
     for name in shipped_configs():
+        if name.startswith("report/"):
+            continue
         run = finished(runs_dir, name)
         if run is None:
             command = [vaexp, "train", name, *overrides, "--runs-dir", str(runs_dir), "--json"]

@@ -25,6 +25,7 @@ LIGHT = [
     "vaexp.comparison.render",
     "vaexp.config",
     "vaexp.progress",
+    "vaexp.reproduction.reproduce",
     "vaexp.runs.folder",
     "vaexp.runs.keys",
     "vaexp.runs.overview",

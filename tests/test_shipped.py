@@ -85,18 +85,18 @@ def test_a_shipped_config_runs_for_a_moment(name: str, tmp_path: Path) -> None:
 
 
 def test_each_shipped_config_says_what_it_shows_and_what_to_look_for() -> None:
-    for path in shipped_configs().values():
+    for name, path in shipped_configs().items():
         lines = path.read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith("# ")
         assert any("Look for" in line for line in lines)
-        assert f"name: {path.stem}" in lines
+        assert f"name: {name.replace('/', '-')}" in lines
 
 
 def test_the_wheel_carries_configs_data_and_types(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(wheel).namelist())
-    for path in shipped_configs().values():
-        assert f"vaexp/configs/{path.name}" in names
+    for name in shipped_configs():
+        assert f"vaexp/configs/{name}.yaml" in names
     for path in (ROOT / "vaexp").rglob("*"):
         if path.is_file() and not any(p[0] == "." or p == "__pycache__" for p in path.parts):
             assert path.relative_to(ROOT).as_posix() in names

@@ -25,7 +25,7 @@ from vaexp.errors import RunError
 from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.display import Display, duration
-from vaexp.sweeps.folder import State, Sweep
+from vaexp.sweeps.folder import State, Sweep, Task
 from vaexp.sweeps.jobs import Child, Jobs, environment
 from vaexp.sweeps.request import Options, Request
 from vaexp.sweeps.summary import write_summary
@@ -237,10 +237,10 @@ class Recorder:
         self.most = 0
 
     def started(self, child: Child) -> None:
-        self.events.append(("started", child.trial.number))
+        self.events.append(("started", child.task.trial.number))
 
     def ended(self, child: Child, state: State) -> None:
-        self.events.append((state.status, child.trial.number))
+        self.events.append((state.status, child.task.trial.number))
         if state.error:
             self.events.append(("error", state.error))
 
@@ -261,19 +261,19 @@ def work(tiny: Path) -> Callable[..., tuple[Jobs, Recorder, dict[int, State]]]:
         sweep = begun(tiny / "s", "seed=1,2,3,4")
         recorder = Recorder()
         program = (sys.executable, "-c", SCRIPT + script)
-        worker = Jobs(sweep, jobs, fail_fast, recorder, program)
+        worker = Jobs(jobs, fail_fast, recorder, program)
         timers = [threading.Timer(t, os.kill, (os.getpid(), signal.SIGINT)) for t in stop]
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         for timer in timers:
             timer.start()
         try:
-            ended = worker.run(sweep.trials)
+            ended = worker.run([Task(sweep, trial) for trial in sweep.trials])
         finally:
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
             signal.signal(signal.SIGINT, before)
             for timer in timers:
                 timer.cancel()
-        return worker, recorder, ended
+        return worker, recorder, {task.trial.number: state for task, state in ended.items()}
 
     return work
 
@@ -363,10 +363,10 @@ def test_starting_a_trial_costs_little(work: Any) -> None:
     assert (time.monotonic() - began - alone) / 4 < 0.1 + alone / 4  # as the machine may be busy
 
 
-def test_the_time_left_is_that_of_those_before(tiny: Path) -> None:
+def test_the_time_left_is_that_of_those_before() -> None:
     from rich.console import Console
 
-    display = Display(Console(), begun(tiny / "s", "seed=1,2"), 10, jobs=2)
+    display = Display(Console(), 10, jobs=2)
     assert display.time_left([1.0], 3) is None
     display.seconds += [10.0, 20.0]
     assert display.time_left([5.0, 40.0], 4) == (10.0 + 4 * 15.0) / 2

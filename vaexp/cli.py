@@ -2,7 +2,8 @@
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
 configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, the comparison in
-``cli_compare``, sweeps in ``cli_sweep``, and what all commands share in ``cli_common``.
+``cli_compare``, sweeps in ``cli_sweep``, the report in ``cli_reproduce``, and what commands share
+in ``cli_common``.
 """
 
 import json
@@ -23,6 +24,7 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_compare import compare
 from vaexp.cli_configs import configs_app, schema, validate
+from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
 from vaexp.config import dump, read_config
@@ -296,6 +298,7 @@ def _print_measured(
 
 app.command()(compare)
 app.command()(sweep)
+app.command()(reproduce)
 app.command()(validate)
 app.command()(schema)
 

@@ -218,7 +218,7 @@ def _work(
     """Run the trials that have not finished, and say what became of all of them."""
     from vaexp.progress import Reporter
     from vaexp.sweeps.display import Display
-    from vaexp.sweeps.folder import Sweep
+    from vaexp.sweeps.folder import Sweep, Task
     from vaexp.sweeps.jobs import Jobs
     from vaexp.sweeps.summary import describe, write_summary
 
@@ -226,14 +226,14 @@ def _work(
     trials, states = sweep.asked(request), sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
     left = [one for one in trials if known[one.number].status != DONE]
-    display = Display(Reporter().console, sweep, len(trials), jobs, len(trials) - len(left))
+    display = Display(Reporter().console, len(trials), jobs, done=len(trials) - len(left))
     display.say(f"sweep {sweep.path}: {describe([known[one.number] for one in trials])}")
-    worker = Jobs(sweep, jobs, fail_fast, display)
+    worker = Jobs(jobs, fail_fast, display)
     with display.shown():
-        ended = worker.run(left)
+        ended = worker.run([Task(sweep, one) for one in left])
     states = sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
-    seen = {number: state for number, state in ended.items() if state.status in SEEN}
+    seen = {task.trial.number: state for task, state in ended.items() if state.status in SEEN}
     known |= {number: state for number, state in seen.items() if known[number].status != DONE}
     asked = [known[one.number] for one in trials]
     _say_the_end(sweep, trials, asked, display)

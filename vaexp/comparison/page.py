@@ -27,7 +27,7 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
         loader=PackageLoader("vaexp.comparison"), autoescape=True, undefined=StrictUndefined
     )
     sections: list[dict[str, Any]] = [
-        {"title": "Side by side", "pictures": [_embedded(picture) for picture in pictures]}
+        {"title": "Side by side", "pictures": [embedded(picture) for picture in pictures]}
     ]
     for name, folder in dict(zip(comparison.runs, comparison.paths, strict=True)).items():
         figures = [
@@ -35,7 +35,7 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
             for figure in RunFolder(Path(folder)).files.names("figures", ".png")
             if not figure.startswith("figures/compare-")
         ]
-        own = [_embedded(figure, f"{name}: ") for figure in figures]
+        own = [embedded(figure, f"{name}: ") for figure in figures]
         sections.append({"title": name, "pictures": own})
     page = environment.get_template("compare.html").render(
         title=" and ".join(comparison.runs)
@@ -50,7 +50,7 @@ def write_page(comparison: Comparison, pictures: Sequence[Path], path: Path) -> 
     write_text(path, page)
 
 
-def _embedded(path: Path, of: str = "") -> dict[str, str]:
+def embedded(path: Path, of: str = "") -> dict[str, str]:
     """The name of a picture, what it shows in words, which begin with ``of``, and its bytes."""
     name = path.stem.replace("_", " ")
     data = path.read_bytes()

@@ -87,7 +87,7 @@ def find_config(config: str) -> tuple[Path, list[str]]:
         return shipped[config], [f"{config} is the shipped config, not ./{name}" for name in files]
     if is_folder:
         raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
-    close = get_close_matches(path.stem, shipped, n=1)
+    close = get_close_matches(config, shipped, n=1) or get_close_matches(path.stem, shipped, n=1)
     hint = f"; did you mean the shipped config {close[0]}?" if close else ""
     raise UserError(f"{config}: no such file, run folder or shipped config{hint}")
 

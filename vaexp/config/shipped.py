@@ -6,10 +6,15 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The path of every shipped config by its name, in the order of names."""
+    """The path of every shipped config by its name, in the order of names.
+
+    The name of a config in a subfolder begins with that of the subfolder: report/beta-small. Those
+    come last.
+    """
     installed = _PACKAGE / "configs"
     folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    paths = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*/*.yaml"))]
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 def summary(path: Path) -> str:

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vaexp.runs.listing import HEADLINE
-from vaexp.sweeps.folder import State, Sweep
+from vaexp.sweeps.folder import State, Task
 from vaexp.sweeps.jobs import Child, last_line
-from vaexp.sweeps.trials import Trial
 from vaexp.tables import show_entry
 
 EVERY = 0.5  # seconds between two looks at the logs of what is running
@@ -24,10 +23,11 @@ class Display:
     """Says on stderr how the work on the trials of a sweep goes. It is a ``Watcher``."""
 
     console: Console
-    sweep: Sweep
     total: int
     """The number of trials that are worked on, including those that had finished before."""
     jobs: int
+    several: bool = False
+    """Whether the trials are of several sweeps, so that each is named with its sweep."""
     done: int = 0
     failed: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -52,11 +52,11 @@ class Display:
     def started(self, child: Child) -> None:
         """Say so, where no table shows it."""
         if self._live is None:
-            self.say(f"{self._name(child.trial)} started")
+            self.say(f"{self._name(child.task)} started")
 
     def ended(self, child: Child, state: State) -> None:
         """Say how it ended; of a failure, the last line of its error and where to look."""
-        name, took = self._name(child.trial), duration(child.seconds)
+        name, took = self._name(child.task), duration(child.seconds)
         self._shown = 0.0  # so that the table is brought up to date at once
         match state.status:
             case "finished":
@@ -66,7 +66,7 @@ class Display:
             case "failed" | "killed" | "damaged":
                 self.failed += 1
                 self.say(f"{name} {state.status} after {took}: {state.error}")
-                self.say(f"  see {self.sweep.folder(child.trial)}")
+                self.say(f"  see {child.task.folder}")
             case "interrupted":
                 self.say(f"{name} stopped after {took}; its checkpoint is saved")
             case "elsewhere":
@@ -85,8 +85,9 @@ class Display:
             self._shown = now
             self._live.update(self._table(running, waiting))
 
-    def _name(self, trial: Trial) -> str:
-        return f"trial {trial.number} ({trial.title})"
+    def _name(self, task: Task) -> str:
+        sweep = f"{task.sweep.path.name}, " if self.several else ""
+        return f"{sweep}trial {task.trial.number} ({task.trial.title})"
 
     def _table(self, running: Sequence[Child], waiting: int) -> RenderableType:
         counts = [
@@ -101,10 +102,9 @@ class Display:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for child in running:
             table.add_row(
-                Text(f"  {child.trial.number}"),
-                Text(child.trial.title),
+                Text(f"  {self._name(child.task)}"),
                 Text(duration(child.seconds)),
-                Text(last_line(child.log), no_wrap=True, overflow="ellipsis"),
+                Text(last_line(child.task.log), no_wrap=True, overflow="ellipsis"),
             )
         return Group(Text("  ".join(counts), style="bold"), table)
 

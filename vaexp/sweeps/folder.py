@@ -244,6 +244,28 @@ class Sweep:
             raise RunError(f"{self.path}: another process has held .lock for a minute") from None
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A trial to work on, and the sweep that it belongs to."""
+
+    sweep: Sweep
+    trial: Trial
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trial."""
+        return self.sweep.folder(self.trial)
+
+    @property
+    def log(self) -> Path:
+        """The file with what the process of the trial wrote to stderr."""
+        return self.sweep.log(self.trial)
+
+    def state(self) -> State:
+        """What has become of the trial, as its folder says."""
+        return self.sweep.state(self.trial)
+
+
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from vaexp.sweeps.folder import State, Sweep
+from vaexp.sweeps.folder import State, Task
 from vaexp.sweeps.trials import Trial
 
 PAUSE = 0.02  # seconds between two looks at the processes
@@ -25,11 +25,10 @@ HOW = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 class Child:
     """A process that works on a trial."""
 
-    trial: Trial
+    task: Task
     process: "subprocess.Popen[bytes]"
     slot: int
     """Which of the jobs it is, counted from 0."""
-    log: Path
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -57,9 +56,8 @@ class Watcher(Protocol):
 
 @dataclass
 class Jobs:
-    """Works through trials with so many processes at a time."""
+    """Works through trials, of one sweep or several, with so many processes at a time."""
 
-    sweep: Sweep
     count: int
     fail_fast: bool
     watcher: Watcher
@@ -71,14 +69,14 @@ class Jobs:
     halted: bool = False
     """Whether no further trial is started."""
 
-    def run(self, trials: Sequence[Trial]) -> dict[int, State]:
-        """Run trials to their end. Returns what became of each that was started, by its number.
+    def run(self, tasks: Sequence[Task]) -> dict[Task, State]:
+        """Run trials to their end. Returns what became of each that was started.
 
         The first SIGINT or SIGTERM is passed on to the processes, which save their checkpoints.
         The second one kills them.
         """
-        waiting = list(reversed(trials))
-        ended: dict[int, State] = {}
+        waiting = list(reversed(tasks))
+        ended: dict[Task, State] = {}
         announced = False
         with self._signals():
             try:
@@ -90,19 +88,17 @@ class Jobs:
                         announced = True
                         self.watcher.stopping(HOW[self.stopped_by])
                     for child in [one for one in self.running if one.process.poll() is not None]:
-                        ended[child.trial.number] = self._end(child)
+                        ended[child.task] = self._end(child)
                     self.watcher.tick(self.running, len(waiting))
             finally:  # only after an error of our own are there still any
                 self._send(signal.SIGTERM)
         return ended
 
-    def _start(self, trial: Trial) -> None:
-        folder = self.sweep.folder(trial)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _start(self, task: Task) -> None:
+        task.folder.mkdir(parents=True, exist_ok=True)
         slot = min(set(range(self.count)) - {child.slot for child in self.running})
-        log = self.sweep.log(trial)
-        command = [*self.program, *arguments(self.sweep.path, trial)]
-        with log.open("ab") as file:
+        command = [*self.program, *arguments(task.sweep.path, task.trial)]
+        with task.log.open("ab") as file:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -111,7 +107,7 @@ class Jobs:
                 env=os.environ | environment(slot, self.count),
                 start_new_session=True,  # so that Ctrl-C reaches it through this process only
             )
-        child = Child(trial, process, slot, log)
+        child = Child(task, process, slot)
         self.running.append(child)
         if self.stopped_by is not None:  # the signal came while it was being started
             self._send(self.stopped_by)
@@ -124,16 +120,16 @@ class Jobs:
         """
         self.running.remove(child)
         code = child.process.returncode
-        state = self.sweep.state(child.trial)
+        state = child.task.state()
         if code < 0:
             name = signal.Signals(-code).name
             state = State("killed", state.run, f"the process was killed by {name}")
         elif code == 0 and state.status != "finished":
             state = State("elsewhere", state.run)
         elif code not in (0, 130, 143) and state.status != "failed":
-            state = State("failed", state.run, last_line(child.log) or f"exit code {code}")
+            state = State("failed", state.run, last_line(child.task.log) or f"exit code {code}")
         if code != 0:  # it may have had no time to do this itself
-            self.sweep.update(child.trial)
+            child.task.sweep.update(child.task.trial)
         self.watcher.ended(child, state)
         if self.fail_fast and state.status in ("failed", "killed", "damaged") and not self.halted:
             self.halted = True

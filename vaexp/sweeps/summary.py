@@ -86,14 +86,18 @@ def by_settings(
     ]
     titles = [metric_name(name, [run.get(name) for run in runs]) for name in names]
     rows = [
-        [*values, str(len(group)), *(_cell(group, name) for name in names)]
+        [*values, str(len(group)), *(cell(group, name) for name in names)]
         for values, group in groups.items()
     ]
     return [*keys, "runs", *titles], rows
 
 
-def _cell(runs: Sequence[Entries], name: str) -> str:
-    """A metric of one run ± its standard error, or the mean of several ± their spread."""
+def cell(runs: Sequence[Entries], name: str) -> str:
+    """A metric of runs that differ in their seed, as text; a dash where none has it.
+
+    Of one run it is the value ± standard error over images, of several their mean ± standard
+    deviation.
+    """
     entries = [run[name] for run in runs if name in run]
     if len(entries) < 2:
         return show_entry(entries[0] if entries else None)

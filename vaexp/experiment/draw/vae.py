@@ -23,8 +23,8 @@ def vae_figures(
     trained: TrainedModel, model: VAE, run: RunFolder, x: Tensor, label: Tensor
 ) -> Iterator[shared.Drawn]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
-    q = _encode(model, x, label)
-    axes, names, note = _plane_axes(model, q)
+    q = encode_all(model, x, label)
+    axes, names, note = plane_axes(model, q)
     yield "samples", shared.samples(trained)
     yield "decode_modes", shared.decode_modes(trained)
     yield "reconstructions", shared.reconstructions(trained, x, label)
@@ -41,7 +41,7 @@ def vae_figures(
         yield "training_curves", training_curves(records, caption(trained, "without"))
 
 
-def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
+def encode_all(model: VAE, x: Tensor, label: Tensor) -> Normal:
     """q(z|x) of all images, (N, L), in blocks: the hidden layers of all at once take 100 MB."""
     blocks = [
         model.encode(*block).base_dist  # type: ignore[attr-defined]
@@ -50,7 +50,7 @@ def _encode(model: VAE, x: Tensor, label: Tensor) -> Normal:
     return Normal(torch.cat([q.mean for q in blocks]), torch.cat([q.stddev for q in blocks]))
 
 
-def _plane_axes(model: VAE, q: Normal) -> tuple[tuple[int, int], tuple[str, str], str]:
+def plane_axes(model: VAE, q: Normal) -> tuple[tuple[int, int], tuple[str, str], str]:
     """The two latents that carry the most nats, what to call them, and a sentence on the choice."""
     if model.latent_dim <= 2:
         return (0, model.latent_dim - 1), ("$z_1$", "$z_2$"), ""

@@ -1,0 +1,60 @@
+"""``vaexp reproduce``: the figures and questions of the report. Prints where their page is."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaexp.cli_common import JsonFlag, Overrides
+from vaexp.paths import expanded
+
+
+def reproduce(
+    overrides: Overrides = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Train one seed, on fewer images and for fewer epochs."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the page and the figures. The default is reproduction, or "
+            "reproduction-quick."
+        ),
+    ] = None,
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="The folder for the runs. The default is runs in --out.")
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "-j", "--jobs", min=1, help="Train so many runs at once, each with its share of cores."
+        ),
+    ] = 2,
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw the report's fourteen figures and answer its questions. Prints the path of the page.
+
+    The same command again goes on: it trains what has not finished, and does nothing when all is
+    there. KEY=VALUE changes all configs, as for a trial.
+
+    Example: [bold]vaexp reproduce --quick[/bold]
+    """
+    from vaexp.progress import Reporter
+    from vaexp.reproduction import reproduce as reproduction
+
+    made = reproduction.reproduce(
+        expanded(out or Path("reproduction-quick" if quick else "reproduction")),
+        None if runs_dir is None else expanded(runs_dir),
+        overrides or [],
+        Reporter(),
+        quick=quick,
+        jobs=jobs,
+    )
+    answer = {
+        "page": str(made.page),
+        "findings": str(made.findings),
+        "figures": [str(path) for path in made.figures],
+    }
+    typer.echo(json.dumps(answer) if as_json else answer["page"])

@@ -1,0 +1,1 @@
+"""The report, reproduced: its runs, its fourteen figures, its questions, and a page of all."""

@@ -1,0 +1,91 @@
+"""Is it more useful to fix sigma? The order of fixed, shared and pixel by several measures."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from vaexp.reproduction.answers import Answer, Question, by_runs
+from vaexp.reproduction.studies import (
+    MEAN_ONLY,
+    PER_IMAGE,
+    PER_PIXEL,
+    QUALITY,
+    Done,
+    Repeated,
+)
+
+AT_ONE = ("model.beta=1",)  # where all of them maximise the ELBO
+MODES = {
+    "σ fixed at 1": replace(MEAN_ONLY, grid=AT_ONE, groups=QUALITY),
+    "one σ(z) per image": replace(PER_IMAGE, grid=AT_ONE, groups=QUALITY),
+    "one σ(z) per pixel": replace(PER_PIXEL, grid=AT_ONE, groups=QUALITY),
+}
+
+
+class Criterion(NamedTuple):
+    """A measure that puts the modes in an order."""
+
+    measure: str
+    words: str
+    best: int
+    """1 if the largest value is best, −1 if the smallest is."""
+
+
+CRITERIA = (
+    Criterion("elbo", "the bound on ln p(x|y) (elbo)", 1),
+    Criterion("rmse_mean", "the error of μ(z) (rmse_mean)", -1),
+    Criterion("digit_fid_mean", "the quality of the images μ(z) (digit_fid_mean)", -1),
+    Criterion("digit_fid_sample", "the quality of draws of p(x|z) (digit_fid_sample)", -1),
+)
+SHOWN = (
+    "elbo",
+    "iw_bound",
+    "rate",
+    "rmse_mean",
+    "digit_fid_mean",
+    "digit_fid_sample",
+    "label_accuracy_mean",
+    "label_accuracy_sample",
+)
+
+
+def orders(rows: Mapping[str, Repeated], criterion: Criterion) -> list[tuple[str, ...]]:
+    """The order of the rows by a criterion, the best first, in each seed that all of them have."""
+    values = {name: runs.values(criterion.measure) for name, runs in rows.items()}
+    seeds = range(min(map(len, values.values())))
+    return [
+        tuple(sorted(values, key=lambda name: -criterion.best * values[name][seed]))
+        for seed in seeds
+    ]
+
+
+def _sentence(rows: Mapping[str, Repeated], criterion: Criterion) -> str:
+    found = orders(rows, criterion)
+    if not found:
+        return f"By {criterion.words} there is no order, as it was not measured."
+    first = ", then ".join(found[0])
+    agree = found.count(found[0])
+    if len(found) == 1:
+        return f"By {criterion.words} the order, best first, is {first}, in the only seed."
+    if agree == len(found):
+        return f"By {criterion.words} the order, best first, is {first}, in all {agree} seeds."
+    return (
+        f"By {criterion.words} the order is not stable: it is {first} in {agree} of "
+        f"{len(found)} seeds, and another one in the others."
+    )
+
+
+def answer(done: Done) -> Answer:
+    """The order by each criterion, and whether all seeds agree on it."""
+    rows = {name: done.of(study) for name, study in MODES.items()}
+    table = by_runs("Fixed and learned σ at β = 1, two latents", "σ", rows, SHOWN)
+    return Answer([_sentence(rows, criterion) for criterion in CRITERIA], [table])
+
+
+QUESTION = Question(
+    "Is a model with fixed σ more useful?",
+    "Section 3.3.1: does minimising the squared error, which fixes σ at 1, really produce a more "
+    "useful model?",
+    tuple(MODES.values()),
+    answer,
+)

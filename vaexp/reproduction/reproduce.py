@@ -1,0 +1,180 @@
+"""The whole reproduction: train what is missing, then draw the figures and write the page.
+
+What is done is not done again. Whatever was killed, the same call ends with the same numbers.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vaexp import __version__
+from vaexp.config import flatten
+from vaexp.errors import UserError
+from vaexp.files import write_text
+from vaexp.progress import Reporter
+from vaexp.reproduction import work
+from vaexp.reproduction.answers import findings
+from vaexp.reproduction.figures import FIGURES, ReportFigure
+from vaexp.reproduction.page import Content, Shown, render
+from vaexp.reproduction.questions import QUESTIONS
+from vaexp.reproduction.studies import QUICK, SEEDS, Done, Repeated, Study
+
+PAGE, FINDINGS, PICTURES, MADE = "index.html", "findings.md", "figures", "made.json"
+
+
+@dataclass(frozen=True)
+class Made:
+    """The files of a reproduction."""
+
+    page: Path
+    findings: Path
+    figures: list[Path]
+
+
+def reproduce(
+    out: Path,
+    runs_dir: Path | None,
+    changes: Sequence[str],
+    reporter: Reporter,
+    *,
+    quick: bool,
+    jobs: int,
+) -> Made:
+    """Make the reproduction in the folder ``out``, as far as it is not there yet.
+
+    ``runs_dir`` is the folder of its sweeps, by default ``runs`` in ``out``. ``changes`` are
+    overrides of all configs. Raises UserError if they are wrong or do not fit what is there, and
+    RunError if a run failed.
+    """
+    begun = work.begin(studies(), runs_dir or out / "runs", quick=quick, changes=changes)
+    _make_folder(out / PICTURES)
+    done = work.train(begun, jobs, reporter)
+    work.measure(done, reporter)
+    content = _content(done, changes, quick=quick)
+    names = [name for shown in content.figures for name in shown.pictures]
+    made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
+    key = _digest(json.dumps(asdict(content), default=_name_of).encode())
+    if _is_made(out, key, made):
+        reporter.say(f"nothing to do: {out} has all figures, the page and the findings")
+        return made
+    _draw(done, out / PICTURES, reporter)
+    write_text(made.page, render(content, out / PICTURES))
+    write_text(made.findings, findings(content.answers, content.how))
+    hashes = {str(path.relative_to(out)): _digest(path.read_bytes()) for path in _files(made)}
+    write_text(out / MADE, json.dumps({"content": key, "files": hashes}, indent=2) + "\n")
+    return made
+
+
+def studies() -> list[Study]:
+    """All studies that a figure or a question needs, each once."""
+    needed = [figure.study for figure in FIGURES]
+    needed += [study for figure in FIGURES for study, _ in figure.beside.values()]
+    needed += [study for question in QUESTIONS for study in question.studies]
+    return list(dict.fromkeys(needed))
+
+
+def _content(done: Done, changes: Sequence[str], *, quick: bool) -> Content:
+    """What the page says of the finished runs."""
+    return Content(
+        _how(done, changes, quick=quick),
+        [_shown(figure, done) for figure in FIGURES],
+        [(question, question.answer(done)) for question in QUESTIONS],
+    )
+
+
+def _how(done: Done, changes: Sequence[str], *, quick: bool) -> list[str]:
+    """Sentences on what was trained, and how to read its numbers."""
+    count = len({run.path for runs in done.runs.values() for run in runs})
+    command = " ".join(["vaexp reproduce", *(["--quick"] if quick else []), *changes])
+    spread = (
+        "Each number is of one run, ± its standard error over the test images. One seed says "
+        f"nothing about others: the full reproduction has {SEEDS}."
+        if quick
+        else f"Each number is the mean ± standard deviation over {SEEDS} seeds. The pictures are "
+        "drawn from the first seed."
+    )
+    settings = f" It sets {', '.join(QUICK)} in all configs." if quick else ""
+    return [
+        f"Written by vaexp {__version__} with the command {command}, from {count} runs.{settings}",
+        f"{spread} All are of test images of MNIST. Likelihoods, rates and KL divergences are in "
+        "nats per image, and of x given the label.",
+        "The runs are VAEs that are given the label, as in the report. It does not name its "
+        "network, its latent size or its β. All of these are chosen here, and each caption says "
+        "what was chosen.",
+    ]
+
+
+def _shown(figure: ReportFigure, done: Done) -> Shown:
+    runs = figure.runs(done)
+    return Shown(
+        figure.number,
+        figure.title,
+        figure.captioned(done),
+        _settings(runs),
+        str(runs.first.path),
+        [(measure, runs[measure]) for measure in figure.measures],
+        [name_of(figure, part) for part in figure.pictures],
+    )
+
+
+def _settings(runs: Repeated) -> str:
+    """The settings of the run that is drawn, on one line."""
+    run, config = runs.first, runs.config
+    images = run.metrics()["train"]["elbo"]["n"]
+    hidden = flatten(config.model_dump())["model.hidden"]
+    return (
+        f"{config.describe()}, hidden layers of {' and '.join(map(str, hidden))} units, "
+        f"{images:,} training images, {len(run.records())} {config.model.unit}s, "
+        f"seed {config.seed}"
+    )
+
+
+def name_of(figure: ReportFigure, part: str) -> str:
+    """The name of the PNG file of a picture."""
+    return f"figure-{figure.number:02d}{part}.png"
+
+
+def _draw(done: Done, folder: Path, reporter: Reporter) -> None:
+    """Draw all pictures of all figures."""
+    with reporter.waiting("loading torch"):
+        from vaexp.figures.style import save
+        from vaexp.reproduction.drawing import draw
+    for figure in FIGURES:
+        run = figure.runs(done).first
+        for part, picture in figure.pictures.items():
+            path = folder / name_of(figure, part)
+            save(draw(picture, run), path)
+            reporter.say(f"figure {path}")
+
+
+def _is_made(out: Path, key: str, made: Made) -> bool:
+    """Whether all files are there, as they were written, and say what ``key`` stands for."""
+    try:
+        known = json.loads((out / MADE).read_text(encoding="utf-8"))
+        files = {str(path.relative_to(out)): _digest(path.read_bytes()) for path in _files(made)}
+        return bool(known == {"content": key, "files": files})
+    except (OSError, ValueError):
+        return False
+
+
+def _files(made: Made) -> list[Path]:
+    return [made.page, made.findings, *made.figures]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _name_of(value: Any) -> str:
+    """What stands for the function of a question in the digest."""
+    return str(value.__module__)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be created: {error.strerror}") from None

@@ -1,0 +1,98 @@
+"""The runs that the report's figures and questions need. Each study is a sweep of a config.
+
+Imports no torch: what is to be trained is known before anything is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from vaexp.config import Config, flatten
+from vaexp.runs.folder import RunFolder
+from vaexp.sweeps.request import Options, Request
+from vaexp.sweeps.summary import cell
+
+SEEDS = 5
+QUICK = ("data.limit=10000", "train.epochs=10", "evaluate.importance_samples=0")
+"""What --quick changes in every config. It also trains one seed only."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs of a shipped config: one for each combination of settings and each seed."""
+
+    config: str
+    grid: tuple[str, ...] = ()
+    """The settings that are varied, as ``vaexp sweep --grid`` takes them."""
+    zip: tuple[str, ...] = ()
+    """The settings that are varied in step, as ``vaexp sweep --zip`` takes them."""
+    groups: tuple[str, ...] = ()
+    """What ``vaexp evaluate`` measures of its runs, beside what training measures."""
+
+    def request(self, *, quick: bool, overrides: Sequence[str]) -> Request:
+        """What ``vaexp sweep`` would be asked for. Raises UserError for a wrong override."""
+        options = Options(grid=self.grid, zip=self.zip, seeds=1 if quick else SEEDS)
+        changes = [*(QUICK if quick else ()), *overrides]
+        return Request.of_config(self.config, changes, options)
+
+
+QUALITY = ("quality",)
+
+PER_IMAGE = Study("report/sigma-per-image")
+PER_PIXEL = Study("report/sigma-per-pixel")
+MEAN_ONLY = Study("report/mean-only")
+BETA_SMALL = Study("report/beta-small", grid=("model.latent_dim=5,2",), groups=QUALITY)
+BETA_MEDIUM = Study("report/beta-medium", groups=QUALITY)
+BETA_LARGE = Study("report/beta-large", groups=QUALITY)
+SIGMA_SMALL = Study("report/sigma-small")
+SIGMA_SMALLER = Study("report/sigma-smaller")
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The finished runs of the same settings, one for each seed. The first has the first seed."""
+
+    runs: tuple[RunFolder, ...]
+
+    @property
+    def first(self) -> RunFolder:
+        """The run that pictures are drawn from."""
+        return self.runs[0]
+
+    @cached_property
+    def config(self) -> Config:
+        """The config of the first run."""
+        return self.first.config()
+
+    @cached_property
+    def entries(self) -> list[dict[str, dict[str, Any]]]:
+        """For each run the entries of its test split in metrics.json, by name."""
+        return [run.metrics()["test"] for run in self.runs]
+
+    def values(self, name: str) -> list[float]:
+        """A measure of each run that has it, in the order of seeds."""
+        return [float(one[name]["value"]) for one in self.entries if name in one]
+
+    def __getitem__(self, name: str) -> str:
+        """A measure as text: its mean ± standard deviation over seeds.
+
+        Of a single run it is its value ± standard error over images. A dash stands for none.
+        """
+        return cell(self.entries, name)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The finished runs of all studies, in the order of their trials."""
+
+    runs: Mapping[Study, Sequence[RunFolder]]
+
+    def of(self, study: Study, settings: Mapping[str, Any] | None = None) -> Repeated:
+        """The runs of a study that have these settings: dotted key -> value."""
+        found = []
+        for run in self.runs[study]:
+            has = flatten(run.config().model_dump())
+            if all(has[key] == value for key, value in (settings or {}).items()):
+                found.append(run)
+        return Repeated(tuple(found))

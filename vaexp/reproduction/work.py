@@ -1,0 +1,118 @@
+"""Training and measuring what the studies ask for, as far as it is not there yet.
+
+Each study is a sweep in a folder of its own, so that ``vaexp sweep DIR --print-commands`` can share
+its trials out among other machines. Imports torch only where something is to be measured.
+"""
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from vaexp.errors import RunError, Terminated, UserError
+from vaexp.progress import Reporter
+from vaexp.reproduction.studies import Done, Study
+from vaexp.runs.folder import RunFolder
+from vaexp.sweeps.display import Display
+from vaexp.sweeps.folder import State, Sweep, Task
+from vaexp.sweeps.jobs import Jobs
+from vaexp.sweeps.request import Request
+from vaexp.sweeps.summary import write_summary
+
+WAIT = 5.0  # seconds until a trial that another process has is looked at again
+
+Begun = Mapping[Study, tuple[Sweep, Request]]
+"""The sweep of each study, and what the study asks of it."""
+
+
+def begin(studies: Sequence[Study], folder: Path, *, quick: bool, changes: Sequence[str]) -> Begun:
+    """Make the folder of the sweep of each study in ``folder``, or find it there.
+
+    ``changes`` are overrides of all configs. Raises UserError if one of them is wrong, or if a
+    sweep was begun with other settings.
+    """
+    requests = {study: study.request(quick=quick, overrides=changes) for study in studies}
+    paths = {study: folder / request.base.config.name for study, request in requests.items()}
+    for study, request in requests.items():
+        try:
+            Sweep.begin(paths[study], request)
+        except UserError as error:
+            raise UserError(
+                f"{error}\n{folder} has the runs of another reproduction; choose another --out "
+                "(or --runs-dir), or move it away"
+            ) from None
+    # Opened after all have begun, as two studies of one config share their sweep.
+    return {study: (Sweep.open(paths[study]), requests[study]) for study in studies}
+
+
+def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
+    """Run the trials that have not finished, ``jobs`` at a time. Returns the runs of all trials.
+
+    Raises RunError if some of them failed, KeyboardInterrupt or Terminated if a signal stopped the
+    work. The same call goes on with what is left.
+    """
+    tasks = {
+        (sweep.path, trial.number): Task(sweep, trial)
+        for sweep, request in begun.values()
+        for trial in sweep.asked(request)
+    }
+    left = [task for task in tasks.values() if task.state().status != "finished"]
+    if left:
+        display = Display(reporter.console, len(tasks), jobs, True, len(tasks) - len(left))
+        display.say(f"{len(tasks)} runs, of which {len(left)} are still to be trained")
+        worker = Jobs(jobs, False, display)
+        with display.shown():
+            ended = worker.run(left)
+            while any(_is_elsewhere(state) for state in ended.values()) and not worker.halted:
+                # as a process that a killed call has left is still at work on its trial
+                time.sleep(WAIT)
+                again = [task for task, state in ended.items() if _is_elsewhere(state)]
+                ended |= worker.run(again)
+        for sweep in {sweep.path: sweep for sweep, _ in begun.values()}.values():
+            write_summary(sweep, sweep.write_table())
+        if worker.stopped_by is not None:
+            raise KeyboardInterrupt if worker.stopped_by == signal.SIGINT else Terminated
+        _check(ended)
+    return Done({study: _runs(sweep, request) for study, (sweep, request) in begun.items()})
+
+
+def _is_elsewhere(state: State) -> bool:
+    """Whether another process has the trial."""
+    return state.status == "elsewhere"
+
+
+def _check(ended: Mapping[Task, State]) -> None:
+    """Raise RunError, with a line for each, if trials have not finished."""
+    lines = [
+        f"{task.folder}: {state.status}{f': {state.error}' if state.error else ''}"
+        for task, state in ended.items()
+        if state.status != "finished"
+    ]
+    if lines:
+        what = "1 run has" if len(lines) == 1 else f"{len(lines)} runs have"
+        raise RunError("\n".join([*lines, f"{what} not finished; the same command goes on"]))
+
+
+def _runs(sweep: Sweep, request: Request) -> list[RunFolder]:
+    """The runs that a study asked for, all of which have finished."""
+    states = [sweep.state(trial) for trial in sweep.asked(request)]
+    return [state.run for state in states if state.run is not None]
+
+
+def measure(done: Done, reporter: Reporter) -> None:
+    """Measure the groups that the studies ask for, on the runs where they were not yet."""
+    wanted: dict[Path, tuple[RunFolder, dict[str, Literal[True]]]] = {}
+    for study, runs in done.runs.items():
+        for run in runs:
+            known = run.evaluation()
+            missing = [group for group in study.groups if group not in known]
+            if missing:
+                wanted.setdefault(run.path, (run, {}))[1].update(dict.fromkeys(missing, True))
+    if not wanted:
+        return
+    with reporter.waiting("loading torch"):
+        from vaexp.experiment.evaluate import evaluate
+    for number, (run, groups) in enumerate(wanted.values(), start=1):
+        reporter.say(f"measuring {', '.join(groups)} of run {number} of {len(wanted)}: {run.path}")
+        evaluate(run, list(groups), reporter)
