@@ -94,6 +94,13 @@ _ALL = (
         only_bounded="vaexp.evaluation.rescoring:NAMES",
     ),
     Group(
+        "levels",
+        title="The mass on the grey levels",
+        answers="a bound on the mass of the 256 grey levels, which no floor of σ holds up, in nats "
+        "and bits",
+        measure="vaexp.evaluation.levels:measure",
+    ),
+    Group(
         "induced",
         title="The distribution that beta optimises",
         answers="the distribution that β optimises: ln C, the tilted prior, the decoder's spread",
@@ -182,6 +189,15 @@ _ALL = (
         needs="a VAE",
         only_bounded="vaexp.evaluation.bounds:NAMES",
         ungrouped=True,
+    ),
+    Group(
+        "iw_levels",
+        title="The importance-weighted bound on the mass on the grey levels",
+        answers="a bound on the mass of the grey levels that is nearer than `elbo_levels`, with "
+        "`-k` samples",
+        measure="vaexp.evaluation.levels:measure_iw",
+        slow=True,
+        needs="any model but a mixture",
     ),
     Group(
         "quadrature",
