@@ -65,9 +65,9 @@ def sigma_collapse(
     Entries: ``sigma_median``, ``pixels_at_floor``, ``log_prob_at_floor``, ``floor_slope``,
     ``train_test_gap``, ``nearest_train_distance`` and those of ``gradient_weight``. Arrays:
     ``sigma_quantiles`` at ``sigma_levels``; the maps ``sigma_map``, ``floor_map`` and
-    ``log_prob_map`` (D,), which are means over images of sigma(z), of whether sigma(z) is near the floor, and of ln p(x_j|z);
-    ``floor_curve_test`` and ``floor_curve_train`` (F,), the mean of E_q ln p(x|z) of the same
-    weights at each of ``floor_curve_floors`` (F,).
+    ``log_prob_map`` (D,), which are means over images of sigma(z), of whether sigma(z) is near the
+    floor, and of ln p(x_j|z); ``floor_curve_test`` and ``floor_curve_train`` (F,), the mean of
+    E_q ln p(x|z) of the same weights at each of ``floor_curve_floors`` (F,).
 
     A fixed sigma has no floor. A likelihood without a sigma has the gap alone, and so has one that
     is bounded whatever its sigma is. One that nothing bounds also has ``narrow_pixels`` and
