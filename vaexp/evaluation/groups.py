@@ -104,11 +104,11 @@ _ALL = (
         "induced",
         title="The distribution that beta optimises",
         answers="the distribution that β optimises: ln C, the tilted prior, the decoder's spread",
-        measure="vaexp.evaluation.induced:measure",
+        measure="vaexp.evaluation.tilt:measure",
         figure="vaexp.figures.evidence.induced:draw",
         headlines=("induced_elbo", "log_c"),
         needs="a VAE",
-        only_bounded="vaexp.evaluation.induced:NAMES",
+        only_bounded="vaexp.evaluation.tilt:NAMES",
     ),
     Group(
         "singularities",
