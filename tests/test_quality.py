@@ -39,6 +39,7 @@ def test_label_entropies_of_planted_predictions():
 ROW_ENTRIES = {
     "digit_fid",
     "digit_kid",
+    "two_sample_accuracy",
     "precision",
     "recall",
     "density",
@@ -91,6 +92,7 @@ def test_names_units_and_facts(planted):
     assert units == {
         "digit_fid": {""},
         "digit_kid": {""},
+        "two_sample_accuracy": {"share"},
         "precision": {"share"},
         "recall": {"share"},
         "density": {""},
@@ -105,7 +107,7 @@ def test_names_units_and_facts(planted):
         assert summary["kind"] == "estimate", name
         assert math.isfinite(summary["value"]), name
         assert math.isfinite(summary["se"]), name
-        expected_n = 1500
+        expected_n = 1500  # or both halves of 750 that the two-sample test reads
         assert summary["n"] == expected_n, name
         if name.startswith(("digit_", "precision", "recall", "density", "coverage")):
             assert "not Inception" in summary["features"]
