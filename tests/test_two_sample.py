@@ -15,7 +15,7 @@ from vaexp.data import bundled, load
 from vaexp.evaluation.digit_classifier import TRAINED_ON
 from vaexp.evaluation.quality import quality
 from vaexp.evaluation.two_sample import two_sample_accuracy
-from vaexp.experiment.evaluate import _subject
+from vaexp.experiment.evaluate import subject_of
 from vaexp.experiment.prepare import Experiment
 from vaexp.progress import Reporter
 
@@ -138,6 +138,6 @@ def test_the_control_has_no_image_that_the_classifier_was_trained_on() -> None:
     config = load_config("quickstart", ["data.validation_size=12000", "model.hidden=[4]"])
     experiment = Experiment.prepare(config)
     x = experiment.held_out_images(experiment.data.test, "test")[:10]
-    control = _subject(experiment, x, None, Reporter()).validation()
+    control = subject_of(experiment, x, None, Reporter()).validation()
     assert control is not None
     assert torch.equal(control, bundled.read().train.pixels[TRAINED_ON:] / 255)

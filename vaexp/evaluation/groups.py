@@ -221,6 +221,17 @@ _ALL = (
         needs="a VAE",
         only_bounded="vaexp.evaluation.annealing:NAMES",
     ),
+    Group(
+        "gaps",
+        title="Why the ELBO lies below ln p(x)",
+        answers="what the ELBO loses to the family of q(z|x), and what to the encoder",
+        measure="vaexp.evaluation.gaps:measure",
+        headlines=("amortisation_gap", "approximation_gap"),
+        slow=True,
+        images=100,
+        needs="a VAE",
+        only_bounded="vaexp.evaluation.gaps:NAMES",
+    ),
 )
 
 GROUPS: dict[str, Group] = {group.name: group for group in _ALL}

@@ -80,7 +80,7 @@ def evaluate(
             test = experiment.held_out_images(experiment.data.test, "test")
         for group in groups:
             x = test[: images or group.images]
-            subject = _subject(experiment, x, importance_samples, reporter)
+            subject = subject_of(experiment, x, importance_samples, reporter)
             measured[group.name] = _measure(run, experiment, group, subject, reporter)
         for path in illustrate_evidence(run, [group.name for group in groups]):
             reporter.say(f"figure {path}")
@@ -91,13 +91,13 @@ def evaluate_after_training(
     run: RunFolder, experiment: Experiment, x: Tensor, reporter: Reporter
 ) -> None:
     """Measure the groups that belong to every training, on the test images x (N, D)."""
-    subject = _subject(experiment, x, None, reporter)
+    subject = subject_of(experiment, x, None, reporter)
     for group in GROUPS.values():
         if group.after_training:
             _measure(run, experiment, group, subject, reporter)
 
 
-def _subject(
+def subject_of(
     experiment: Experiment, x: Tensor, importance_samples: int | None, reporter: Reporter
 ) -> Subject[Model]:
     """The fitted model and the first test images x (N, D), with what the groups need to know."""
