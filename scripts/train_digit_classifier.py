@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, dropout, pad
 
 from vaexp.data import IMAGE_SHAPE, bundled
-from vaexp.evaluation.digit_classifier import WEIGHTS, DigitClassifier, read_digits
+from vaexp.evaluation.digit_classifier import TRAINED_ON, WEIGHTS, DigitClassifier, read_digits
 from vaexp.seeding import seeded
 
 OUTPUT = Path(bundled.__file__).with_name(WEIGHTS)
-TRAINED_ON = 50_000
 EPOCHS = 14
 BATCH = 125
 LEARNING_RATE = 4e-3

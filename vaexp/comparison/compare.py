@@ -155,7 +155,7 @@ def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
     facts = config.model.likelihood_facts
     unbounded = {key: facts[key] for key in ("unbounded",) if key in facts}
     return {
-        name: (unbounded if "measure" in entry else {})
+        name: (unbounded if entry.get("measure") == "density" else {})
         | (entry if "scope" in entry else in_words_of_today(name, entry, config.data.transform))
         for name, entry in test.items()
     }

@@ -9,6 +9,7 @@ from typing import Literal
 
 GREY = ("scale", "dequantize", "logit")
 BINARY = ("binarize", "binarize_stochastic")
+GREY_LEVELS = "grey levels"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ LIKELIHOODS: dict[str, Family] = {
         "discretised logistic",
         "vaexp.models.likelihoods.discretized_logistic:DiscretizedLogisticHead",
         measure="mass",
-        on="grey levels",
+        on=GREY_LEVELS,
         transforms=("scale",),
         sigma=True,
         no_sweep="values between the grey levels have no mass",

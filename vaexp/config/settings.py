@@ -16,15 +16,22 @@ def dump(config: Config) -> str:
     return document.write_text(config.model_dump())
 
 
+LATER: dict[tuple[str, str], Any] = {("train", "sigma_weighting"): 0.0}
+"""Keys that earlier versions did not have: section and key, and the value that means the same."""
+
+
 def digest(config: Config) -> str:
     """The SHA-256 of the resolved config, whatever the layout of the file it came from.
 
-    Where the data lie is not part of what a run is, so ``data.root`` counts as null, and
-    neither are its figures: ``output`` does not count.
+    Where the data lie is not part of what a run is, so ``data.root`` counts as null, and neither is
+    the section ``output``. A key of LATER is left out at the value that runs before it had.
     """
     settings = config.model_dump()
     settings["data"]["root"] = None
     del settings["output"]
+    for (section, key), before in LATER.items():
+        if settings.get(section, {}).get(key) == before:
+            del settings[section][key]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

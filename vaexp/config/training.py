@@ -45,6 +45,10 @@ class SGDConfig(Section):
     """constant: the learning rate stays. cosine: it falls to 0 over the whole training."""
     gradient_clip: float | None = Field(None, gt=0)
     """The largest norm of the gradient of the objective per image. null does not clip it."""
+    sigma_weighting: float = Field(0.0, ge=0, le=1)
+    """b: each pixel's ln p(x|z) is multiplied by sigma(z)^(2b), through which no gradient flows
+    (beta-NLL, Seitzer et al. 2022). 0 trains the likelihood itself. At 1 all pixels have the same
+    weight in the gradient of a Gaussian's mean, that of sigma = 1; model.beta is not rescaled."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many epochs without a better validation ELBO, and keep the weights of the best
     epoch. null trains to the end and keeps the last weights."""

@@ -20,6 +20,7 @@ from torch.nn.functional import logsigmoid
 from vaexp.config import TransformName
 
 LOGIT_MARGIN = 1e-6  # a
+NOISE_STEPS = 1 << 16  # that u takes
 BLOCK = 1024  # images worked on at a time, so that temporaries stay small
 
 
@@ -35,9 +36,9 @@ class Transform:
         return self.name in ("dequantize", "logit")
 
     @property
-    def keeps_grey_values(self) -> bool:
-        """Whether x is the grey value itself in other units, so that a mass of x is one of it."""
-        return self.name == "scale"
+    def grey(self) -> bool:
+        """Whether x tells the grey level, 0 to 255, of every pixel."""
+        return self.look == "grey"
 
     @property
     def in_unit_interval(self) -> bool:
@@ -73,14 +74,9 @@ class Transform:
         match self.name:
             case "scale":
                 return pixels / 255
-            case "dequantize":
-                return _dequantize(pixels)
-            case "logit":
-                x = _dequantize(pixels)
-                # logit(s) = ln s - ln(1 - s), with 1 - s = a + (1 - 2a)(1 - x): no cancellation,
-                # as 1 - x is exact in float32.
-                a = LOGIT_MARGIN
-                return (a + (1 - 2 * a) * x).log() - (a + (1 - 2 * a) * (1 - x)).log()
+            case "dequantize" | "logit":
+                # float64, so that the float32 that x is rounded to still tells u and the level
+                return self._of_unit(_dequantize(pixels).double())
             case "binarize":
                 return pixels >= 128
             case "binarize_stochastic":
@@ -98,6 +94,48 @@ class Transform:
             case "scale" | "dequantize" | "binarize" | "binarize_stochastic":
                 return x
         assert_never(self.name)
+
+    def levels(self, x: Tensor) -> Tensor:
+        """The grey levels 0 to 255 of images x (N, D), int64.
+
+        Raises ValueError where ``grey`` is false.
+        """
+        match self.name:
+            case "scale":
+                return (x * 255).round().long()
+            case "dequantize" | "logit":
+                # half a step of the noise, so that x just above an edge is not rounded below it
+                return (self.to_unit(x.double()) * 256 + 0.5 / NOISE_STEPS).floor().long()
+            case "binarize" | "binarize_stochastic":
+                raise ValueError(f"{self.name} leaves no grey levels")
+        assert_never(self.name)
+
+    def edges(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """The edges between which all x of grey levels (...) lie, (...) float64 each.
+
+        Of level k they are (k - 1/2) / 255 and (k + 1/2) / 255 with scale, where x is k / 255, and
+        k / 256 and (k + 1) / 256 with dequantize, or their logits. The first level reaches down to
+        -inf and the last up to inf. Raises ValueError where ``grey`` is false.
+        """
+        k = levels.double()
+        match self.name:
+            case "scale":
+                lower, upper = (k - 0.5) / 255, (k + 0.5) / 255
+            case "dequantize" | "logit":
+                lower, upper = self._of_unit(k / 256), self._of_unit((k + 1) / 256)
+            case "binarize" | "binarize_stochastic":
+                raise ValueError(f"{self.name} leaves no grey levels")
+            case _:
+                assert_never(self.name)
+        return lower.masked_fill(k <= 0, -math.inf), upper.masked_fill(k >= 255, math.inf)
+
+    def _of_unit(self, unit: Tensor) -> Tensor:
+        """The x of points (p + u) / 256 of the unit interval, in the precision that they have."""
+        if self.name != "logit":
+            return unit
+        # logit(s) = ln s - ln(1 - s), with 1 - s = a + (1 - 2a)(1 - x): no cancellation
+        a = LOGIT_MARGIN
+        return (a + (1 - 2 * a) * unit).log() - (a + (1 - 2 * a) * (1 - unit)).log()
 
     def log_det(self, x: Tensor) -> Tensor:
         """ln |det dx/dy| at x (N, D), with y = p + u the grey value on 0..256, (N,) float64.
@@ -135,5 +173,7 @@ class Transform:
 def _dequantize(pixels: Tensor) -> Tensor:
     """(p + u) / 256 of pixels p, with u uniform on [0, 1) by torch's global generator."""
     # With 16 bits of noise p + u is exact in float32, so x never reaches the next grey value.
-    noise = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).random_(1 << 16)
-    return (pixels + noise / (1 << 16)) / 256
+    noise = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device).random_(
+        NOISE_STEPS
+    )
+    return (pixels + noise / NOISE_STEPS) / 256

@@ -10,13 +10,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness, join
 from vaexp.evaluation.monte_carlo import Parts, monte_carlo_variance, size_facts
 from vaexp.evaluation.subject import Subject
-from vaexp.models import VAE
+from vaexp.models import VAE, LinearGaussian
 from vaexp.models.absent import answered
 
 NAMES = ("iw_bound",)  # the measures of the group
@@ -75,12 +75,13 @@ def _elbo_block(model: VAE, x: Tensor, label: Tensor, draws: int) -> dict[str, M
 
 @torch.no_grad()
 def iw_bound(
-    model: VAE,
+    model: VAE | LinearGaussian,
     x: Tensor,
     label: Tensor,
     *,
     k: int,
     on_images: Callable[[int], None] = lambda _: None,
+    log_likelihood: Callable[[Distribution, Tensor], Tensor] = lambda p, x: p.log_prob(x),
 ) -> Measure:
     """The importance-weighted bound E ln (1/K) sum_k w_k with w = p(x, z) / q(z|x), z ~ q, (N,).
 
@@ -88,7 +89,8 @@ def iw_bound(
     The facts say how many images have an effective sample size, ESS = (sum w)^2 / sum w^2, that is
     too small. ``monte_carlo_variance`` says where the Monte Carlo variance comes from; K = 1 has
     none. Memory does not grow with K, as at most ROWS_PER_BLOCK images are decoded at once.
-    on_images is told the number of images of every block.
+    on_images is told the number of images of every block. ``log_likelihood`` gives what stands for
+    ln p(x|z) of images x (n, D), (..., n), such as the mass of their grey levels.
     """
     values, sizes, log_sums = [], [], []
     for xs, labels in blocks(x, label):
@@ -100,7 +102,7 @@ def iw_bound(
         for first in range(0, k, at_once):
             z = q.sample(torch.Size([min(at_once, k - first)]))
             log_w = (
-                model.decode(z, labels).log_prob(xs).double()
+                log_likelihood(model.decode(z, labels), xs).double()
                 + model.prior().log_prob(z).double()
                 - q.log_prob(z).double()
             )

@@ -21,6 +21,7 @@ WEIGHTS = "digit_classifier.safetensors"  # beside the bundled MNIST, in vaexp/d
 SIDE = 28  # pixels
 CLASSES = 10
 FEATURES = 64
+TRAINED_ON = 50_000  # of the training images of MNIST, the first
 IMAGES_PER_BLOCK = 250  # as many images as the processor caches can hold
 WHOSE = {"features": "the shipped digit classifier, not Inception"}  # a fact of every number
 

@@ -94,14 +94,21 @@ _ALL = (
         only_bounded="vaexp.evaluation.rescoring:NAMES",
     ),
     Group(
+        "levels",
+        title="The mass on the grey levels",
+        answers="a bound on the mass of the 256 grey levels, which no floor of σ holds up, in nats "
+        "and bits",
+        measure="vaexp.evaluation.levels:measure",
+    ),
+    Group(
         "induced",
         title="The distribution that beta optimises",
         answers="the distribution that β optimises: ln C, the tilted prior, the decoder's spread",
-        measure="vaexp.evaluation.induced:measure",
+        measure="vaexp.evaluation.tilt:measure",
         figure="vaexp.figures.evidence.induced:draw",
         headlines=("induced_elbo", "log_c"),
         needs="a VAE",
-        only_bounded="vaexp.evaluation.induced:NAMES",
+        only_bounded="vaexp.evaluation.tilt:NAMES",
     ),
     Group(
         "singularities",
@@ -184,6 +191,15 @@ _ALL = (
         ungrouped=True,
     ),
     Group(
+        "iw_levels",
+        title="The importance-weighted bound on the mass on the grey levels",
+        answers="a bound on the mass of the grey levels that is nearer than `elbo_levels`, with "
+        "`-k` samples",
+        measure="vaexp.evaluation.levels:measure_iw",
+        slow=True,
+        needs="any model but a mixture",
+    ),
+    Group(
         "quadrature",
         title="ln p(x) by quadrature",
         answers="ln p(x) itself, by integration over z",
@@ -204,6 +220,17 @@ _ALL = (
         images=100,
         needs="a VAE",
         only_bounded="vaexp.evaluation.annealing:NAMES",
+    ),
+    Group(
+        "gaps",
+        title="Why the ELBO lies below ln p(x)",
+        answers="what the ELBO loses to the family of q(z|x), and what to the encoder",
+        measure="vaexp.evaluation.gaps:measure",
+        headlines=("amortisation_gap", "approximation_gap"),
+        slow=True,
+        images=100,
+        needs="a VAE",
+        only_bounded="vaexp.evaluation.gaps:NAMES",
     ),
 )
 

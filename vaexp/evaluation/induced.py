@@ -31,7 +31,6 @@ from vaexp.evaluation.measure import (
     log_mean,
     merge,
 )
-from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.absent import Absent, answered
 from vaexp.models.likelihoods import Likelihood
@@ -88,7 +87,7 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
     elbo = replace(
         unnormalised,
         values=unnormalised.values - log_c[index.cpu()],
-        facts=objective.facts | _error_of_log_c(mean_log_c, method) | {"of": of} | of_sigma,
+        facts=objective.facts | error_of_log_c(mean_log_c, method) | {"of": of} | of_sigma,
         scope="same_x",
         # a Monte Carlo estimate of ln C is too low, which makes the ELBO too high
         kind="estimate" if method == "monte_carlo" else "lower_bound",
@@ -154,13 +153,13 @@ def tilted_prior(model: VAE, label: Tensor, beta: float, grid: Tensor) -> Tensor
 def _log_tilted(model: VAE, label: Tensor, beta: float, z: Tensor) -> Tensor:
     """ln p(z) + ln Z(z) at latents z (n, L), (n,) on the CPU."""
     prior = Independent(Normal(torch.zeros_like(z), 1, validate_args=False), 1)
-    return prior.log_prob(z) + _log_z_at(model, label, beta, z)
+    return prior.log_prob(z) + log_z_at(model, label, beta, z)
 
 
-def _log_z_at(model: VAE, label: Tensor, beta: float, z: Tensor) -> Tensor:
+def log_z_at(model: VAE, label: Tensor, beta: float, z: Tensor) -> Tensor:
     """ln Z(z) at latents z (n, L), (n,) on the CPU."""
-    if _z_is_constant(model, beta) and len(z) > 1:
-        return _log_z_at(model, label, beta, z[:1]).expand(len(z))
+    if z_is_constant(model, beta) and len(z) > 1:
+        return log_z_at(model, label, beta, z[:1]).expand(len(z))
     rows = z.to(label.device).split(ROWS_PER_BLOCK)
     return torch.cat([_log_z(model, row, label, beta) for row in rows]).cpu()
 
@@ -170,7 +169,7 @@ def _log_z(model: VAE, z: Tensor, label: Tensor, beta: float) -> Tensor:
     return answered(model.decode(z, label.expand(len(z))).tempered(beta)).log_z
 
 
-def _z_is_constant(model: VAE, beta: float) -> bool:
+def z_is_constant(model: VAE, beta: float) -> bool:
     """Whether Z(z) has the same value for all z."""
     return beta == 1 or model.likelihood.constant_log_z
 
@@ -203,17 +202,22 @@ def log_normaliser(model: VAE, label: Tensor, beta: float, data_dim: int) -> Nor
     near the largest Z.
     """
     latents = model.latent_dim
-    if _z_is_constant(model, beta):
+    if z_is_constant(model, beta):
         origin = torch.zeros(1, latents, dtype=torch.float64)
-        return Normaliser(_log_z_at(model, label, beta, origin).item(), "constant")
+        return Normaliser(log_z_at(model, label, beta, origin).item(), "constant")
     if latents in AXIS:
-        reach = 5 + math.sqrt(20 * data_dim * abs(1 - 1 / beta))
+        reach = reach_of(data_dim, beta)
         integral = integrate(lambda z: _log_tilted(model, label, beta, z), latents, reach)
         error = math.log1p(integral.error)
         return Normaliser(integral.log_value, "quadrature", error, extent=integral.extent)
     z = torch.randn(PRIOR_SAMPLES, latents, dtype=torch.float64)
-    log_value, variance, size = (one.item() for one in log_mean(_log_z_at(model, label, beta, z)))
+    log_value, variance, size = (one.item() for one in log_mean(log_z_at(model, label, beta, z)))
     return Normaliser(log_value, "monte_carlo", variance=variance, effective_samples=size)
+
+
+def reach_of(data_dim: int, beta: float) -> float:
+    """How far from the origin p(z) Z(z) is integrated, for images of D = ``data_dim`` pixels."""
+    return 5 + math.sqrt(20 * data_dim * abs(1 - 1 / beta))
 
 
 def _terms(model: VAE, x: Tensor, label: Tensor, beta: float) -> list[Measure]:
@@ -280,7 +284,7 @@ def _mean_log_c(normalisers: list[Normaliser], count: Tensor, beta: float) -> Es
     return Estimate(value, "nats", int(count.sum()), se, facts=facts, kind=kind)
 
 
-def _error_of_log_c(log_c: Estimate, method: Method) -> dict[str, Any]:
+def error_of_log_c(log_c: Estimate, method: Method) -> dict[str, Any]:
     """The facts on the error of ln C.
 
     The error is the same for all images, so it is in neither se nor mc_se of their mean.
@@ -302,8 +306,3 @@ def _grid(normalisers: list[Normaliser], latents: int) -> Tensor:
     low, high = ends[:, 0].amin(0), ends[:, 1].amax(0)
     share = torch.linspace(0, 1, AXIS[latents], dtype=torch.float64)
     return low[:, None] + (high - low)[:, None] * share
-
-
-def measure(subject: Subject[VAE]) -> Evidence:
-    """Measure the group ``induced``."""
-    return induced(subject.model, subject.x, subject.label, beta=subject.beta)

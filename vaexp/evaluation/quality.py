@@ -5,6 +5,7 @@ are those of the small classifier of digits that ships with vaexp, not those of 
 """
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,12 +22,14 @@ from vaexp.evaluation.neighbourhoods import (
 from vaexp.evaluation.pixel_bins import bin_entries, make_bins
 from vaexp.evaluation.statistics import RESAMPLES, entropy, resample
 from vaexp.evaluation.subject import Subject
+from vaexp.evaluation.two_sample import two_sample_accuracy
 from vaexp.models import Model
 
 CONTROL = "control"
 FEATURE_MEASURES = (
     "digit_fid",
     "digit_kid",
+    "two_sample_accuracy",
     "precision",
     "recall",
     "density",
@@ -53,6 +56,7 @@ def quality(
     digits: bool,
     real_label: Tensor,
     wanted_label: Tensor | None = None,
+    posterior: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Evidence:
     """Distances, coverage and legibility of drawn images, and the same of other real images.
 
@@ -62,6 +66,9 @@ def quality(
     is the control: real images that are in neither ``real`` nor ``train``, or None. The bins are
     made of the images ``train``. ``digits`` says whether the images are digits, as only digits have
     features. ``wanted_label`` (n,) are the digits that a conditional model was asked for.
+
+    ``posterior`` holds images (n, D) of modes that were drawn with z ~ q(z), the aggregated
+    posterior, in place of z ~ p(z); they have ``digit_fid_<mode>_posterior`` alone.
 
     Every mode and the control is a row, and the names of its entries end in _mean, _sample or
     _control. Most of these numbers depend on the number of images. All rows therefore use the same
@@ -76,10 +83,13 @@ def quality(
     from torch's global generator.
     """
     rows = dict(generated) if other_real is None else {**generated, CONTROL: other_real}
-    n = min(map(len, rows.values()))
+    n = min(map(len, [*rows.values(), *posterior.values()]))
     if min(n, len(real), len(train)) < LEAST_IMAGES:
         few = f"it needs {LEAST_IMAGES} images of every set"
-        names = [*_names_of_digits(generated), *_names(PIXEL_MEASURES, [*generated, CONTROL])]
+        names = [
+            *_names_of_digits(generated, posterior),
+            *_names(PIXEL_MEASURES, [*generated, CONTROL]),
+        ]
         return Evidence(absent=dict.fromkeys(names, few))
 
     absent: dict[str, str] = {}
@@ -88,10 +98,14 @@ def quality(
     if other_real is None:
         absent |= dict.fromkeys(_names([*FEATURE_MEASURES, *PIXEL_MEASURES], [CONTROL]), NO_CONTROL)
     if not digits:
-        absent |= dict.fromkeys(_names_of_digits(generated), NOT_DIGITS)
+        absent |= dict.fromkeys(_names_of_digits(generated, posterior), NOT_DIGITS)
 
     rows = {row: images[:n] for row, images in rows.items()}
-    entries, arrays = _digit_measures(rows, real, real_label, wanted_label) if digits else ({}, {})
+    entries: dict[str, Estimate] = {}
+    arrays: dict[str, Tensor] = {}
+    if digits:
+        with_posterior = {f"{row}_posterior": images[:n] for row, images in posterior.items()}
+        entries, arrays = _digit_measures(rows, with_posterior, real, real_label, wanted_label)
     binned, shares = _bin_measures(rows, train)
     arrays |= shares
     return Evidence(
@@ -100,9 +114,16 @@ def quality(
 
 
 def _digit_measures(
-    rows: dict[str, Tensor], real: Tensor, real_label: Tensor, wanted_label: Tensor | None
+    rows: dict[str, Tensor],
+    with_posterior: dict[str, Tensor],
+    real: Tensor,
+    real_label: Tensor,
+    wanted_label: Tensor | None,
 ) -> tuple[dict[str, Estimate], dict[str, Tensor]]:
-    """Entries and arrays from what the classifier reads in every row (n, D) and in real (N, D)."""
+    """Entries and arrays from what the classifier reads in every row (n, D) and in real (N, D).
+
+    The rows ``with_posterior`` have the distance ``digit_fid`` alone.
+    """
     classifier = load_classifier()
     real_features, real_log_prob = read_digits(classifier, real)
     radii = neighbour_radii(real_features, (MANIFOLD_K, DENSITY_K))
@@ -113,6 +134,7 @@ def _digit_measures(
         of_row = {
             "digit_fid": digit_fid(features, real_features),
             "digit_kid": digit_kid(features, real_features),
+            "two_sample_accuracy": two_sample_accuracy(features, real_features),
             **neighbour_entries(features, real_features, radii),
             **label_entries(log_prob),
         }
@@ -120,6 +142,9 @@ def _digit_measures(
             of_row["label_accuracy"] = _accuracy(log_prob, wanted_label[: len(images)])
         entries |= _with_row(of_row, row)
         arrays[f"label_share_{row}"] = log_prob.exp().mean(0)
+    for row, images in with_posterior.items():
+        features, _ = read_digits(classifier, _shown(images))
+        entries |= _with_row({"digit_fid": digit_fid(features, real_features)}, row)
     return entries, arrays
 
 
@@ -151,9 +176,10 @@ def _names(measures: Iterable[str], rows: Iterable[str]) -> list[str]:
     return [f"{measure}_{row}" for measure in measures for row in rows]
 
 
-def _names_of_digits(modes: Iterable[str]) -> list[str]:
+def _names_of_digits(modes: Iterable[str], posterior: Iterable[str]) -> list[str]:
     modes = list(modes)
     return [
+        *_names(["digit_fid"], [f"{mode}_posterior" for mode in posterior]),
         *_names(FEATURE_MEASURES, [*modes, CONTROL]),
         *_names(["label_accuracy"], modes),
         "label_accuracy_real",
@@ -176,31 +202,48 @@ def label_entries(log_prob: Tensor) -> dict[str, Estimate]:
     }
 
 
+def _drawn(subject: Subject[Model], codes: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """mu(z) and a draw of p(x|z), (n, D) each on the display scale, at blocks of z and labels."""
+    means, samples = [], []
+    for z, label in codes:
+        p = subject.model.decode(z, label if subject.model.conditional else None)
+        means.append(subject.transform.to_unit(p.mean.float()).cpu())
+        samples.append(subject.transform.to_unit(p.sample().float()).cpu())
+    return {"mean": torch.cat(means), "sample": torch.cat(samples)}
+
+
 @torch.no_grad()
 def measure(subject: Subject[Model]) -> Evidence:
     """Measure the group ``quality``, with as many draws of each mode as there are test images.
 
-    A model that is given the label gets the labels of the test images.
+    A model that is given the label gets the labels of the test images. Draws with z ~ q(z) start
+    from random training images, one for each draw, and have their labels.
     """
-    model = subject.model
+    model, n = subject.model, len(subject.label)
+    prior = (
+        (model.prior().sample(labels.shape), labels)
+        for labels in subject.label.split(DRAWN_AT_ONCE)
+    )
+    of_prior = _drawn(subject, prior)
+    images, label = (torch.cat(parts) for parts in zip(*subject.train(), strict=True))
+    chosen = torch.randint(len(images), (n,), device=images.device)
+    posterior = (
+        (model.encode(images[rows], label[rows]).sample(), label[rows])
+        for rows in chosen.split(DRAWN_AT_ONCE)
+    )
 
-    def to_unit(images: Tensor) -> Tensor:
-        return subject.transform.to_unit(images.float()).cpu()
+    def to_unit(x: Tensor) -> Tensor:
+        return subject.transform.to_unit(x.float()).cpu()
 
-    drawn: dict[str, list[Tensor]] = {"mean": [], "sample": []}
-    for labels in subject.label.split(DRAWN_AT_ONCE):
-        z = model.prior().sample(labels.shape)
-        p = model.decode(z, labels if model.conditional else None)
-        drawn["mean"].append(to_unit(p.mean))
-        drawn["sample"].append(to_unit(p.sample()))
     validation = subject.validation()
     evidence = quality(
-        {mode: torch.cat(images) for mode, images in drawn.items()},
+        of_prior,
         to_unit(subject.x),
         None if validation is None else to_unit(validation),
-        train=to_unit(torch.cat([x for x, _ in subject.train()])),
+        train=to_unit(images),
         digits=subject.digits,
         real_label=subject.label.cpu(),
         wanted_label=subject.label.cpu() if model.conditional else None,
+        posterior=_drawn(subject, posterior),
     )
     return evidence.with_scope("same_look", look=subject.transform.look)

@@ -29,6 +29,8 @@ from vaexp.evaluation.collapse import (
     train_test_gap,
     weighted_quantiles,
 )
+from vaexp.evaluation.gradient_weight import NAMES as WEIGHTS
+from vaexp.evaluation.gradient_weight import gradient_weight
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, average, merge
 from vaexp.evaluation.statistics import standard_error
 from vaexp.models import VAE
@@ -61,11 +63,11 @@ def sigma_collapse(
     the floor of the model's sigma.
 
     Entries: ``sigma_median``, ``pixels_at_floor``, ``log_prob_at_floor``, ``floor_slope``,
-    ``train_test_gap`` and ``nearest_train_distance``. Arrays: ``sigma_quantiles`` at
-    ``sigma_levels``; the maps ``sigma_map``, ``floor_map`` and ``log_prob_map`` (D,), which are
-    means over images of sigma(z), of whether sigma(z) is near the floor, and of ln p(x_j|z);
-    ``floor_curve_test`` and ``floor_curve_train`` (F,), the mean of E_q ln p(x|z) of the same
-    weights at each of ``floor_curve_floors`` (F,).
+    ``train_test_gap``, ``nearest_train_distance`` and those of ``gradient_weight``. Arrays:
+    ``sigma_quantiles`` at ``sigma_levels``; the maps ``sigma_map``, ``floor_map`` and
+    ``log_prob_map`` (D,), which are means over images of sigma(z), of whether sigma(z) is near the
+    floor, and of ln p(x_j|z); ``floor_curve_test`` and ``floor_curve_train`` (F,), the mean of
+    E_q ln p(x|z) of the same weights at each of ``floor_curve_floors`` (F,).
 
     A fixed sigma has no floor. A likelihood without a sigma has the gap alone, and so has one that
     is bounded whatever its sigma is. One that nothing bounds also has ``narrow_pixels`` and
@@ -89,7 +91,9 @@ def sigma_collapse(
     training = _decode_train(model, train, least, codes.points)
 
     pixels = probe.pixel_log_prob(x[:1])
-    parts = [_sigmas(test, least, pixels), _gap(test, training)]
+    centres = _centres(test, least)
+    parts = [_sigmas(test, centres, pixels), _gap(test, training)]
+    parts.append(gradient_weight(centres, test.counts, test.weight_map, len(x), pixels))
     parts.append(Evidence(absent=dict.fromkeys(NARROW, HELD)))
     if scale.mode.learned:
         parts.append(_at_floor(test, training, floor, pixels))
@@ -113,7 +117,7 @@ def _gap_alone(
     )
     of_test = elbo_measures(model, x, label, draws=DRAWS)["elbo"].values
     facts = {"difference_of": "elbo", "draws": DRAWS, "train_draws": DRAWS_OF_BOUND}
-    names = ("sigma_median", *AT_FLOOR, "nearest_train_distance")
+    names = ("sigma_median", *AT_FLOOR, "nearest_train_distance", *WEIGHTS)
     gap = train_test_gap(of_train, of_test, facts)
     return Evidence({"train_test_gap": gap}, absent=dict.fromkeys(names, reason))
 
@@ -174,6 +178,8 @@ class _Test(NamedTuple):
     """The share of images and draws for which the pixel is near the floor, (D,)."""
     log_prob_map: Tensor
     """The mean of ln p(x_j|z) over images and draws, (D,)."""
+    weight_map: Tensor
+    """The mean of 1 / sigma^2 over images and draws, (D,)."""
     counts: Tensor
     """How many sigmas of all images, draws and pixels lie in each bin of ln sigma, (BINS,)."""
     ends: Tensor
@@ -188,7 +194,7 @@ class _Test(NamedTuple):
 def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float) -> _Test:
     """Decode DRAWS draws z ~ q(z|x) of the test images x (N, D) with labels (N,)."""
     values, variances, rates, ends = [], [], [], []
-    maps = x.new_zeros(3, x.shape[1], dtype=torch.float64)
+    maps = x.new_zeros(4, x.shape[1], dtype=torch.float64)
     counts = x.new_zeros(BINS, dtype=torch.float64)
     for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
@@ -206,7 +212,7 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float) -> _Test:
                 sigma.mean(1, dtype=torch.float64),
             )
             moments.add(torch.cat([curve, torch.stack(columns, 1)], 1))
-            pictures = (sigma, near, of_pixels)
+            pictures = (sigma, near, of_pixels, sigma.double() ** -2)
             maps += torch.stack([picture.sum(0, dtype=torch.float64) for picture in pictures])
             counts += bin_counts(sigma, floor)
             ends.append(torch.stack(sigma.double().aminmax()))
@@ -215,7 +221,7 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float) -> _Test:
         rates.append(kl_divergence(q, model.prior()).double())
     value, sides = torch.cat(values), torch.stack(ends)
     slope, near_share, log_prob_near, mean_sigma = value[:, len(FACTORS) :].unbind(1)
-    sigma_map, floor_map, log_prob_map = maps / (DRAWS * len(x))
+    sigma_map, floor_map, log_prob_map, weight_map = maps / (DRAWS * len(x))
     return _Test(
         curve=value[:, : len(FACTORS)],
         variance=torch.cat(variances),
@@ -227,6 +233,7 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float) -> _Test:
         sigma_map=sigma_map,
         floor_map=floor_map,
         log_prob_map=log_prob_map,
+        weight_map=weight_map,
         counts=counts,
         ends=torch.stack([sides[:, 0].min(), sides[:, 1].max()]),
     )
@@ -303,11 +310,15 @@ def _decode_train(
     return _Train(torch.cat(curves), torch.cat(elbos), squares)
 
 
-def _sigmas(test: _Test, floor: float, pixels: Tensor | Absent) -> Evidence:
-    """``sigma_median``, and the arrays of sigma and of ln p(x_j|z)."""
+def _centres(test: _Test, floor: float) -> Tensor:
+    """The sigma in the middle of each bin, (BINS,), none beyond the ends of what was found."""
     steps = torch.arange(BINS, dtype=torch.float64, device=test.counts.device)
-    centres = (math.log(floor) + WIDTH * (steps + 0.5)).exp()
-    quantiles = weighted_quantiles(centres, test.counts, LEVELS).clamp(*test.ends.tolist())
+    return (math.log(floor) + WIDTH * (steps + 0.5)).exp().clamp(*test.ends.tolist())
+
+
+def _sigmas(test: _Test, centres: Tensor, pixels: Tensor | Absent) -> Evidence:
+    """``sigma_median``, and the arrays of sigma and of ln p(x_j|z)."""
+    quantiles = weighted_quantiles(centres, test.counts, LEVELS)
     quantiles[[0, -1]] = test.ends
     facts = {"draws": DRAWS, "resolution": WIDTH / 2}
     median, arrays = sigma_median(quantiles, len(test.rate), facts, kind="estimate")

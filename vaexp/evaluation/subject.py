@@ -31,7 +31,9 @@ class Subject(Generic[M_co]):
     train: Callable[[], Iterator[tuple[Tensor, Tensor]]]
     """The transformed training images (n, D) and their labels (n,), block by block."""
     validation: Callable[[], Tensor | None]
-    """The transformed validation images (M, D), or None if there are none."""
+    """The transformed validation images (M, D) that the shipped classifier was not trained on.
+
+    None if there is no validation split."""
     transform: Transform
     """The transform that turned grey values into x."""
     digits: bool

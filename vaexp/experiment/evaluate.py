@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaexp.data import Transform
 from vaexp.errors import RunError
+from vaexp.evaluation.digit_classifier import TRAINED_ON
 from vaexp.evaluation.groups import (
     GROUPS,
     Group,
@@ -35,7 +36,8 @@ from vaexp.seeding import seeded
 from vaexp.tables import show_entry
 
 IMPORTANCE_SAMPLES = 1_000  # if neither the config nor the command gives a number
-DIGITS = ("mnist", "emnist_digits")  # data whose images the shipped classifier can read
+CLASSIFIER_DATA = "mnist"  # whose first training images the shipped classifier was trained on
+DIGITS = (CLASSIFIER_DATA, "emnist_digits")  # data whose images the shipped classifier can read
 
 Entries = dict[str, dict[str, Any]]
 """The entries of metrics.json, by name."""
@@ -78,7 +80,7 @@ def evaluate(
             test = experiment.held_out_images(experiment.data.test, "test")
         for group in groups:
             x = test[: images or group.images]
-            subject = _subject(experiment, x, importance_samples, reporter)
+            subject = subject_of(experiment, x, importance_samples, reporter)
             measured[group.name] = _measure(run, experiment, group, subject, reporter)
         for path in illustrate_evidence(run, [group.name for group in groups]):
             reporter.say(f"figure {path}")
@@ -89,21 +91,24 @@ def evaluate_after_training(
     run: RunFolder, experiment: Experiment, x: Tensor, reporter: Reporter
 ) -> None:
     """Measure the groups that belong to every training, on the test images x (N, D)."""
-    subject = _subject(experiment, x, None, reporter)
+    subject = subject_of(experiment, x, None, reporter)
     for group in GROUPS.values():
         if group.after_training:
             _measure(run, experiment, group, subject, reporter)
 
 
-def _subject(
+def subject_of(
     experiment: Experiment, x: Tensor, importance_samples: int | None, reporter: Reporter
 ) -> Subject[Model]:
     """The fitted model and the first test images x (N, D), with what the groups need to know."""
     config = experiment.config
 
     def validation() -> Tensor | None:
-        held_out = experiment.validation_images()
-        return None if held_out is None else held_out[0]
+        held_out, at = experiment.validation_images(), experiment.data.validation_at
+        if held_out is None or at is None:
+            return None
+        seen = TRAINED_ON if config.data.name == CLASSIFIER_DATA else 0
+        return held_out[0][(at >= seen).to(held_out[0].device)]
 
     return Subject(
         experiment.model,

@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 from torch import Tensor
 
+from vaexp.config.likelihoods import GREY_LEVELS
 from vaexp.data import Transform
 from vaexp.evaluation.bounds import elbo_measures, iw_bound
 from vaexp.evaluation.exact import exact_log_prob, exact_measures
@@ -65,10 +66,11 @@ def _bits_per_dim(
     """
     nats = log_prob.values.to(x.device)
     per_bit = x.shape[1] * math.log(2)
-    if facts["measure"] == "density" and transform.has_bits_per_dim:
+    of = _facts_of(log_prob, facts) | log_prob.facts
+    if of["measure"] == "density" and transform.has_bits_per_dim:
         values = transform.bits_per_dim(nats, x)
         kind: Kind | None = "upper_bound" if log_prob.kind == "exact" else _negated(log_prob.kind)
-    elif facts["measure"] == "mass" and transform.keeps_grey_values:
+    elif of["measure"] == "mass" and of["on"] == GREY_LEVELS:
         values = -nats.double() / per_bit
         kind = _negated(log_prob.kind)
     else:
@@ -108,5 +110,15 @@ def entry(
 
     ``first`` is how many of the first images of the split were measured, None if all of them.
     """
-    known = {} if measure.likelihood is None else dict(facts)
+    known = {} if measure.likelihood is None else _facts_of(measure, facts)
     return known | measure.summary() | ({} if first is None else {"first_images": first})
+
+
+def _facts_of(measure: Measure | Estimate, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts on a model's likelihood that hold for a measure.
+
+    A mass of what has a density is not the density: neither its sigma nor its floor is a fact of
+    it. Only whether it is given the label is.
+    """
+    same = measure.facts.get("measure", facts["measure"]) == facts["measure"]
+    return dict(facts) if same else {"of": facts["of"]}

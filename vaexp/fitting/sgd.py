@@ -12,7 +12,7 @@ from torch import Tensor
 from vaexp.errors import RunError
 from vaexp.fitting import FitStep
 from vaexp.models.absent import answered
-from vaexp.models.elbo import elbo_terms
+from vaexp.models.elbo import ElboTerms, elbo_terms
 from vaexp.models.likelihoods import Decoded
 from vaexp.models.vae import VAE
 from vaexp.seeding import seeded
@@ -37,6 +37,7 @@ class SGDOptions:
     patience: int | None
     beta: float
     beta_warmup: float
+    sigma_weighting: float = 0.0
     weight_decay: float = 0.0
     momentum: float = 0.0
 
@@ -73,6 +74,8 @@ def fit(
 ) -> Iterator[FitStep]:
     """Maximise E_q ln p(x|z) - beta KL(q(z|x) to p(z)), and yield after every epoch.
 
+    With ``options.sigma_weighting`` the first term is ``weighted_log_prob`` in its place.
+
     ``images`` maps row numbers (B,) to those training images (B, D), with fresh noise from torch's
     generator where the transform is random. ``label`` is (N,). ``validation`` holds images and
     labels on which the ELBO is measured after every epoch. ``state`` is that of an earlier FitStep,
@@ -93,10 +96,11 @@ def fit(
             for batch in batches[: total_steps - at.step]:
                 beta = options.beta_at(at.step / steps_per_epoch)
                 learning_rate = options.learning_rate_at(at.step / total_steps)
-                terms = elbo_terms(model, images(batch), label[batch])
+                x = images(batch)
+                terms = elbo_terms(model, x, label[batch])
                 distortion, rate = terms.distortion.mean(), terms.rate.mean()
                 _check_finite(distortion, rate, "training", at.epoch + 1, at.step + 1)
-                loss = distortion + beta * rate
+                loss = _distortion(terms, x, options.sigma_weighting) + beta * rate
                 _descend(loss, model, optimizer, learning_rate, options.gradient_clip)
                 at.step += 1
                 totals.add(len(batch), distortion, rate, loss, terms.decoded)
@@ -115,6 +119,25 @@ def fit(
         record |= {"seconds": seconds, "images_per_second": totals.count / seconds}
         weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
         yield FitStep(at.epoch, record, weights | asdict(at), keep)
+
+
+def _distortion(terms: ElboTerms, x: Tensor, weighting: float) -> Tensor:
+    """The distortion in the objective, a mean over images x (N, D), (); weighted where asked."""
+    if not weighting:
+        return terms.distortion.mean()
+    return -weighted_log_prob(terms.decoded, x, weighting).mean()
+
+
+def weighted_log_prob(decoded: Decoded, x: Tensor, exponent: float) -> Tensor:
+    """The sum over pixels of sigma_j(z)^(2 exponent) ln p(x_j|z) of x (N, D), (N,).
+
+    No gradient flows through the weight. It is the beta-NLL of Seitzer et al. 2022, On the pitfalls
+    of heteroscedastic uncertainty estimation with probabilistic neural networks, equation 5: of a
+    Gaussian, the gradient by mu_j is (x_j - mu_j) sigma_j^(2 exponent - 2), so that at 1 no pixel
+    counts more than another because its sigma is small.
+    """
+    weight = answered(decoded.sigma).detach().pow(2 * exponent)
+    return (weight * answered(decoded.pixel_log_prob(x))).sum(-1)
 
 
 @dataclass

@@ -2,8 +2,11 @@
 
 from typing import ClassVar, Literal, final
 
+from pydantic import Field
+
 from vaexp.config.linear_gaussian import LinearGaussianConfig, LinearGaussianExperiment
 from vaexp.config.section import Condition, only_when
+from vaexp.config.training import EMConfig
 
 
 @final
@@ -36,6 +39,15 @@ class PPCAConfig(LinearGaussianConfig):
         return 0.0
 
 
+class PPCATrainConfig(EMConfig):
+    """Expectation maximisation, which takes many iterations of milliseconds each."""
+
+    max_iter: int = Field(5000, ge=0)
+    """The largest number of iterations. 0 keeps the initial parameters."""
+    tolerance: float = Field(1e-9, ge=0)
+    """Stop when an iteration adds fewer nats to the mean ln p(x) of the training images."""
+
+
 @final
 class PPCAExperiment(LinearGaussianExperiment):
     """Probabilistic PCA. The smallest is ``model: {kind: ppca}``."""
@@ -43,6 +55,7 @@ class PPCAExperiment(LinearGaussianExperiment):
     conditions: ClassVar[tuple[Condition, ...]] = (only_when(("train",), "model.method", "em"),)
 
     model: PPCAConfig
+    train: PPCATrainConfig = PPCATrainConfig()
 
     @property
     def steps(self) -> str:

@@ -17,6 +17,9 @@ Width = Annotated[int, Field(ge=1, le=16_384)]
 
 SIGMA_KEYS = ("sigma_mode", "sigma", "sigma_floor", "factors")
 WITH_SIGMA = " or ".join(name for name, family in LIKELIHOODS.items() if family.sigma)
+WITH_SIGMA_OF_Z = "model.sigma_mode: " + " or ".join(
+    name for name, mode in SIGMA_MODES.items() if mode.of_z and not mode.factors
+)
 WITH_FACTORS = " or ".join(name for name, mode in SIGMA_MODES.items() if mode.factors)
 
 
@@ -168,6 +171,11 @@ class VAEConfig(ModelSection):
         return self.family.sigma and self.noise.factors
 
     @property
+    def weighs_pixels(self) -> bool:
+        """Whether each pixel, by itself, has a weight that follows from sigma(z)."""
+        return self.family.sigma and self.noise.of_z and not self.noise.factors
+
+    @property
     def discrete(self) -> bool:
         """z is a vector."""
         return False
@@ -199,6 +207,17 @@ class VAEExperiment(BaseConfig):
             f"are {epochs:.3g} epochs of {images:,} images, less than {warmup:g}"
         )
 
+    def model_caption(self) -> list[str]:
+        """The caption of the model, and by what the terms of pixels were weighted, if they were."""
+        weighting = self.train.sigma_weighting
+        exponent = f"pixels weighted by σ^{2 * weighting:g}"
+        return super().model_caption() + ([exponent] if weighting else [])
+
+    def described(self) -> frozenset[str]:
+        """Those of every experiment, and the weighting where it is said."""
+        weighted = {"train.sigma_weighting"} if self.train.sigma_weighting else set()
+        return super().described() | weighted
+
     @model_validator(mode="after")
     def _likelihood_suits_the_data(self) -> Self:
         family, transform = self.model.family, self.data.transform
@@ -217,6 +236,13 @@ class VAEExperiment(BaseConfig):
                 f"beta would still be rising when training ends, after {epochs} epochs",
                 "model",
                 "beta_warmup",
+            )
+        if self.train.sigma_weighting and not self.model.weighs_pixels:
+            raise problem(
+                "it takes from sigma(z) its weight in the gradient, so it applies only where sigma "
+                f"is a function of z and pixels share no factors; use {WITH_SIGMA_OF_Z}",
+                "train",
+                "sigma_weighting",
             )
         if self.train.patience is not None and self.data.validation_size == 0:
             raise problem(

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli
 
 from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.models.absent import Absent
 from vaexp.models.likelihoods.logits import LogitsDecoded, LogitsHead
 
 
@@ -24,3 +25,7 @@ class IndependentBernoulli(LogitsDecoded):
     def of_pixels(logits: Tensor) -> Bernoulli:
         """Bernoulli distributions with these logits, (..., D)."""
         return Bernoulli(logits=logits, validate_args=False)
+
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Absent:  # noqa: ARG002
+        """Its pixels are black or white."""
+        return Absent("p(x|z) is a mass on black and white pixels, which have no grey levels")

@@ -28,6 +28,19 @@ class IndependentContinuousBernoulli(LogitsDecoded):
         """Continuous Bernoulli distributions with these logits, (..., D)."""
         return ContinuousBernoulli(logits)
 
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Ln of the product of (e^(eta b) - e^(eta a)) / (e^eta - 1), (...), with the edges a < b.
+
+        Written for |eta|, where a and b change sides if eta < 0, it is
+        -|eta| (1 - b) + ln(1 - e^(-|eta| (b - a))) - ln(1 - e^-|eta|): nothing overflows.
+        """
+        eta = self.logits.double()
+        a, b = lower.double().clamp(min=0), upper.double().clamp(max=1)
+        beyond = torch.where(eta > 0, 1 - b, a)
+        magnitude = eta.abs().clamp(min=1e-12)
+        inside, whole = -torch.expm1(-magnitude * (b - a)), -torch.expm1(-magnitude)
+        return (inside.log() - whole.log() - magnitude * beyond).sum(-1)
+
 
 class ContinuousBernoulli(Distribution):
     """The density p(x) = exp(eta x) eta / (e^eta - 1) on [0, 1] (Loaiza-Ganem and Cunningham 2019).

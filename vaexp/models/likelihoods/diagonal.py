@@ -58,6 +58,11 @@ class DiagonalGaussian(IndependentPixels):
             columns.append(-0.5 * squares - sigma.log().sum(1, dtype=torch.float64))
         return torch.stack(columns, 1) - 0.5 * x.shape[1] * LOG_2_PI
 
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Ln of the product of Phi((upper - mu) / sigma) - Phi((lower - mu) / sigma), (...)."""
+        mean, sigma = self.pixels.loc, self.pixels.scale
+        return log_normal_mass(mean, sigma, lower, upper).sum(-1)
+
     def quadratic(self) -> Quadratic:
         """Ln p(x|z) as a polynomial in x, with a = mu / sigma^2 and b = -1 / (2 sigma^2)."""
         precision = self.pixels.scale.square().reciprocal()
@@ -77,3 +82,18 @@ def log_normal_of_squares(squares: Tensor, sigma: Tensor) -> Tensor:
     variance = sigma.double().square()
     constant = -0.5 * (2 * math.pi * variance).log().sum(1)
     return constant - squares.double() @ (0.5 / variance).T
+
+
+def log_normal_mass(mean: Tensor, sigma: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Ln P(lower < x < upper) of x ~ N(mean, sigma^2), elementwise, float64.
+
+    With a < b the edges in units of sigma, it is ln Phi(b) + ln(1 - e^(ln Phi(a) - ln Phi(b))).
+    Where a is above 0, both edges change sides and signs: there both Phi are nearly 1, and here
+    their logarithms keep all digits.
+    """
+    a, b = ((edge.double() - mean.double()) / sigma.double() for edge in (lower, upper))
+    above = a > 0
+    a, b = torch.where(above, -b, a), torch.where(above, -a, b)
+    log_b = torch.special.log_ndtr(b)
+    below = (torch.special.log_ndtr(a) - log_b).exp_()
+    return log_b + (-below).log1p()

@@ -110,6 +110,13 @@ class DiscretizedLogistic(BoundedPixels):
         """A mass has no singularities."""
         return Absent("p(x|z) is a mass, at most 1 whatever sigma is, so no floor holds it down")
 
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Ln p(x|z) itself, (...), of the levels between these edges."""
+        first = lower.isinf()
+        level = torch.where(first, 0, (LAST * lower + 0.5).round().clamp(max=LAST))
+        del upper  # the next edge above
+        return self.double().log_prob(level.double() / LAST)
+
     def quadratic(self) -> Absent:
         """It is not."""
         return Absent("ln p(x|z) is not a polynomial in the pixels")

@@ -105,6 +105,15 @@ class Decoded(Distribution, ABC):
         """
 
     @abstractmethod
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor | Absent:
+        """Ln P(lower_j < x_j < upper_j for all pixels | z), (...) float64, nats.
+
+        lower < upper, (..., D), are the edges of the grey level of each pixel. The first level has
+        no lower edge (-inf) and the last no upper one (inf). A density has such a mass too, which
+        is at most 1: the density's own value has no bound.
+        """
+
+    @abstractmethod
     def quadratic(self) -> Quadratic | Absent:
         """Ln p(x|z) as a polynomial in the pixels, where the batch is (K,)."""
 

@@ -133,6 +133,10 @@ class LowRankGaussian(Decoded):
             columns.append(LowRankGaussian(self.mean, sigma, self.factors)._log_prob(x))
         return torch.stack(columns, 1)
 
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Absent:  # noqa: ARG002
+        """The integral of a Gaussian over a box has no closed form where pixels depend."""
+        return Absent("pixels share factors given z, so a mass of grey levels has no closed form")
+
     def quadratic(self) -> Absent:
         """Products of pixels appear in it."""
         return Absent("ln p(x|z) has products of pixels, as they share factors given z")

@@ -33,6 +33,7 @@ from torch import Tensor
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.models.absent import Absent
 from vaexp.models.likelihoods.bounded import BoundedHead, BoundedPixels
+from vaexp.models.likelihoods.diagonal import log_normal_mass
 from vaexp.models.likelihoods.interface import Quadratic, Tempered
 
 # For each precision: e^-DEPTH of the integrand is left out at either end, and the number of nodes
@@ -112,6 +113,13 @@ class TruncatedGaussian(BoundedPixels):
             terms = TruncatedGaussian(self.location, sigma).pixel_log_prob(x)
             columns.append(terms.sum(1, dtype=torch.float64))
         return torch.stack(columns, 1)
+
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Ln of the product of the masses between the edges, as shares of that in [0, 1], (...)."""
+        inside = log_normal_mass(self.location, self.scale, lower.clamp(min=0), upper.clamp(max=1))
+        zero = torch.zeros_like(self.location)
+        whole = log_normal_mass(self.location, self.scale, zero, zero + 1)
+        return (inside - whole).sum(-1)
 
     def quadratic(self) -> Quadratic:
         """a = m / sigma^2, b = -1 / (2 sigma^2).
