@@ -20,14 +20,15 @@ from pathlib import Path
 from vaexp.config import digest, dump, load_config
 
 COUNT, COMPARED = 1_000, 100
+LEFT_OUT = ("*.pt", "*.safetensors", "*.png")  # large files, which neither command reads
 
 
 def copies(run: Path, folder: Path) -> list[Path]:
-    """Copies of a run without its checkpoints, each with a beta of its own."""
+    """Copies of a run without its large files, each with a beta of its own."""
     made = []
     for i in range(COUNT):
         copy = folder / f"20260101-000000-copy-{i:04x}"
-        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("*.pt", "*.safetensors"))
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
         config = load_config(str(run), [f"model.beta={1 + i / 100}"])
         (copy / "config.yaml").write_text(dump(config), encoding="utf-8")
         environment = json.loads((copy / "environment.json").read_text(encoding="utf-8"))
