@@ -250,7 +250,7 @@ def test_what_does_not_change_has_no_panel():
     for record in records:
         record["effective_count"] = [700.0] * 10
     reason = singularities(records, 1e-3, SETTINGS, 785)
-    assert reason == f"{said}. every component has 700 images in every iteration"
+    assert reason == f"{said}; every component has 700 images in every iteration"
     alone = history(9, 1)
     for record in alone:
         record["effective_count"] = [7000.0]

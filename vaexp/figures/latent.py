@@ -48,7 +48,7 @@ def latent_plane(
     between, name_height = 26, (line_height(TEXT) + 6 if any(names) and not strip else 0)
     before = (round(labels) + 16 if labels else 0) if strip else 85
     under = 75  # tick labels and the axis' name
-    room = (1140, 1140) if across == 1 else (1500 // across, 900 // down)
+    room = (1140, 1140) if across == 1 else (1700 // across, 900 // down)
     scale = zoom(width, height, (1140, 110) if strip else room, most=4)
     panel = (round(width * scale), round(height * scale))
     pitch = (panel[0] + between, panel[1] + (10 if strip else between + name_height))

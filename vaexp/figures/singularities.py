@@ -63,34 +63,15 @@ def singularities(
     records = restarts[kept]
     smallest = np.array([record["smallest_eigenvalue"] for record in records], dtype=float)
     count = np.array([record["effective_count"] for record in records], dtype=float)
-    shared = count.shape[1] > 1 and bool((smallest == smallest[:, :1]).all())
-    names = _names(smallest[-1], count[-1], floor, shared=shared)
-
-    panels = [
-        _Panel(
-            "smallest eigenvalue" + (", the same for all k" if shared else " of the covariance"),
-            "units of x squared, log scale",
-            smallest[:, :1] if shared else smallest,
-            {0: ("all k", DARK)} if shared else names,
-            floor or None,
-            f"floor, {floor:g}",
-        ),
-        _Panel(
-            "effective count: sum of responsibilities",
-            "training images, log scale",
-            np.maximum(count, LEAST_COUNT),
-            names,
-            singular_below,
-            f"fewer than {singular_below or 0:,} images: singular but for a floor",
-        ),
-    ]
     if len(records) == 1:
         return "EM made no iteration, so no component has moved"
+    panels = _panels(smallest, count, floor, singular_below)
+    named = len(panels[1].names)
     flat = [_flat(smallest, floor), _flat_count(count)]
     panels = [panel for panel, said in zip(panels, flat, strict=True) if not said]
     if not panels:
-        return " ".join(flat).rstrip(".")
-    note = _components_shown(count.shape[1], len(names))
+        return "; ".join(said.rstrip(".") for said in flat)
+    note = _components_shown(count.shape[1], named)
     if len(restarts) > 1:
         note += f" This is restart {kept} of 0 to {max(restarts)}, whose final training ln p(x) "
         note += "is the highest."
@@ -148,6 +129,32 @@ class _Panel(NamedTuple):
     """A value to mark by a dashed line."""
     level_is: str
     """The name of the dashed line in the legend."""
+
+
+def _panels(
+    smallest: Array, count: Array, floor: float, singular_below: int | None
+) -> list[_Panel]:
+    """The panels of the smallest eigenvalues (T, K) and of the effective counts (T, K)."""
+    shared = count.shape[1] > 1 and bool((smallest == smallest[:, :1]).all())
+    names = _names(smallest[-1], count[-1], floor, shared=shared)
+    return [
+        _Panel(
+            "smallest eigenvalue" + (", the same for all k" if shared else " of the covariance"),
+            "units of x squared, log scale",
+            smallest[:, :1] if shared else smallest,
+            {0: ("all k", DARK)} if shared else names,
+            floor or None,
+            f"floor, {floor:g}",
+        ),
+        _Panel(
+            "effective count: sum of responsibilities",
+            "training images, log scale",
+            np.maximum(count, LEAST_COUNT),
+            names,
+            singular_below,
+            f"fewer than {singular_below or 0:,} images: singular but for a floor",
+        ),
+    ]
 
 
 def _names(
