@@ -43,6 +43,7 @@ VAE_DEFAULTS = COMMON | {
     "train.learning_rate": 1e-3,
     "train.schedule": "constant",
     "train.gradient_clip": None,
+    "train.sigma_weighting": 0.0,
     "train.patience": None,
     "evaluate.importance_samples": 1000,
 }
@@ -71,7 +72,7 @@ FA_DEFAULTS = {
 DEFAULTS = {
     "vae": VAE_DEFAULTS,
     "gmm": COMMON | GMM_DEFAULTS | EM,
-    "ppca": COMMON | PPCA_DEFAULTS | EM | {"train.max_iter": 5000, "train.tolerance": 1e-9},
+    "ppca": COMMON | PPCA_DEFAULTS | EM | {"train.tolerance": 1e-9},
     "fa": COMMON | FA_DEFAULTS | EM | {"train.max_iter": 5000, "train.tolerance": 1e-7},
 }
 

@@ -112,7 +112,6 @@ def test_killed_and_terminated_is_as_if_never_stopped(cli: Any, wait_for_epochs:
     """Some thousand iterations of a few milliseconds each."""
     (cli.cwd / "exact.yaml").write_text(CONFIG)
     settings = ["model.kind=ppca", "model.latent_dim=40", "train.tolerance=0", "train.restarts=12"]
-    settings += ["train.max_iter=500"]
     whole = cli.cwd / cli.ok("train", "exact.yaml", *settings, "--runs-dir", "whole").strip()
     process = cli.start("train", "exact.yaml", *settings, "--runs-dir", "parts")
     run = wait_for_epochs(cli.cwd / "parts", 1)

@@ -224,7 +224,7 @@ _ALL = (
     Group(
         "gaps",
         title="Why the ELBO lies below ln p(x)",
-        answers="what the ELBO loses to the family of q(z|x), and what to the encoder",
+        answers="what the ELBO loses to the family of q, and what to the encoder",
         measure="vaexp.evaluation.gaps:measure",
         headlines=("amortisation_gap", "approximation_gap"),
         slow=True,

@@ -42,8 +42,6 @@ class PPCAConfig(LinearGaussianConfig):
 class PPCATrainConfig(EMConfig):
     """Expectation maximisation, which takes many iterations of milliseconds each."""
 
-    max_iter: int = Field(5000, ge=0)
-    """The largest number of iterations. 0 keeps the initial parameters."""
     tolerance: float = Field(1e-9, ge=0)
     """Stop when an iteration adds fewer nats to the mean ln p(x) of the training images."""
 
