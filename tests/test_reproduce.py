@@ -259,7 +259,7 @@ def test_killed_at_any_point_and_called_again_it_gives_the_same_numbers(made: Pa
     (folder / "figures" / PICTURES[0]).unlink()
     call = ("reproduce", "--quick", "--out", "killed", *TINY)
     process = Cli(made.parent).start(*call)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (found := list(lost.glob("*/checkpoints/state.pt"))):
         assert time.monotonic() < deadline, "the trial was not started"
         time.sleep(0.01)

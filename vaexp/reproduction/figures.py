@@ -100,8 +100,7 @@ FIGURES = (
         "The decoder learns μ(z) and one σ(z) per image, as the theory says. Each image is μ(z) "
         "at its place in the plane, at quantiles of the prior. The report says that its β is "
         "moderately large, and names neither β nor its latent size. Here L = {latent_dim} and β = "
-        "{beta:g}. With β = 1 the plane has seams, where two strokes lie over each other. The "
-        "learned σ is {own[sigma]} on average over images.",
+        "{beta:g}. The learned σ is {own[sigma]} on average over images.",
         OF_SIGMA,
     ),
     ReportFigure(
@@ -222,8 +221,9 @@ FIGURES = (
         SIGMA_SMALL,
         {"": Plane(4)},
         "σ is fixed at {sigma:g}, and β = {beta:g}. A small error is worth more nats than with σ "
-        "= {one.config.model.sigma:g}: the rate is {own[rate]} nats, where figure 7 has "
-        "{one[rate]}, and the plane is sharper.",
+        "= {one.config.model.sigma:g}, so the codes are packed more tightly: the rate is "
+        "{own[rate]} nats, where figure 7 has {one[rate]}, and the error of μ(z) is "
+        "{own[rmse_mean]}, where figure 7 has {one[rmse_mean]}.",
         OF_SIGMA,
         beside={"one": (MEAN_ONLY, {})},
     ),
