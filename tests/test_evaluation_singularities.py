@@ -26,6 +26,7 @@ from vaexp.evaluation.covariance_collapse import (
     most_singular,
     pixel_log_prob,
 )
+from vaexp.evaluation.gradient_weight import NAMES as WEIGHTS
 from vaexp.evaluation.measure import Evidence
 from vaexp.evaluation.noise_collapse import noise_collapse
 from vaexp.evaluation.sigma_collapse import (
@@ -311,7 +312,7 @@ def test_errors_over_draws_are_the_spread_over_seeds():
 def test_a_fixed_sigma_has_no_floor():
     model, x = vae(sigma_mode="fixed", sigma=0.7), images(20)
     found = sigma_collapse(model, x, no_label(x), once(x), floor=FLOOR)
-    assert set(found.entries) == {"sigma_median", "train_test_gap"}
+    assert set(found.entries) == {"sigma_median", "train_test_gap", *WEIGHTS}
     assert values(found)["sigma_median"] == pytest.approx(0.7)
     assert set(found.absent) == {
         "pixels_at_floor", "log_prob_at_floor", "floor_slope", "nearest_train_distance",
