@@ -96,7 +96,9 @@ def _how(done: Done, changes: Sequence[str], *, quick: bool) -> list[str]:
         else f"Each number is the mean ± standard deviation over {SEEDS} seeds. The pictures are "
         "drawn from the first seed."
     )
-    settings = f" It sets {', '.join(QUICK)} in all configs." if quick else ""
+    given = {change.partition("=")[0] for change in changes}
+    shortened = [change for change in QUICK if quick and change.partition("=")[0] not in given]
+    settings = f" --quick sets {', '.join(shortened)} in all configs." if shortened else ""
     return [
         f"Written by vaexp {__version__} with the command {command}, from {count} runs.{settings}",
         f"{spread} All are of test images of MNIST. Likelihoods, rates and KL divergences are in "
