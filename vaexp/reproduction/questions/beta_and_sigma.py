@@ -27,7 +27,8 @@ FIXED_SIGMA = Study(
 LEARNED_SIGMA = Study(
     "report/sigma-per-image", grid=(f"model.beta={','.join(f'{beta:g}' for beta in LEARNED)}",)
 )
-SHOWN = ("rate", "rmse_mean", "mutual_information", "sigma", "elbo")
+OF_BOTH = ("rate", "rmse_mean", "mutual_information")
+SHOWN = (*OF_BOTH, "sigma", "elbo")
 
 
 def _largest(pairs: list[tuple[Repeated, Repeated]], measure: str) -> str:
