@@ -189,8 +189,8 @@ FIGURES = (
         "few codes or none, and the nines are fuzzy. The shipped classifier reads a share of "
         "{own[label_accuracy_mean]} of the images μ(z), z ~ p(z), as the digit that was asked "
         "for. This takes more than two latents. With L = {two.config.model.latent_dim} and the "
-        "same β the codes fill the middle of the plane and the nines stay clean: the classifier "
-        "reads {two[label_accuracy_mean]}.",
+        "same β the codes fill the middle of the plane and almost all nines stay clean: the "
+        "classifier reads {two[label_accuracy_mean]}.",
         OF_BETA,
         settings=FIVE,
         beside={"two": (BETA_SMALL, TWO)},

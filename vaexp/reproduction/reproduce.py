@@ -20,7 +20,7 @@ from vaexp.reproduction.answers import findings
 from vaexp.reproduction.figures import FIGURES, ReportFigure
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
-from vaexp.reproduction.studies import QUICK, SEEDS, Done, Repeated, Study
+from vaexp.reproduction.studies import QUICK, QUICK_IMAGES, SEEDS, Done, Repeated, Study
 
 PAGE, FINDINGS, PICTURES, MADE = "index.html", "findings.md", "figures", "made.json"
 
@@ -52,7 +52,7 @@ def reproduce(
     begun = work.begin(studies(), runs_dir or out / "runs", quick=quick, changes=changes)
     _make_folder(out / PICTURES)
     done = work.train(begun, jobs, reporter)
-    work.measure(done, reporter)
+    work.measure(done, QUICK_IMAGES if quick else None, reporter)
     content = _content(done, changes, quick=quick)
     names = [name for shown in content.figures for name in shown.pictures]
     made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
@@ -91,12 +91,15 @@ def _how(done: Done, changes: Sequence[str], *, quick: bool) -> list[str]:
     command = " ".join(["vaexp reproduce", *(["--quick"] if quick else []), *changes])
     spread = (
         "Each number is of one run, ± its standard error over the test images. One seed says "
-        f"nothing about others: the full reproduction has {SEEDS}."
+        f"nothing about others: the full reproduction has {SEEDS}. The quality of samples is that "
+        f"of {QUICK_IMAGES:,} images at most, and its numbers depend on how many there are."
         if quick
         else f"Each number is the mean ± standard deviation over {SEEDS} seeds. The pictures are "
         "drawn from the first seed."
     )
-    settings = f" It sets {', '.join(QUICK)} in all configs." if quick else ""
+    given = {change.partition("=")[0] for change in changes}
+    shortened = [change for change in QUICK if quick and change.partition("=")[0] not in given]
+    settings = f" --quick sets {', '.join(shortened)} in all configs." if shortened else ""
     return [
         f"Written by vaexp {__version__} with the command {command}, from {count} runs.{settings}",
         f"{spread} All are of test images of MNIST. Likelihoods, rates and KL divergences are in "
@@ -127,8 +130,8 @@ def _settings(runs: Repeated) -> str:
     hidden = flatten(config.model_dump())["model.hidden"]
     return (
         f"{config.describe()}, hidden layers of {' and '.join(map(str, hidden))} units, "
-        f"{images:,} training images, {len(run.records())} {config.model.unit}s, "
-        f"seed {config.seed}"
+        f"{images:,} training images, {len(run.records())} {config.model.unit}s, seed "
+        f"{config.seed}"
     )
 
 

@@ -16,6 +16,8 @@ from vaexp.sweeps.summary import cell
 SEEDS = 5
 QUICK = ("data.limit=10000", "train.epochs=10", "evaluate.importance_samples=0")
 """What --quick changes in every config. It also trains one seed only."""
+QUICK_IMAGES = 5_000
+"""The test images on which --quick measures groups such as the quality of samples."""
 
 
 @dataclass(frozen=True)

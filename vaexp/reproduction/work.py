@@ -100,8 +100,11 @@ def _runs(sweep: Sweep, request: Request) -> list[RunFolder]:
     return [state.run for state in states if state.run is not None]
 
 
-def measure(done: Done, reporter: Reporter) -> None:
-    """Measure the groups that the studies ask for, on the runs where they were not yet."""
+def measure(done: Done, images: int | None, reporter: Reporter) -> None:
+    """Measure the groups that the studies ask for, on the runs where they were not yet.
+
+    ``images`` is how many of the first test images are measured, or None for all.
+    """
     wanted: dict[Path, tuple[RunFolder, dict[str, Literal[True]]]] = {}
     for study, runs in done.runs.items():
         for run in runs:
@@ -115,4 +118,4 @@ def measure(done: Done, reporter: Reporter) -> None:
         from vaexp.experiment.evaluate import evaluate
     for number, (run, groups) in enumerate(wanted.values(), start=1):
         reporter.say(f"measuring {', '.join(groups)} of run {number} of {len(wanted)}: {run.path}")
-        evaluate(run, list(groups), reporter)
+        evaluate(run, list(groups), reporter, images=images)
