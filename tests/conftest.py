@@ -18,6 +18,7 @@ from typing import Any
 # (pytest -n auto), and threads that wait for each other slow all of them down many times over.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import matplotlib
 import numpy as np
 import pytest
 from config_files import Write
@@ -54,7 +55,7 @@ class Cli:
         self.cwd = cwd
 
     def __call__(
-        self, *arguments: str | Path, timeout: float = 60, **env: str
+        self, *arguments: str | Path, timeout: float = 240, **env: str
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [VAEXP, *arguments],
@@ -91,8 +92,12 @@ class Cli:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of their own for all tests: their lists of runs do not belong into the user's."""
+    """A cache of their own for all tests: their lists of runs do not belong into the user's.
+
+    Matplotlib keeps its list of fonts, which takes up to a minute to make, where it was.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

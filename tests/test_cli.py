@@ -20,6 +20,7 @@ COMMANDS = [
     ["compare"],
     ["evaluate"],
     ["sweep"],
+    ["reproduce"],
     ["runs"],
     ["runs", "list"],
     ["runs", "show"],
@@ -268,8 +269,10 @@ def test_the_list_of_commands_here_is_complete() -> None:
     def leaves(group: Any, path: list[str]) -> list[list[str]]:
         found = []
         for name, command in group.commands.items():
-            nested = hasattr(command, "commands")
-            found += leaves(command, [*path, name]) if nested else [[*path, name]]
+            if hasattr(command, "commands"):
+                found += leaves(command, [*path, name])
+            if getattr(command, "invoke_without_command", True):
+                found.append([*path, name])
         return found
 
     assert sorted(leaves(get_command(app), [])) == sorted(COMMANDS)

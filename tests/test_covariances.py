@@ -515,9 +515,9 @@ def test_rows_by_component():
 )
 def test_the_figure_of_the_history_has_the_images_that_a_component_needs(monkeypatch, kind, needed):
     drawn = []
-    where = "vaexp.experiment.draw.gmm"
-    monkeypatch.setattr(f"{where}.em_staircase", lambda *_: None)
-    monkeypatch.setattr(f"{where}.singularities", lambda *given: drawn.append(given[-1]))
+    where = "vaexp.experiment.draw"
+    monkeypatch.setattr(f"{where}.shared.em_steps", lambda *_: "none")
+    monkeypatch.setattr(f"{where}.gmm.singularities", lambda *given: drawn.append(given[-1]))
     images = family(kind).images_that_vary(Size(10, 784, 4))
     names = [name for name, _ in mixture_history([], 0.001, images, "")]
     assert names == ["em", "singularities"]

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from vaexp.config.likelihoods import GREY_LEVELS
 from vaexp.data import Transform
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.bounds import iw_bound
@@ -31,7 +30,7 @@ from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.absent import Absent, answered
-from vaexp.models.likelihoods import Decoded
+from vaexp.models.likelihoods import GREY_LEVELS, Decoded
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian, log_normal_mass
 
 NAMES = ("elbo_levels", "log_prob_levels")

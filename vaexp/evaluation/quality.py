@@ -85,12 +85,7 @@ def quality(
     rows = dict(generated) if other_real is None else {**generated, CONTROL: other_real}
     n = min(map(len, [*rows.values(), *posterior.values()]))
     if min(n, len(real), len(train)) < LEAST_IMAGES:
-        few = f"it needs {LEAST_IMAGES} images of every set"
-        names = [
-            *_names_of_digits(generated, posterior),
-            *_names(PIXEL_MEASURES, [*generated, CONTROL]),
-        ]
-        return Evidence(absent=dict.fromkeys(names, few))
+        return _too_few(generated, posterior)
 
     absent: dict[str, str] = {}
     if wanted_label is None:
@@ -111,6 +106,15 @@ def quality(
     return Evidence(
         {**entries, **binned}, {name: array.numpy() for name, array in arrays.items()}, absent
     )
+
+
+def _too_few(generated: Mapping[str, Tensor], posterior: Mapping[str, Tensor]) -> Evidence:
+    """All names as absent, because a set has too few images."""
+    names = [
+        *_names_of_digits(generated, posterior),
+        *_names(PIXEL_MEASURES, [*generated, CONTROL]),
+    ]
+    return Evidence(absent=dict.fromkeys(names, f"it needs {LEAST_IMAGES} images of every set"))
 
 
 def _digit_measures(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from vaexp.config import VAEConfig
-from vaexp.config.likelihoods import LIKELIHOODS
+from vaexp.config.likelihoods import GREY_LEVELS, LIKELIHOODS
 from vaexp.models.likelihoods.interface import Decoded, Likelihood, Quadratic
 
 
@@ -15,4 +15,4 @@ def head_of(config: VAEConfig, data_dim: int) -> Callable[[int], Likelihood]:
     return partial(head.from_config, config, data_dim=data_dim)
 
 
-__all__ = ["Decoded", "Likelihood", "Quadratic", "head_of"]
+__all__ = ["GREY_LEVELS", "Decoded", "Likelihood", "Quadratic", "head_of"]
