@@ -85,9 +85,7 @@ class Drawn:
 
     def linked(self, file: str) -> Picture:
         """The picture small, with its full size in a file at an address relative to the page."""
-        return Picture(
-            self.name, self.words, None, _embedded(self._thumbnail(), exact=False), file
-        )
+        return Picture(self.name, self.words, None, _embedded(self._thumbnail(), exact=False), file)
 
     def _thumbnail(self) -> Image.Image:
         small = self.pixels.copy()
