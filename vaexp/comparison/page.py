@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,7 +44,11 @@ def page_of(comparison: Comparison, pictures: Sequence[Path], path: Path) -> Pag
     shown = [drawn.large() for picture in pictures if (drawn := _drawn_here(picture))]
     together = [Section("Side by side", shown)] if shown else []
     numbers = [of_table(table) for table in tables(comparison)]
-    each = [Section("Figures of each run", parts=figures)]
+    each = (
+        [Section("Figures of each run", parts=figures)]
+        if len(runs) > 1
+        else [replace(figures[0], title="Figures")]
+    )
     first, later = (together, each) if together else (each, [])
     sections = [
         *first,

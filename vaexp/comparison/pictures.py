@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaexp.comparison.compare import Comparison
-from vaexp.data import IMAGE_SHAPE, Transform, load
+from vaexp.data import IMAGE_SHAPE, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
 from vaexp.figures.rate_distortion import rate_distortion
@@ -66,9 +66,15 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
     rows, originals = [], np.zeros(0)
+    loaded: dict[str, Dataset] = {}  # reading the images takes a second
     named = zip(runs, models, comparison.runs, comparison.descriptions, strict=False)
     for run, trained, name, description in named:
-        drawn, originals = _draw_and_reconstruct(run, trained, label)
+        data = trained.config.data
+        key = data.model_dump_json()
+        if key not in loaded:
+            loaded[key] = load(data, download=False)
+        run.check_data(loaded[key].sha256)
+        drawn, originals = _draw_and_reconstruct(trained, loaded[key].test, label)
         rows.append(RunImages(name, description, *drawn))
     figure = compare_runs(
         rows,
@@ -84,15 +90,12 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
 
 @torch.no_grad()
 def _draw_and_reconstruct(
-    run: RunFolder, trained: TrainedModel, label: Tensor
+    trained: TrainedModel, test: Split, label: Tensor
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Mean and draw of latents from the prior, and of the codes of test images; and these images.
 
     All have the labels (COLUMNS,), and are (COLUMNS, H, W) on the display scale.
     """
-    data = load(trained.config.data, download=False)
-    run.check_data(data.sha256)
-    test = data.test
     pixels = test.pixels[_first_of_each(test.label, label)]
     given = label if trained.model.conditional else None
     with seeded(HELD_OUT_SEED, "side by side"):
