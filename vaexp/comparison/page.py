@@ -45,7 +45,7 @@ def page_of(comparison: Comparison, pictures: Sequence[Path], path: Path) -> Pag
     together = [Section("Side by side", shown)] if shown else []
     numbers = [of_table(table) for table in tables(comparison)]
     each = (
-        [Section("Figures of each run", parts=figures)]
+        [Section("Figures of each run", parts=figures, as_cards=len(runs) > MOST_EMBEDDED)]
         if len(runs) > 1
         else [replace(figures[0], title="Figures")]
     )

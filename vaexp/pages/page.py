@@ -44,6 +44,8 @@ class Section:
     small: str = ""
     """A sentence in small letters, such as where the section comes from."""
     parts: Sequence["Section"] = ()
+    as_cards: bool = False
+    """Whether its parts stand beside each other, as many as fit."""
 
 
 @dataclass(frozen=True)
