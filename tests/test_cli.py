@@ -21,6 +21,7 @@ COMMANDS = [
     ["report"],
     ["evaluate"],
     ["sweep"],
+    ["reproduce"],
     ["runs"],
     ["runs", "list"],
     ["runs", "show"],

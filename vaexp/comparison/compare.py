@@ -64,13 +64,16 @@ def compare(
 
     A run that is damaged or has no metrics is left out. ``baseline`` names the run from which
     differences are taken, by its path or name; the default is the first. Raises UserError if fewer
-    than ``least`` runs can be compared, or none of them is the baseline.
+    than ``least`` runs can be compared, or none of them is the baseline. Where a single one is
+    given and enough, what is wrong with it is raised as it is.
     """
     read, left_out = [], {}
     for run in runs:
         try:
             read.append(_read(RunFolder.open(run.path)))
         except (RunError, UserError) as error:
+            if len(runs) == least == 1:
+                raise
             left_out[str(run.path)] = str(error)
         except OSError as error:
             left_out[str(run.path)] = in_a_line(error)
