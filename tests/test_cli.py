@@ -18,6 +18,7 @@ COMMANDS = [
     ["train"],
     ["sample"],
     ["compare"],
+    ["report"],
     ["evaluate"],
     ["sweep"],
     ["reproduce"],
@@ -160,6 +161,7 @@ def test_a_runs_dir_that_cannot_be_made(invoke: Any, elsewhere: Path) -> None:
         (["sample", ".", "-n", "0"], "-n"),
         (["sample", ".", "--decode", "median"], "--decode"),
         (["compare"], "RUN"),
+        (["report"], "RUN"),
         (["trian"], "trian"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -312,6 +314,7 @@ def test_no_torch_for_what_needs_none(two_forged_runs: list[Path], tmp_path: Pat
         ["runs", "show", first],
         ["runs", "trim", first],
         *[["compare", first, second, "--format", name] for name in ("table", "json", "csv", "md")],
+        ["report", first],
     ]
     script = """
 import json, sys

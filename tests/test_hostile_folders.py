@@ -224,7 +224,12 @@ def test_folders_that_are_links_are_not_written_through(
     if (run / folder).exists():
         (run / folder).rename(run / "moved")
     (run / folder).symlink_to(outside.parent)
-    for arguments in (["sample", run], ["evaluate", run], ["compare", run, fixed, "--html"]):
+    for arguments in (
+        ["sample", run],
+        ["evaluate", run],
+        ["compare", run, fixed, "--html"],
+        ["report", run],
+    ):
         done = invoke(*arguments)
         assert done.exit_code == 1, done.stdout
         assert f"{folder}: is a link" in done.stderr

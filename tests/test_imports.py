@@ -24,6 +24,7 @@ LIGHT = [
     "vaexp.comparison.page",
     "vaexp.comparison.render",
     "vaexp.config",
+    "vaexp.pages.page",
     "vaexp.progress",
     "vaexp.reproduction.reproduce",
     "vaexp.runs.folder",

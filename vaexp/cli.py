@@ -1,9 +1,9 @@
 """The command line. Each command parses its arguments, calls one function and prints the answer.
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
-configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, the comparison in
-``cli_compare``, sweeps in ``cli_sweep``, the report in ``cli_reproduce``, and what commands share
-in ``cli_common``.
+configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, comparisons and
+pages in ``cli_compare``, sweeps in ``cli_sweep``, the reproduction in ``cli_reproduce``, and what
+commands share in ``cli_common``.
 """
 
 import json
@@ -22,7 +22,7 @@ from vaexp.cli_common import (
     RunArgument,
     train_here,
 )
-from vaexp.cli_compare import compare
+from vaexp.cli_compare import compare, report
 from vaexp.cli_configs import configs_app, schema, validate
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
@@ -297,6 +297,7 @@ def _print_measured(
 
 
 app.command()(compare)
+app.command()(report)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(validate)

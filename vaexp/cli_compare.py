@@ -1,15 +1,20 @@
-"""The command that puts runs side by side."""
+"""The commands that put runs side by side and write pages of them."""
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaexp.cli_common import Format, FormatOption, JsonFlag
+from vaexp.errors import RunError, UserError
+from vaexp.paths import expanded
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
     from vaexp.comparison.compare import Comparison
+    from vaexp.runs.folder import RunFolder
 
 BaselineOption = Annotated[
     str | None,
@@ -78,15 +83,80 @@ def compare(
 
 def _draw(comparison: "Comparison", html: bool) -> None:
     """Draw the pictures of a comparison, and write its page if that is wanted."""
+    from vaexp.comparison.page import page_of, stem_of
     from vaexp.comparison.pictures import draw_comparison
     from vaexp.runs.folder import RunFolder
 
-    pictures = draw_comparison([RunFolder(Path(path)) for path in comparison.paths], comparison)
+    runs = [RunFolder(Path(path)) for path in comparison.paths]
+    name = f"figures/compare-{stem_of([run.name for run in runs])}"
+    pictures = draw_comparison(runs, comparison, runs[0].files.place(f"{name}.png"))
     for path in pictures:
         typer.echo(f"figure {path}", err=True)
     if html:
-        from vaexp.comparison.page import write_page
-
         page = pictures[0].with_suffix(".html")
-        write_page(comparison, pictures, page)
+        runs[0].files.write_text(f"{name}.html", page_of(comparison, pictures, page).html())
         typer.echo(f"page {page}", err=True)
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of finished runs, beginnings of their names, or latest.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file of the page. The default is report.html, or report-….html for several "
+            "runs, in figures/ of the first run.",
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a page of one or more runs: figures, settings, numbers, and what the numbers mean.
+
+    Prints the path of the page, which needs no network. Up to four runs have their figures in it in
+    full size. Of more runs it has small ones, and links to their files beside it. Several runs are
+    drawn side by side, as compare --figure does, where their data are there.
+
+    Example: [bold]vaexp report latest --out report.html[/bold]
+    """
+    from vaexp.comparison.compare import compare as compare_runs
+    from vaexp.comparison.page import page_of, stem_of
+    from vaexp.files import write_text
+    from vaexp.runs.find import find_run
+    from vaexp.runs.folder import RunFolder
+
+    comparison = compare_runs([RunFolder(find_run(run)) for run in runs], least=1)
+    for why in comparison.left_out.values():
+        typer.echo(visible_lines(f"left out: {why}"), err=True)
+    folders = [RunFolder(Path(path)) for path in comparison.paths]
+    if out is None:
+        names = [run.name for run in folders]
+        name = "report" if len(names) == 1 else f"report-{stem_of(names)}"
+        page = folders[0].files.place(f"figures/{name}.html")
+    else:
+        page = expanded(out)
+        if not page.parent.is_dir():
+            raise UserError(f"--out {out}: there is no folder {page.parent}; make it first")
+    with TemporaryDirectory() as drawn:
+        pictures = _drawn_together(folders, comparison, Path(drawn) / "side by side.png")
+        write_text(page, page_of(comparison, pictures, page).html())
+    typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
+
+
+def _drawn_together(runs: "list[RunFolder]", comparison: "Comparison", path: Path) -> list[Path]:
+    """Draw several runs together at ``path``, or say why that cannot be done."""
+    if len(runs) < 2:
+        return []
+    from vaexp.comparison.pictures import draw_comparison
+
+    try:
+        return draw_comparison(runs, comparison, path)
+    except (RunError, UserError) as error:
+        why = str(error).removeprefix("--figure: ")
+        typer.echo(visible_lines(f"not drawn side by side: {why}"), err=True)
+        return []

@@ -57,23 +57,28 @@ class _Read:
     side: Side
 
 
-def compare(runs: Sequence[RunFolder], baseline: str | None = None) -> Comparison:
+def compare(
+    runs: Sequence[RunFolder], baseline: str | None = None, *, least: int = 2
+) -> Comparison:
     """Compare finished runs on their test split.
 
     A run that is damaged or has no metrics is left out. ``baseline`` names the run from which
     differences are taken, by its path or name; the default is the first. Raises UserError if fewer
-    than two runs can be compared, or none of them is the baseline.
+    than ``least`` runs can be compared, or none of them is the baseline. Where a single one is
+    given and enough, what is wrong with it is raised as it is.
     """
     read, left_out = [], {}
     for run in runs:
         try:
             read.append(_read(RunFolder.open(run.path)))
         except (RunError, UserError) as error:
+            if len(runs) == least == 1:
+                raise
             left_out[str(run.path)] = str(error)
         except OSError as error:
             left_out[str(run.path)] = in_a_line(error)
-    if len(read) < 2:
-        raise UserError(_too_few(len(runs), len(read), left_out))
+    if len(read) < least:
+        raise UserError(_too_few(len(runs), len(read), least, left_out))
     names = _unique(short_names(one.folder for one in read))
     first = 0 if baseline is None else _position(baseline, read, names, left_out)
     settings = [flatten(one.config.model_dump()) for one in read]
@@ -114,8 +119,10 @@ def _read(run: RunFolder) -> _Read:
     return _Read(run, config, (_test_metrics(run, config), run.per_example(), facts))
 
 
-def _too_few(given: int, left: int, left_out: dict[str, str]) -> str:
-    """The message for fewer than two runs that can be compared."""
+def _too_few(given: int, left: int, least: int, left_out: dict[str, str]) -> str:
+    """The message for fewer runs than the ``least``, of which ``left`` can be compared."""
+    if least == 1:
+        return "\n".join(left_out.values())
     if not left_out:
         return "compare needs two runs or more"
     lines = [f"compare needs two runs or more, and of these {given} it can compare {left}"]

@@ -11,6 +11,8 @@ MOST_RANKED = 12  # runs in the sentence; the table says the place of each of mo
 
 def notes(comparison: Comparison) -> list[str]:
     """The sentences below the tables: which run is best, and what was not compared."""
+    if not comparison.others:
+        return _tail_notes(comparison)
     lines = [
         *_ranking_lines(comparison),
         "Differences of runs are paired: their standard error is that of the difference per image.",

@@ -1,7 +1,5 @@
 """Pictures of several runs: draws side by side, and their places in the rate-distortion plane."""
 
-import hashlib
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaexp.comparison.compare import Comparison
-from vaexp.data import IMAGE_SHAPE, Transform, load
+from vaexp.data import IMAGE_SHAPE, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
 from vaexp.figures.rate_distortion import rate_distortion
@@ -19,16 +17,14 @@ from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
-MOST_NAMED = 6  # with more runs the file name of the picture is a hash of their names
+MOST_DRAWN = 16  # runs side by side; the rate-distortion plane has all of them
 
 
-def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]:
+def draw_comparison(runs: list[RunFolder], comparison: Comparison, side: Path) -> list[Path]:
     """Draw runs side by side and, if they are comparable there, in the rate-distortion plane.
 
-    The pictures are saved in figures/ of the first run. Returns their paths.
+    The first picture is saved at the path ``side``, and the second beside it. Returns their paths.
     """
-    stem = f"compare-{_short([run.name for run in runs])}"
-    side = runs[0].files.place(f"figures/{stem}.png")
     side_by_side(runs, comparison, side)
     entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
     refused = comparison.differences.get("distortion", [])
@@ -41,28 +37,20 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison) -> list[Path]
         for name in ("rate", "distortion")
     )
     beta = np.array([run.config().model.kl_factor for run in runs], dtype=float)
-    plane = side.with_name(f"{stem}-rate-distortion.png")
+    plane = side.with_name(f"{side.stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
     save(rate_distortion(comparison.runs, rate, distortion, beta, subtitle), plane)
     return [side, plane]
 
 
-def _short(names: list[str]) -> str:
-    """The four hex digits at the end of the names if they tell few runs apart, else a hash."""
-    ends = [name[-5:] for name in names]
-    known = all(re.fullmatch("-[0-9a-f]{4}", end) for end in ends)
-    if known and len(set(ends)) == len(ends) <= MOST_NAMED:
-        return "".join(ends)[1:]
-    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:8]
-
-
 def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> None:
-    """Draw several runs in one picture, with the same latents and the same test images.
+    """Draw the first MOST_DRAWN runs in one picture, with the same latents and test images.
 
     Each run has the same rows, its mean and a draw, whatever its decode mode. The labels are the
     digits that all runs know, in turn. Runs with different numbers of latents cannot share z, and
     each has its own. Raises UserError for runs that have no test images in common.
     """
+    count, runs = len(runs), runs[:MOST_DRAWN]
     models = [TrainedModel.read(run) for run in runs]
     if len({trained.config.data.name for trained in models}) > 1:
         raise UserError(
@@ -78,14 +66,20 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
     rows, originals = [], np.zeros(0)
-    named = zip(runs, models, comparison.runs, comparison.descriptions, strict=True)
+    loaded: dict[str, Dataset] = {}  # reading the images takes a second
+    named = zip(runs, models, comparison.runs, comparison.descriptions, strict=False)
     for run, trained, name, description in named:
-        drawn, originals = _draw_and_reconstruct(run, trained, label)
+        data = trained.config.data
+        key = data.model_dump_json()
+        if key not in loaded:
+            loaded[key] = load(data, download=False)
+        run.check_data(loaded[key].sha256)
+        drawn, originals = _draw_and_reconstruct(trained, loaded[key].test, label)
         rows.append(RunImages(name, description, *drawn))
     figure = compare_runs(
         rows,
         originals,
-        f"{len(runs)} runs",
+        f"{count} runs" if count == len(runs) else f"The first {len(runs)} of {count} runs",
         same_latents=len(sizes) == 1,
         note="The columns of test images, and of the draws of models that are given the label, go "
         f"through the digits {' '.join(map(str, digits))}. The code of a test image is the mode of "
@@ -96,15 +90,12 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
 
 @torch.no_grad()
 def _draw_and_reconstruct(
-    run: RunFolder, trained: TrainedModel, label: Tensor
+    trained: TrainedModel, test: Split, label: Tensor
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Mean and draw of latents from the prior, and of the codes of test images; and these images.
 
     All have the labels (COLUMNS,), and are (COLUMNS, H, W) on the display scale.
     """
-    data = load(trained.config.data, download=False)
-    run.check_data(data.sha256)
-    test = data.test
     pixels = test.pixels[_first_of_each(test.label, label)]
     given = label if trained.model.conditional else None
     with seeded(HELD_OUT_SEED, "side by side"):

@@ -52,6 +52,8 @@ def rank(names: list[str], sides: Sequence[Side]) -> tuple[list[Ranking], dict[s
         first = first or group
         rankings.append(_ranking(group, names, sides))
         left = [i for i in left if i not in group]
+    if len(names) == 1:  # alone, it is not unranked but has nothing to be ranked with
+        left = []
     return rankings, {names[i]: _why_unranked(i, first, names, sides) for i in left}
 
 

@@ -30,6 +30,8 @@ def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
             comparison.runs, comparison.descriptions, comparison.paths, strict=True
         )
     ]
+    if not comparison.others:
+        return [Table("Run", ["run", "model", "folder"], legend), *_of_one_run(comparison)]
     settings = [[key, *map(show_value, values)] for key, values in comparison.settings.items()] or [
         ["none", *[""] * len(comparison.runs)]
     ]
@@ -44,6 +46,32 @@ def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
         ],
         *_seed_tables(comparison),
     ]
+
+
+def _of_one_run(comparison: Comparison) -> list[Table]:
+    """The measures of a single run, with the interval around each."""
+    return [
+        Table(
+            title,
+            ["metric", "value", "95 % interval"],
+            [
+                [row.title, *row.values, ABSENT if row.is_tail else _interval(entry)]
+                for row in rows
+                for entry in comparison.metrics[row.metric]
+            ],
+        )
+        for title, rows in _by_group(comparison).items()
+    ]
+
+
+def _interval(entry: dict[str, Any] | None) -> str:
+    """The interval that a measure states, or else its value ± 1.96 standard errors."""
+    if entry is None or not (entry.get("se") or "interval" in entry):
+        return ABSENT
+    value, away = entry["value"], 1.96 * (entry.get("se") or 0.0)
+    low, high = entry.get("interval", (value - away, value + away))
+    error = (high - low) / 4  # so that both ends have the digits that the value has
+    return " to ".join(show_number(end, error).split(" ± ")[0] for end in (low, high))
 
 
 class _Row(NamedTuple):

@@ -1,14 +1,15 @@
-"""The page of a reproduction: its content as data, and one HTML file that contains its pictures."""
+"""The page of a reproduction: what it says, and how it is laid out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from vaexp import __version__
-from vaexp.comparison.page import embedded
+from vaexp.errors import RunError
+from vaexp.files import Folder
+from vaexp.pages.page import Page, Section, of_table
+from vaexp.pages.pictures import MOST_BYTES, Drawn, Picture
 from vaexp.reproduction.answers import Answer, Question
+from vaexp.tables import Table
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,38 @@ class Content:
 
 def render(content: Content, pictures: Path) -> str:
     """The page as HTML, without any request to elsewhere. The PNG files are in ``pictures``."""
-    environment = Environment(
-        loader=PackageLoader("vaexp.reproduction"), autoescape=True, undefined=StrictUndefined
+    figures = [_figure(shown, Folder(pictures)) for shown in content.figures]
+    questions = [_question(question, answer) for question, answer in content.answers]
+    return Page(
+        "Theory and implementation of VAEs: the figures and the questions",
+        content.how,
+        [Section("Figures", parts=figures), Section("Questions", parts=questions)],
+    ).html()
+
+
+def _figure(shown: Shown, folder: Folder) -> Section:
+    numbers = Table("", ["measure", "value"], [[name, value] for name, value in shown.numbers])
+    return Section(
+        f"Figure {shown.number}. {shown.title}",
+        [_picture(folder, name, f"Figure {shown.number}: ") for name in shown.pictures],
+        [shown.caption],
+        numbers,
+        small=f"{shown.model}. Run {shown.run}",
     )
-    figures = [
-        (shown, [embedded(pictures / name, f"Figure {shown.number}: ") for name in shown.pictures])
-        for shown in content.figures
-    ]
-    return environment.get_template("report.html").render(
-        version=__version__, how=content.how, figures=figures, answers=content.answers
+
+
+def _picture(folder: Folder, name: str, of: str) -> Picture:
+    """A picture that the reproduction drew. Raises RunError if it was damaged since."""
+    with folder.open(name, MOST_BYTES) as file:
+        drawn = Drawn.read(file, Path(name).stem.replace("-", " "), of)
+    if drawn is None:
+        raise RunError(f"{folder.path / name}: damaged; remove it and start the command again")
+    return drawn.large()
+
+
+def _question(question: Question, answer: Answer) -> Section:
+    return Section(
+        question.title,
+        sentences=[question.asked, " ".join(answer.sentences)],
+        parts=[of_table(table) for table in answer.tables],
     )
