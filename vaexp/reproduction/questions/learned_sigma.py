@@ -88,4 +88,7 @@ QUESTION = Question(
     "useful model?",
     tuple(MODES.values()),
     answer,
+    "Maximising the likelihood also over σ cannot lower the bound that training reaches on its own "
+    "images, but a bound on ln p(x) says nothing of how images μ(z) look. With σ = 1 no density "
+    "exceeds −(784/2) ln 2π = −720.45 nats.",
 )
