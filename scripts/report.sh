@@ -42,7 +42,7 @@ study 3 vae-logistic
 study 3 vae-bernoulli --grid model.likelihood=continuous_bernoulli --grid data.transform=scale
 
 # is posterior collapse the doing of sigma?
-study 3 bridge-vae --grid model.sigma_mode=fixed --zip model.sigma=0.3,0.8,1.6,2.5 --zip model.beta=1,4,1,1
+study 3 bridge-vae --grid model.sigma_mode=fixed --zip model.sigma=0.3,0.7,1.4,2.5 --zip model.beta=1,4,1,1
 
 # are singularities the reason why fixing sigma helps?
 study 3 report/sigma-per-pixel --grid model.beta=1 --grid model.sigma_floor=0.1,0.01,0.001

@@ -67,7 +67,7 @@ def text(answer: Callable[[Done], Answer], done: Done) -> str:
     return " ".join(answer(done).sentences)
 
 
-LINEAR = {"sigma=2.5": 0.0, "sigma=0.8": 4.0, "sigma=1.6": 4.0, "": 10.0}
+LINEAR = {"sigma=2.5": 0.0, "sigma=0.7": 4.0, "sigma=1.4": 4.0, "": 10.0}
 CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     # the numbers, then what they say, and what all of them with the other sign say
     "which distribution": (
@@ -248,7 +248,7 @@ def test_the_middle_settings_of_the_law_share_their_threshold() -> None:
     assert sorted(products) == products
     same = {"active_units": LINEAR, "law_active_units": LINEAR}
     assert "have the same number of active latents" in text(collapse.answer, Known(same))
-    other = {"active_units": LINEAR | {"sigma=0.8": 7.0}, "law_active_units": LINEAR}
+    other = {"active_units": LINEAR | {"sigma=0.7": 7.0}, "law_active_units": LINEAR}
     assert "have different numbers of active latents" in text(collapse.answer, Known(other))
 
 

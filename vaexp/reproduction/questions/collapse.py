@@ -14,7 +14,7 @@ from vaexp.reproduction.studies import (
 )
 from vaexp.tables import Table
 
-SETTINGS = ((0.3, 1.0), (0.8, 4.0), (1.6, 1.0), (2.5, 1.0))
+SETTINGS = ((0.3, 1.0), (0.7, 4.0), (1.4, 1.0), (2.5, 1.0))
 """sigma and beta. The two in the middle have the same beta sigma^2."""
 LINEAR = Study(
     "bridge-vae",
