@@ -16,6 +16,7 @@ from vaexp.reproduction.questions import (
     collapse,
     covariance,
     facilitates,
+    learned_sigma,
     networks,
     outside,
     prior_draws,
@@ -70,6 +71,22 @@ def text(answer: Callable[[Done], Answer], done: Done) -> str:
 LINEAR = {"sigma=2.5": 0.0, "sigma=0.7": 4.0, "sigma=1.4": 4.0, "": 10.0}
 CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     # the numbers, then what they say, and what all of them with the other sign say
+    "fixed": (
+        learned_sigma.answer,
+        {"rmse_mean": {"mean-only": 0.25, "": 0.2}, "elbo": {"": 1.0}},
+        "gives better reconstructed images fails",
+        "gives better reconstructed images holds",
+    ),
+    "beta with learned sigma": (
+        beta_and_sigma.answer,
+        {
+            "rate": {"beta=4.0": 5.0, "beta=0.25": 20.0, "": 9.0},
+            "rmse_mean": {"": 0.2},
+            "sigma": {"": 0.2},
+        },
+        "With learned σ it is not. ",
+        "With learned σ it is not, and the rate rises with β.",
+    ),
     "which distribution": (
         beta_and_sigma.answer,
         {
@@ -147,15 +164,16 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
             "elbo": {"floor=0.001": 2000.0, "floor=1e-06": 2000.0, "": 100.0},
             "elbo_levels": {"floor=0.001": -1500.0, "floor=1e-06": -1500.0, "": -1400.0},
         },
-        "rises as the floor falls, and their mass on the 256 grey levels, which no floor holds up, "
-        "falls",
-        "falls as the floor falls, and their mass on the 256 grey levels rises",
+        "rises as the floor falls. Their mass on the 256 grey levels, which no floor holds up, "
+        "falls.",
+        "falls as the floor falls. Their mass on the 256 grey levels, which no floor holds up, "
+        "rises.",
     ),
     "singularities, images": (
         singularities.answer,
         {"digit_fid_mean": {"floor=0.001": 50.0, "sigma_floor": 30.0, "": 20.0}},
-        "are nearer to real ones, and those of σ = 1 are nearer still",
-        "are further from real ones, and at the highest floor they are nearer",
+        "are nearer to real ones. Those of σ = 1 are nearer to real ones than",
+        "are further from real ones. At the highest floor they are nearer",
     ),
     "facilitates": (
         facilitates.answer,
@@ -250,6 +268,15 @@ def test_the_middle_settings_of_the_law_share_their_threshold() -> None:
     assert "have the same number of active latents" in text(collapse.answer, Known(same))
     other = {"active_units": LINEAR | {"sigma=0.7": 7.0}, "law_active_units": LINEAR}
     assert "have different numbers of active latents" in text(collapse.answer, Known(other))
+
+
+def test_beta_and_sigma_are_one_setting_only_if_their_rates_agree() -> None:
+    same = {"rate": {"": 5.0}, "rmse_mean": {"": 0.2}, "sigma": {"": 0.2}}
+    assert "β is another name for the variance: " in text(beta_and_sigma.answer, Known(same))
+    other = same | {"rate": {"beta=0.01": 5.1, "": 5.0}}  # with errors of 0.001
+    said = text(beta_and_sigma.answer, Known(other))
+    assert "and here it is not: " in said
+    assert "differ by at most 0.1 nats" in said
 
 
 def test_a_measure_at_an_equal_rate_is_on_the_line_between_its_neighbours() -> None:

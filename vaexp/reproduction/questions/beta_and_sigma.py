@@ -42,14 +42,30 @@ INDUCED = (
 SHOWN = ("rate", "rmse_mean", "mutual_information", "sigma", "elbo")
 
 
-def _largest(pairs: list[tuple[Repeated, Repeated]], measure: str) -> str:
+def _largest(pairs: list[tuple[Repeated, Repeated]], measure: str) -> float:
     """The largest difference of a measure between the two sides of a pair with the same seed."""
-    gaps = [
-        abs(a - b)
-        for left, right in pairs
-        for a, b in zip(left.values(measure), right.values(measure), strict=True)
-    ]
-    return f"{max(gaps):.2g}"
+    return max(
+        (
+            abs(a - b)
+            for left, right in pairs
+            for a, b in zip(left.values(measure), right.values(measure), strict=True)
+        ),
+        default=0.0,
+    )
+
+
+def _of_pairs(pairs: list[tuple[Repeated, Repeated]]) -> str:
+    """Whether the two sides of each pair are the same model, up to the error of the rate."""
+    rate, error = _largest(pairs, "rate"), _largest(pairs, "rmse_mean")
+    same = rate <= 2 * max((se for left, _ in pairs for se in left.errors("rate")), default=0.0)
+    return (
+        "With fixed σ, β is another name for the variance"
+        if same
+        else "With fixed σ, β should be another name for the variance, and here it is not"
+    ) + (
+        f": the runs (σ = 1, β = b) and (σ² = b, β = 1) of the same seed differ by at most "
+        f"{rate:.2g} nats in their rate and {error:.2g} in the error of μ(z)."
+    )
 
 
 def _of_tilt(learned: dict[float, Repeated]) -> list[str]:
@@ -111,10 +127,14 @@ def answer(done: Done) -> Answer:
     learned = {beta: done.of(LEARNED_SIGMA, {"model.beta": beta}) for beta in LEARNED}
     low, high = learned[LEARNED[0]], learned[LEARNED[-1]]
     sentences = [
-        "With fixed σ, β is another name for the variance: the runs (σ = 1, β = b) and "
-        f"(σ² = b, β = 1) of the same seed differ by at most {_largest(pairs, 'rate')} nats in "
-        f"their rate and {_largest(pairs, 'rmse_mean')} in the error of μ(z).",
-        "With learned σ it is not. If β only rescaled the variance, σ would follow it, √β σ and "
+        _of_pairs(pairs),
+        says(
+            compared(low, "rate", high),
+            "With learned σ it is not.",
+            "With learned σ it is not, and the rate rises with β.",
+            "With learned σ the rate does not surely change with β either.",
+        )
+        + " If β only rescaled the variance, σ would follow it, √β σ and "
         "the rate would stay as they are, and so would the images. In fact, as β goes from "
         f"{LEARNED[0]:g} to {LEARNED[-1]:g}, the rate goes from {low['rate']} to {high['rate']} "
         f"nats, and √β σ from {_scaled(low, LEARNED[0])} to {_scaled(high, LEARNED[-1])}.",

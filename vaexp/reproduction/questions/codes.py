@@ -39,12 +39,12 @@ def answer(done: Done) -> Answer:
             "principal components",
         ).rstrip(".")
         + f", {deep['linear_probe_accuracy']} against {deep['linear_probe_accuracy_pca']} of the "
-        "test images, and "
+        "test images. "
         + says(
             better["neighbours"],
-            "nearest neighbours do too.",
-            "nearest neighbours do worse." if better["recognition"] == 1 else "so do neighbours.",
-            "nearest neighbours do no better.",
+            "Nearest neighbours read it better.",
+            "Nearest neighbours read it worse.",
+            "Nearest neighbours read it no better.",
         ),
         "For grouping: "
         + says(

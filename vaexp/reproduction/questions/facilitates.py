@@ -61,7 +61,7 @@ def answer(done: Done) -> Answer:
     learned = {
         "one σ(z) per image": done.of(IMAGE),
         "one σ(z) per pixel": done.of(PIXEL),
-        "one σ(z) per pixel, its weight in the gradient of μ(z) taken away": done.of(WEIGHTED),
+        "one σ(z) per pixel without its weight in the gradient of μ(z)": done.of(WEIGHTED),
     }
     sentences, verdicts = [], []
     for name, runs in learned.items():

@@ -42,16 +42,16 @@ def answer(done: Done) -> Answer:
         sentences.append(
             says(
                 compared(runs, "elbo_levels", gaussian),
-                f"A {name} gives more mass to the 256 grey levels than the {plain} does",
-                f"A {name} gives less mass to the 256 grey levels than the {plain} does",
-                f"A {name} gives no more mass to the 256 grey levels than the {plain} does",
-            ).rstrip(".")
-            + ", and "
+                f"A {name} gives more mass to the 256 grey levels than the {plain} does.",
+                f"A {name} gives less mass to the 256 grey levels than the {plain} does.",
+                f"A {name} gives no more mass to the 256 grey levels than the {plain} does.",
+            )
+            + " "
             + says(
                 compared(runs, "digit_fid_sample", gaussian),
-                "its draws lie further from real images.",
-                "its draws lie nearer to real images.",
-                "its draws lie no nearer to real images.",
+                "Its draws lie further from real images.",
+                "Its draws lie nearer to real images.",
+                "Its draws lie no nearer to real images.",
             )
         )
     grain = [

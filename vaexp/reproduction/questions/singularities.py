@@ -43,18 +43,16 @@ def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
         f"floor, and {lowest['pixels_at_floor']} at the lowest. "
         + says(
             compared(lowest, "elbo", highest),
-            "The density of test images rises as the floor falls",
-            "The density of test images falls as the floor falls",
-            "The density of test images does not surely change as the floor falls",
-        ).rstrip(".")
-        + ", and "
+            "The density of test images rises as the floor falls.",
+            "The density of test images falls as the floor falls.",
+            "The density of test images does not surely change as the floor falls.",
+        )
+        + " "
         + says(
             compared(lowest, "elbo_levels", highest),
-            "so does their mass on the 256 grey levels, which no floor holds up."
-            if compared(lowest, "elbo", highest) == 1
-            else "their mass on the 256 grey levels rises.",
-            "their mass on the 256 grey levels, which no floor holds up, falls.",
-            "their mass on the 256 grey levels, which no floor holds up, does not surely change.",
+            "Their mass on the 256 grey levels, which no floor holds up, rises.",
+            "Their mass on the 256 grey levels, which no floor holds up, falls.",
+            "Their mass on the 256 grey levels, which no floor holds up, does not surely change.",
         ),
         says(
             compared(lowest, "train_test_gap", highest),
@@ -79,19 +77,19 @@ def answer(done: Done) -> Answer:
         says(
             compared(vae[low], "digit_fid_mean", vae[high]),
             "With the singularities kept away by a high floor, images μ(z) of the VAE are nearer "
-            "to real ones",
+            "to real ones.",
             "With the singularities kept away by a high floor, images μ(z) of the VAE are further "
-            "from real ones",
+            "from real ones.",
             "With the singularities kept away by a high floor, images μ(z) of the VAE are no "
-            "nearer to real ones",
-        ).rstrip(".")
-        + ", and "
-        + says(
+            "nearer to real ones.",
+        ),
+        says(
             compared(vae[high], "digit_fid_mean", done.of(FIXED)),
-            "those of σ = 1 are nearer still than at the highest floor. So singularities alone do "
-            "not explain why fixing σ gives better images.",
-            "at the highest floor they are nearer to real ones than those of σ = 1.",
-            "at the highest floor they are as near to real ones as those of σ = 1, as the report "
+            "Those of σ = 1 are nearer to real ones than at the highest floor. So singularities "
+            "alone do not explain why fixing σ gives better images.",
+            "At the highest floor they are nearer to real ones than those of σ = 1, so fixing σ is "
+            "not what it takes.",
+            "At the highest floor they are as near to real ones as those of σ = 1, as the report "
             "supposes.",
         ),
     ]
