@@ -258,6 +258,8 @@ def test_the_law_is_met_exactly_or_the_answer_says_by_how_much_not() -> None:
     assert "exactly the number of active latents that the law gives" in met
     off = text(collapse.answer, Known(law | {"law_active_units": LINEAR | {"sigma=2.5": 3.0}}))
     assert "off by up to 3" in off
+    gaps = text(collapse.answer, Known(law | {"law_gap": {"sigma=0.3": 0.31, "": 0.02}}))
+    assert "come within 0.31 nats of the law's optimum" in gaps
 
 
 def test_the_middle_settings_of_the_law_share_their_threshold() -> None:
