@@ -14,7 +14,11 @@ def reproduce(
     overrides: Overrides = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Train one seed, on fewer images and for fewer epochs."),
+        typer.Option(
+            "--quick",
+            help="Train one seed, on fewer images and for fewer epochs, and leave out the "
+            "questions whose runs take longest.",
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -37,7 +41,7 @@ def reproduce(
     """Draw the report's fourteen figures and answer its questions. Prints the path of the page.
 
     The same command again goes on: it trains what has not finished, and does nothing when all is
-    there. KEY=VALUE changes all configs, as for a trial.
+    there. KEY=VALUE changes all configs that have the key, as for a trial.
 
     Example: [bold]vaexp reproduce --quick[/bold]
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import hypot
 
 from vaexp.reproduction.studies import Done, Repeated, Study
 from vaexp.tables import Table, markdown
@@ -28,6 +29,55 @@ class Question:
     """The runs that it needs."""
     answer: Callable[[Done], Answer]
     """The answer, from the finished runs. It imports no torch."""
+    theory: str
+    """What theory says, in a sentence or two."""
+    heavy: bool = False
+    """Whether --quick leaves it out, as its runs take too long."""
+
+    @property
+    def again(self) -> str:
+        """The commands that train and measure its runs again, and no others."""
+        commands = "; ".join(study.command for study in self.studies)
+        groups = list(dict.fromkeys(group for study in self.studies for group in study.groups))
+        measured = f"; vaexp evaluate RUN --only {','.join(groups)}" if groups else ""
+        return f"{commands}{measured}"
+
+
+Sign = int | None
+"""1 if a number is above another one, -1 if below, 0 if neither is sure, None if one is missing."""
+
+
+def compared(
+    left: Repeated, measure: str, right: Repeated | None = None, other: str | None = None
+) -> Sign:
+    """Whether a measure of some runs is above that of others, or above another measure.
+
+    Of several seeds all must agree, run by run with the same seed. Of a single one the difference
+    must be above twice its standard error over images, as if both were independent.
+    """
+    right, other = right or left, other or measure
+    gaps = [a - b for a, b in zip(left.values(measure), right.values(other), strict=False)]
+    errors = [hypot(a, b) for a, b in zip(left.errors(measure), right.errors(other), strict=False)]
+    return sign(gaps, errors)
+
+
+def sign(gaps: Sequence[float], errors: Sequence[float]) -> Sign:
+    """The sign that all differences have, those of single seeds if they exceed twice their error.
+
+    ``errors`` is looked at only where there is one difference.
+    """
+    if not gaps:
+        return None
+    if len(gaps) == 1 and abs(gaps[0]) <= 2 * errors[0]:
+        return 0
+    return 1 if min(gaps) > 0 else -1 if max(gaps) < 0 else 0
+
+
+def says(found: Sign, above: str, below: str, level: str) -> str:
+    """The sentence that a comparison decides."""
+    if found is None:
+        return "One of the numbers for this was not measured."
+    return {1: above, -1: below, 0: level}[found]
 
 
 def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequence[str]) -> Table:
@@ -44,5 +94,7 @@ def findings(answers: Sequence[tuple[Question, Answer]], how: Sequence[str]) -> 
     parts = ["# Findings", *how]
     for question, answer in answers:
         parts += [f"## {question.title}", f"*{question.asked}*", " ".join(answer.sentences)]
+        parts += [f"What theory says: {question.theory}"]
         parts += [markdown(table).rstrip() for table in answer.tables]
+        parts += [f"These runs again: `{question.again}`"]
     return "\n\n".join(parts) + "\n"

@@ -73,6 +73,11 @@ def _picture(folder: Folder, name: str, of: str) -> Picture:
 def _question(question: Question, answer: Answer) -> Section:
     return Section(
         question.title,
-        sentences=[question.asked, " ".join(answer.sentences)],
+        sentences=[
+            question.asked,
+            " ".join(answer.sentences),
+            f"What theory says: {question.theory}",
+        ],
         parts=[of_table(table) for table in answer.tables],
+        small=f"These runs again: {question.again}",
     )

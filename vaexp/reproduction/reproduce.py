@@ -16,11 +16,19 @@ from vaexp.errors import UserError
 from vaexp.files import write_text
 from vaexp.progress import Reporter
 from vaexp.reproduction import work
-from vaexp.reproduction.answers import findings
+from vaexp.reproduction.answers import Question, findings
 from vaexp.reproduction.figures import FIGURES, ReportFigure
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
-from vaexp.reproduction.studies import QUICK, QUICK_IMAGES, SEEDS, Done, Repeated, Study
+from vaexp.reproduction.studies import (
+    FEW_SEEDS,
+    QUICK,
+    QUICK_IMAGES,
+    SEEDS,
+    Done,
+    Repeated,
+    Study,
+)
 
 PAGE, FINDINGS, PICTURES, MADE = "index.html", "findings.md", "figures", "made.json"
 
@@ -49,7 +57,7 @@ def reproduce(
     overrides of all configs. Raises UserError if they are wrong or do not fit what is there, and
     RunError if a run failed.
     """
-    begun = work.begin(studies(), runs_dir or out / "runs", quick=quick, changes=changes)
+    begun = work.begin(studies(quick=quick), runs_dir or out / "runs", quick=quick, changes=changes)
     _make_folder(out / PICTURES)
     done = work.train(begun, jobs, reporter)
     work.measure(done, QUICK_IMAGES if quick else None, reporter)
@@ -68,11 +76,16 @@ def reproduce(
     return made
 
 
-def studies() -> list[Study]:
+def questions(*, quick: bool) -> list[Question]:
+    """The questions that are answered."""
+    return [question for question in QUESTIONS if not (quick and question.heavy)]
+
+
+def studies(*, quick: bool) -> list[Study]:
     """All studies that a figure or a question needs, each once."""
     needed = [figure.study for figure in FIGURES]
     needed += [study for figure in FIGURES for study, _ in figure.beside.values()]
-    needed += [study for question in QUESTIONS for study in question.studies]
+    needed += [study for question in questions(quick=quick) for study in question.studies]
     return list(dict.fromkeys(needed))
 
 
@@ -81,7 +94,7 @@ def _content(done: Done, changes: Sequence[str], *, quick: bool) -> Content:
     return Content(
         _how(done, changes, quick=quick),
         [_shown(figure, done) for figure in FIGURES],
-        [(question, question.answer(done)) for question in QUESTIONS],
+        [(question, question.answer(done)) for question in questions(quick=quick)],
     )
 
 
@@ -94,19 +107,28 @@ def _how(done: Done, changes: Sequence[str], *, quick: bool) -> list[str]:
         f"nothing about others: the full reproduction has {SEEDS}. The quality of samples is that "
         f"of {QUICK_IMAGES:,} images at most, and its numbers depend on how many there are."
         if quick
-        else f"Each number is the mean ± standard deviation over {SEEDS} seeds. The pictures are "
-        "drawn from the first seed."
+        else f"Each number is the mean ± standard deviation over {SEEDS} seeds, or over "
+        f"{FEW_SEEDS} where only one question needs the runs; that of a single run is ± its "
+        "standard error over the test images. The pictures are drawn from the first seed."
     )
     given = {change.partition("=")[0] for change in changes}
     shortened = [change for change in QUICK if quick and change.partition("=")[0] not in given]
-    settings = f" --quick sets {', '.join(shortened)} in all configs." if shortened else ""
+    settings = (
+        f" --quick sets {', '.join(shortened)} in all configs that have the key."
+        if shortened
+        else ""
+    )
+    left_out = [question.title for question in QUESTIONS if quick and question.heavy]
+    without = f" It leaves out: {' '.join(left_out)}" if left_out else ""
     return [
-        f"Written by vaexp {__version__} with the command {command}, from {count} runs.{settings}",
+        f"Written by vaexp {__version__} with the command {command}, from {count} runs."
+        f"{settings}{without}",
         f"{spread} All are of test images of MNIST. Likelihoods, rates and KL divergences are in "
-        "nats per image, and of x given the label.",
-        "The runs are VAEs that are given the label, as in the report. It does not name its "
-        "network, its latent size or its β. All of these are chosen here, and each caption says "
-        "what was chosen.",
+        "nats per image.",
+        "The runs of the figures are VAEs that are given the label, as in the report, so that "
+        "their likelihoods are of x given the label. The report does not name its network, its "
+        "latent size or its β. All of these are chosen here, and each caption says what was "
+        "chosen.",
     ]
 
 

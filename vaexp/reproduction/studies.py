@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vaexp.config import Config, flatten
+from vaexp.config import Config, flatten, load_config
+from vaexp.config.experiments import EXPERIMENTS
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.request import Options, Request
 from vaexp.sweeps.summary import cell
 
 SEEDS = 5
-QUICK = ("data.limit=10000", "train.epochs=10", "evaluate.importance_samples=0")
-"""What --quick changes in every config. It also trains one seed only."""
+FEW_SEEDS = 3
+"""The seeds of runs that only one question needs."""
+QUICK = (
+    "data.limit=10000",
+    "train.epochs=10",
+    "train.max_iter=10",
+    "evaluate.importance_samples=0",
+)
+"""What --quick changes in every config that has the key. It also trains one seed only."""
 QUICK_IMAGES = 5_000
 """The test images on which --quick measures groups such as the quality of samples."""
 
@@ -31,12 +39,40 @@ class Study:
     """The settings that are varied in step, as ``vaexp sweep --zip`` takes them."""
     groups: tuple[str, ...] = ()
     """What ``vaexp evaluate`` measures of its runs, beside what training measures."""
+    seeds: int = SEEDS
+    """With how many seeds everything is done, but for --quick."""
 
     def request(self, *, quick: bool, overrides: Sequence[str]) -> Request:
-        """What ``vaexp sweep`` would be asked for. Raises UserError for a wrong override."""
-        options = Options(grid=self.grid, zip=self.zip, seeds=1 if quick else SEEDS)
-        changes = [*(QUICK if quick else ()), *overrides]
+        """What ``vaexp sweep`` would be asked for. Raises UserError for a wrong override.
+
+        An override of a key that only models of another kind have is left out.
+        """
+        options = Options(grid=self.grid, zip=self.zip, seeds=1 if quick else self.seeds)
+        own = flatten(load_config(self.config).model_dump())
+        elsewhere = _keys_of_all_kinds() - own.keys()
+        changes = [
+            change
+            for change in (*(QUICK if quick else ()), *overrides)
+            if change.partition("=")[0] not in elsewhere
+        ]
         return Request.of_config(self.config, changes, options)
+
+    @property
+    def command(self) -> str:
+        """The command that trains its runs."""
+        varied = [f"--grid {text}" for text in self.grid] + [f"--zip {text}" for text in self.zip]
+        return " ".join(["vaexp sweep", self.config, *varied, f"--seeds {self.seeds}"])
+
+
+def _keys_of_all_kinds() -> set[str]:
+    """The dotted keys of the sections of all experiments."""
+    return {
+        f"{name}.{key}"
+        for experiment in EXPERIMENTS.values()
+        for name in experiment.model_fields
+        if (section := experiment.below(name)) is not None
+        for key in section.model_fields
+    }
 
 
 QUALITY = ("quality",)
@@ -75,6 +111,10 @@ class Repeated:
     def values(self, name: str) -> list[float]:
         """A measure of each run that has it, in the order of seeds."""
         return [float(one[name]["value"]) for one in self.entries if name in one]
+
+    def errors(self, name: str) -> list[float]:
+        """The standard error over images of a measure of each run that has it, or 0."""
+        return [float(one[name].get("se") or 0.0) for one in self.entries if name in one]
 
     def __getitem__(self, name: str) -> str:
         """A measure as text: its mean ± standard deviation over seeds.

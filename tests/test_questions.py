@@ -1,0 +1,361 @@
+"""The answers to the report's questions, on made-up numbers: they follow the numbers, both ways."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaexp.config import load_config
+from vaexp.reproduction import questions
+from vaexp.reproduction.answers import Answer, Question, compared, findings, says, sign
+from vaexp.reproduction.questions import (
+    QUESTIONS,
+    beta_and_sigma,
+    codes,
+    collapse,
+    covariance,
+    facilitates,
+    learned_sigma,
+    networks,
+    outside,
+    prior_draws,
+    sampling,
+    singularities,
+)
+from vaexp.reproduction.reproduce import questions as asked
+from vaexp.reproduction.reproduce import studies
+from vaexp.reproduction.studies import QUICK, Done, Repeated, Study
+
+Numbers = Mapping[str, Mapping[str, float]]
+"""For each measure its value by a word that the runs are known by; "" stands for all others."""
+
+
+class Known(Done):
+    """Runs whose numbers are given, so that nothing is trained and no folder is read."""
+
+    def __init__(self, numbers: Numbers, seeds: int = 2, factor: float = 1.0):
+        super().__init__({})
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "seeds", seeds)
+        object.__setattr__(self, "factor", factor)
+        self.numbers: Numbers
+        self.seeds: int
+        self.factor: float
+
+    def of(self, study: Study, settings: Mapping[str, Any] | None = None) -> Repeated:
+        varied = [f"{key}={value}" for key, value in (settings or {}).items()]
+        name = " ".join([study.config, *(varied or study.grid)])
+        runs = Repeated(())
+        entries = [
+            {
+                measure: {"value": self.factor * _value(values, name), "se": 1e-3}
+                for measure, values in self.numbers.items()
+            }
+            for _ in range(self.seeds)
+        ]
+        same = [text for text in study.grid if "," not in text]
+        runs.__dict__.update(entries=entries, config=load_config(study.config, [*same, *varied]))
+        return runs
+
+
+def _value(values: Mapping[str, float], name: str) -> float:
+    """The value of the first word that the name has."""
+    return next(value for word, value in values.items() if word in name)
+
+
+def text(answer: Callable[[Done], Answer], done: Done) -> str:
+    return " ".join(answer(done).sentences)
+
+
+LINEAR = {"sigma=2.5": 0.0, "sigma=0.7": 4.0, "sigma=1.4": 4.0, "": 10.0}
+CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
+    # the numbers, then what they say, and what all of them with the other sign say
+    "fixed": (
+        learned_sigma.answer,
+        {"rmse_mean": {"mean-only": 0.25, "": 0.2}, "elbo": {"": 1.0}},
+        "gives better reconstructed images fails",
+        "gives better reconstructed images holds",
+    ),
+    "beta with learned sigma": (
+        beta_and_sigma.answer,
+        {
+            "rate": {"beta=4.0": 5.0, "beta=0.25": 20.0, "": 9.0},
+            "rmse_mean": {"": 0.2},
+            "sigma": {"": 0.2},
+        },
+        "With learned σ it is not. ",
+        "With learned σ it is not, and the rate rises with β.",
+    ),
+    "which distribution": (
+        beta_and_sigma.answer,
+        {
+            "rate": {"": 5.0},
+            "rmse_mean": {"": 0.2},
+            "sigma": {"": 0.2},
+            "induced_elbo": {"": 100.0},
+            "elbo": {"": 200.0},
+            "marginal_kl_given_label": {"beta=4.0": 0.1, "": 0.5},
+        },
+        "this other one has a lower bound",
+        "this other one has a higher bound",
+    ),
+    "which distribution, codes": (
+        beta_and_sigma.answer,
+        {
+            "rate": {"": 5.0},
+            "rmse_mean": {"": 0.2},
+            "sigma": {"": 0.2},
+            "marginal_kl_given_label": {"beta=4.0": 0.1, "": 0.5},
+        },
+        "it does: the codes of a digit are nearer",
+        "here it does not, as the codes of a digit are further",
+    ),
+    "means": (
+        sampling.answer,
+        {"digit_fid_mean": {"": 20.0}, "digit_fid_sample": {"": 30.0}},
+        "μ(z) look better than draws holds",
+        "μ(z) look better than draws does not hold",
+    ),
+    "smoothness of means": (
+        sampling.answer,
+        {"neighbour_correlation_mean": {"": 0.9}, "neighbour_correlation_data": {"": 0.75}},
+        "Images μ(z) are smoother than real ones",
+        "Images μ(z) are grainier than real ones",
+    ),
+    "covariance": (
+        covariance.answer,
+        {"digit_fid_sample": {"factors=16": 25.0, "gmm": 40.0, "": 30.0}},
+        "The draws also lie nearer to real images",
+        "But the draws lie further from real images",
+    ),
+    "covariance, likelihood": (
+        covariance.answer,
+        {"elbo": {"factors=16": 2.0, "": 1.0}},
+        "ln p(x|y) is higher with factors",
+        "ln p(x|y) is lower with factors",
+    ),
+    "outside": (
+        outside.answer,
+        {
+            "elbo_levels": {"vae-logistic": -1200.0, "": -1400.0},
+            "digit_fid_sample": {"": 30.0},
+            "neighbour_correlation_sample": {"": 0.4},
+            "neighbour_correlation_data": {"": 0.75},
+        },
+        "A discretised logistic gives more mass",
+        "A discretised logistic gives less mass",
+    ),
+    "outside, grain": (
+        outside.answer,
+        {"neighbour_correlation_sample": {"": 0.4}, "neighbour_correlation_data": {"": 0.75}},
+        "the domain is not what makes the draws bad",
+        "So the domain counts",
+    ),
+    "collapse": (
+        collapse.answer,
+        {"active_units": {"beta-large": 0.0} | LINEAR, "law_active_units": LINEAR},
+        "the active latents fall from 10",
+        "more latents are active, against the law",
+    ),
+    "singularities": (
+        singularities.answer,
+        {
+            "elbo": {"floor=0.001": 2000.0, "floor=1e-06": 2000.0, "": 100.0},
+            "elbo_levels": {"floor=0.001": -1500.0, "floor=1e-06": -1500.0, "": -1400.0},
+        },
+        "rises as the floor falls. Their mass on the 256 grey levels, which no floor holds up, "
+        "falls.",
+        "falls as the floor falls. Their mass on the 256 grey levels, which no floor holds up, "
+        "rises.",
+    ),
+    "singularities, images": (
+        singularities.answer,
+        {"digit_fid_mean": {"floor=0.001": 50.0, "sigma_floor": 30.0, "": 20.0}},
+        "are nearer to real ones. Those of σ = 1 are nearer to real ones than",
+        "are further from real ones. At the highest floor they are nearer",
+    ),
+    "facilitates": (
+        facilitates.answer,
+        {
+            "rate": {"sigma=0.1": 9.0, "sigma=0.2": 7.0, "sigma=0.3": 5.0, "": 6.0},
+            "rmse_mean": {"sigma=0.1": 0.1, "sigma=0.2": 0.2, "sigma=0.3": 0.3, "": 0.2},
+        },
+        "the error of μ(z) is smaller than with a fixed σ",
+        "the error of μ(z) is larger than with a fixed σ",
+    ),
+    "prior draws": (
+        prior_draws.answer,
+        {
+            "digit_fid_mean": {"beta-small": 78.0, "": 20.0},
+            "digit_fid_mean_posterior": {"": 15.0},
+        },
+        "the report's conjecture holds",
+        "The report's conjecture does not hold here",
+    ),
+    "networks": (
+        networks.answer,
+        {"elbo": {"unconditional": 350.0, "": 180.0}, "log_prob": {"": 180.0}},
+        "above the 180 nats",
+        "lies below pPCA's ln p(x)",
+    ),
+    "networks, mixture": (
+        networks.answer,
+        {"digit_fid_mean": {"unconditional": 40.0, "gmm": 15.0, "": 70.0}},
+        "The means of a mixture lie nearer",
+        "They lie nearer than the means of a mixture",
+    ),
+    "codes": (
+        codes.answer,
+        {
+            "linear_probe_accuracy": {"": 0.9},
+            "linear_probe_accuracy_pca": {"": 0.8},
+            "knn_accuracy": {"": 0.95},
+            "knn_accuracy_pca": {"": 0.9},
+            "cluster_accuracy": {"unconditional": 0.7, "": 0.5},
+            "rmse_code": {"": 0.1},
+            "rmse_pca": {"": 0.2},
+        },
+        "holds in 4 of the 4 comparisons",
+        "holds in 0 of the 4 comparisons",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_sentence_flips_when_the_numbers_do(case: str) -> None:
+    answer, numbers, one, other = CASES[case]
+    there, mirrored = text(answer, Known(numbers)), text(answer, Known(numbers, factor=-1.0))
+    assert one in there
+    assert other not in there
+    assert other in mirrored
+    assert one not in mirrored
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_numbers_without_a_difference_say_neither(case: str) -> None:
+    answer, numbers, one, other = CASES[case]
+    level = text(answer, Known({measure: {"": 0.5} for measure in numbers}))
+    if case not in ("means", "codes"):  # whose sentence counts what holds
+        assert one not in level
+    if case not in ("means", "outside, grain", "codes"):
+        assert other not in level
+
+
+@pytest.mark.parametrize("question", QUESTIONS[2:], ids=lambda question: question.title)
+def test_without_the_measures_an_answer_says_so(question: Question) -> None:
+    answer = question.answer(Known({}))
+    said = " ".join(answer.sentences)
+    assert "not measured" in said or "there is none at an equal rate" in said
+    assert all(len(row) == len(table.headers) for table in answer.tables for row in table.rows)
+    shown = {cell for table in answer.tables for row in table.rows for cell in row[1:]}
+    assert shown == {"–"}
+
+
+def test_the_law_is_met_exactly_or_the_answer_says_by_how_much_not() -> None:
+    law = {"active_units": LINEAR, "law_active_units": LINEAR}
+    met = text(collapse.answer, Known(law))
+    assert "exactly the number of active latents that the law gives" in met
+    off = text(collapse.answer, Known(law | {"law_active_units": LINEAR | {"sigma=2.5": 3.0}}))
+    assert "off by up to 3" in off
+    gaps = text(collapse.answer, Known(law | {"law_gap": {"sigma=0.3": 0.31, "": 0.02}}))
+    assert "come within 0.31 nats of the law's optimum" in gaps
+
+
+def test_the_middle_settings_of_the_law_share_their_threshold() -> None:
+    products = [beta * sigma**2 for sigma, beta in collapse.SETTINGS]
+    assert products[1] == pytest.approx(products[2])
+    assert sorted(products) == products
+    same = {"active_units": LINEAR, "law_active_units": LINEAR}
+    assert "have the same number of active latents" in text(collapse.answer, Known(same))
+    other = {"active_units": LINEAR | {"sigma=0.7": 7.0}, "law_active_units": LINEAR}
+    assert "have different numbers of active latents" in text(collapse.answer, Known(other))
+
+
+def test_beta_and_sigma_are_one_setting_only_if_their_rates_agree() -> None:
+    same = {"rate": {"": 5.0}, "rmse_mean": {"": 0.2}, "sigma": {"": 0.2}}
+    assert "β is another name for the variance: " in text(beta_and_sigma.answer, Known(same))
+    other = same | {"rate": {"beta=0.01": 5.1, "": 5.0}}  # with errors of 0.001
+    said = text(beta_and_sigma.answer, Known(other))
+    assert "and here it is not: " in said
+    assert "differ by at most 0.1 nats" in said
+
+
+def test_a_measure_at_an_equal_rate_is_on_the_line_between_its_neighbours() -> None:
+    curve = [(4.0, 1.0), (0.0, 3.0), (2.0, 2.0)]
+    assert facilitates.at_rate(curve, 3.0) == pytest.approx(1.5)
+    assert facilitates.at_rate(curve, 2.0) == pytest.approx(2.0)
+    assert facilitates.at_rate(curve, 4.1) is None
+    numbers = {"rate": {"sigma=": 5.0, "": 50.0}, "rmse_mean": {"": 0.2}}
+    assert "outside of those of the fixed σ" in text(facilitates.answer, Known(numbers))
+
+
+# What decides a sentence
+
+
+def test_seeds_that_disagree_decide_nothing() -> None:
+    assert sign([1.0, 2.0], []) == 1
+    assert sign([-1.0, -2.0], []) == -1
+    assert sign([1.0, -2.0], []) == 0
+    assert sign([], []) is None
+
+
+def test_a_single_seed_counts_beyond_twice_its_error() -> None:
+    assert sign([1.0], [0.49]) == 1
+    assert sign([-1.0], [0.49]) == -1
+    assert sign([1.0], [0.51]) == 0
+    few = Known({"elbo": {"unconditional": 1.002, "": 1.0}}, seeds=1)
+    deep, linear = (few.of(Study(name)) for name in ("vae-unconditional", "bridge-vae"))
+    assert compared(deep, "elbo", linear) == 0  # 0.002 with errors of 0.001 on each side
+    assert compared(deep, "rate", linear) is None
+    assert says(0, "above", "below", "level") == "level"
+
+
+# The table
+
+
+def test_every_file_of_questions_is_in_the_table_once() -> None:
+    files = {path.stem for path in Path(questions.__file__).parent.glob("[!_]*.py")}
+    named = [question.answer.__module__.rsplit(".", 1)[1] for question in QUESTIONS]
+    assert sorted(named) == sorted(files)
+    assert len({question.title for question in QUESTIONS}) == len(QUESTIONS) == 11
+    for question in QUESTIONS:
+        assert question.title.endswith("?")
+        assert question.asked.startswith("Section 3.")
+        assert question.theory.endswith(".")
+
+
+def test_the_heavy_questions_are_left_out_of_quick_and_so_are_their_runs() -> None:
+    heavy = [question for question in QUESTIONS if question.heavy]
+    assert heavy
+    assert [q for q in QUESTIONS if q not in heavy] == asked(quick=True)
+    assert asked(quick=False) == list(QUESTIONS)
+    assert covariance.LOWRANK in studies(quick=False)
+    assert covariance.LOWRANK not in studies(quick=True)
+
+
+@pytest.mark.parametrize("study", studies(quick=False), ids=lambda study: study.command)
+def test_every_run_can_be_asked_for_and_every_command_is_that_of_a_sweep(study: Study) -> None:
+    request = study.request(quick=False, overrides=[])
+    assert request.base.config.name == study.config.replace("/", "-")
+    assert list(request.asked.plan.points(1))
+    assert study.command.startswith(f"vaexp sweep {study.config} ")
+    assert study.command.endswith(f"--seeds {study.seeds}")
+
+
+def test_an_override_goes_to_the_models_that_have_its_key() -> None:
+    """Mixtures have no epochs and VAEs no iterations, and yet one call trains both."""
+    changes = ["train.epochs=3", "train.max_iter=4"]
+    mixture = Study("gmm-diag").request(quick=False, overrides=changes).base.config
+    vae = Study("vae-unconditional").request(quick=True, overrides=[]).base.config
+    assert mixture.model_dump()["train"]["max_iter"] == 4
+    assert vae.model_dump()["train"]["epochs"] == 10
+    assert "train.max_iter=10" in QUICK
+
+
+def test_the_findings_give_theory_and_the_command_beside_the_answer() -> None:
+    question = sampling.QUESTION
+    made = findings([(question, question.answer(Known({})))], [])
+    assert f"What theory says: {question.theory}" in made
+    assert "These runs again: `vaexp sweep report/sigma-per-image --grid model.beta=1 " in made
+    assert "; vaexp evaluate RUN --only quality,decoding`" in made

@@ -1,0 +1,88 @@
+"""What are the codes good for? Recognition, grouping and storage, beside principal components."""
+
+from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.questions.networks import MODELS
+from vaexp.reproduction.studies import Done
+
+SHOWN = (
+    "linear_probe_accuracy",
+    "linear_probe_accuracy_pca",
+    "knn_accuracy",
+    "knn_accuracy_pca",
+    "nmi",
+    "cluster_accuracy",
+    "rmse_code",
+    "rmse_pca",
+    "rate_bits",
+)
+
+
+def answer(done: Done) -> Answer:
+    """Whether the codes of the deep VAE beat principal components in each use."""
+    rows = {name: done.of(study) for name, study in MODELS.items()}
+    deep, linear = rows["deep VAE"], rows["linear VAE"]
+    better = {
+        "recognition": compared(deep, "linear_probe_accuracy", None, "linear_probe_accuracy_pca"),
+        "neighbours": compared(deep, "knn_accuracy", None, "knn_accuracy_pca"),
+        "grouping": compared(deep, "cluster_accuracy", linear),
+        "storage": compared(deep, "rmse_pca", None, "rmse_code"),
+    }
+    sentences = [
+        "For supervised learning: "
+        + says(
+            better["recognition"],
+            "a linear rule reads the digit better from the deep VAE's code than from as many "
+            "principal components",
+            "a linear rule reads the digit worse from the deep VAE's code than from as many "
+            "principal components",
+            "a linear rule reads the digit no better from the deep VAE's code than from as many "
+            "principal components",
+        ).rstrip(".")
+        + f", {deep['linear_probe_accuracy']} against {deep['linear_probe_accuracy_pca']} of the "
+        "test images. "
+        + says(
+            better["neighbours"],
+            "Nearest neighbours read it better.",
+            "Nearest neighbours read it worse.",
+            "Nearest neighbours read it no better.",
+        ),
+        "For grouping: "
+        + says(
+            better["grouping"],
+            "ten clusters of the deep VAE's codes agree better with the digits than those of the "
+            "linear VAE's",
+            "ten clusters of the deep VAE's codes agree worse with the digits than those of the "
+            "linear VAE's",
+            "ten clusters of the deep VAE's codes agree no better with the digits than those of "
+            "the linear VAE's",
+        ).rstrip(".")
+        + f", {deep['cluster_accuracy']} against {linear['cluster_accuracy']}.",
+        "For storage: "
+        + says(
+            better["storage"],
+            "the deep VAE rebuilds images with a smaller error than as many principal components",
+            "the deep VAE rebuilds images with a larger error than as many principal components",
+            "the deep VAE rebuilds images with the same error as as many principal components",
+        ).rstrip(".")
+        + f", {deep['rmse_code']} against {deep['rmse_pca']}, at {deep['rate_bits']} bits per "
+        "image.",
+    ]
+    wins = list(better.values()).count(1)
+    sentences.append(
+        f"So the report's claim that codes serve all three uses holds in {wins} of the "
+        f"{len(better)} comparisons with a linear method."
+    )
+    return Answer(sentences, [by_runs("The codes of test images", "model", rows, SHOWN)])
+
+
+QUESTION = Question(
+    "What are the codes good for?",
+    "Section 3.2.1: dimensionality reduction is useful for storage; the representation can be used "
+    "to group observations that are alike; and it is common to apply supervised learning to it.",
+    tuple(MODELS.values()),
+    answer,
+    "No affine map to L numbers and back has a smaller squared error on the training images than "
+    "principal components. A code of real numbers has no size in bits; the rate is what q(z|x) "
+    "costs with bits-back coding (Hinton and van Camp 1993).",
+)
+"""The question with its runs."""

@@ -1,0 +1,113 @@
+"""Is sigma a parameter that facilitates learning? The mean it leads to, at an equal rate."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+from vaexp.reproduction.answers import Answer, Question, Sign, by_runs, says, sign
+from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
+from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
+
+GROUPS = (*QUALITY, "rescoring")
+SIGMAS = (0.1, 0.2, 0.3)
+FIXED = Study(
+    "report/mean-only",
+    grid=(*AT_ONE, f"model.sigma={','.join(map(str, SIGMAS))}"),
+    groups=GROUPS,
+    seeds=FEW_SEEDS,
+)
+IMAGE = replace(MODES["one σ(z) per image"], groups=GROUPS, seeds=FEW_SEEDS)
+PIXEL = replace(MODES["one σ(z) per pixel"], groups=GROUPS, seeds=FEW_SEEDS)
+WEIGHTED = Study(
+    "report/sigma-per-pixel",
+    grid=("model.beta=0.04", "train.sigma_weighting=1"),
+    groups=GROUPS,
+    seeds=FEW_SEEDS,
+)
+SHOWN = ("rate", "rmse_mean", "digit_fid_mean", "sigma", "elbo", "elbo_sigma_pixel")
+
+
+def at_rate(curve: list[tuple[float, float]], rate: float) -> float | None:
+    """A measure at a rate, on the line through the neighbours among (rate, measure).
+
+    None where the rate is outside of theirs.
+    """
+    points = sorted(curve)
+    for (left, low), (right, high) in pairwise(points):
+        if left <= rate <= right:
+            share = (rate - left) / (right - left) if right > left else 0.0
+            return low + share * (high - low)
+    return None
+
+
+def against_fixed(runs: Repeated, fixed: list[Repeated], measure: str) -> Sign:
+    """Whether a measure is above that of fixed sigma at the same rate, seed by seed."""
+    gaps = []
+    for seed, (rate, value) in enumerate(
+        zip(runs.values("rate"), runs.values(measure), strict=False)
+    ):
+        curve = [
+            (one.values("rate")[seed], one.values(measure)[seed])
+            for one in fixed
+            if len(one.values(measure)) > seed
+        ]
+        if (there := at_rate(curve, rate)) is not None:
+            gaps.append(value - there)
+    return sign(gaps, runs.errors(measure)[:1])
+
+
+def answer(done: Done) -> Answer:
+    """Whether a learned sigma leads to better means than a fixed one at the same rate."""
+    fixed = {sigma: done.of(FIXED, {"model.sigma": sigma}) for sigma in SIGMAS}
+    learned = {
+        "one σ(z) per image": done.of(IMAGE),
+        "one σ(z) per pixel": done.of(PIXEL),
+        "one σ(z) per pixel without its weight in the gradient of μ(z)": done.of(WEIGHTED),
+    }
+    sentences, verdicts = [], []
+    for name, runs in learned.items():
+        error = against_fixed(runs, list(fixed.values()), "rmse_mean")
+        fid = against_fixed(runs, list(fixed.values()), "digit_fid_mean")
+        verdicts.append(error)
+        if error is None:
+            sentences.append(
+                f"With {name} the rate of {runs['rate']} nats is outside of those of the fixed σ, "
+                "so that there is none at an equal rate."
+            )
+            continue
+        sentences.append(
+            f"With {name} the error of μ(z) is "
+            + says(error, "larger than", "smaller than", "as large as")
+            + f" with a fixed σ at the same rate of {runs['rate']} nats. "
+            + says(
+                fid,
+                "Its images μ(z) lie further from real ones.",
+                "Its images μ(z) lie nearer to real ones.",
+                "Its images μ(z) lie as near to real ones.",
+            )
+        )
+    sentences.append(
+        "So the report's view that σ is there to facilitate learning holds for "
+        + str(verdicts.count(-1))
+        + f" of {len(verdicts)} ways to learn it"
+        + (
+            ": learning σ does not teach the mean better than naming the right σ does."
+            if -1 not in verdicts
+            else "."
+        )
+    )
+    named = {f"σ fixed at {sigma:g}": runs for sigma, runs in fixed.items()} | learned
+    return Answer(sentences, [by_runs("Means at equal rates, two latents", "σ", named, SHOWN)])
+
+
+QUESTION = Question(
+    "Does σ facilitate learning?",
+    "Section 3.7: it seems that σ is meant to be a parameter that facilitates learning rather than "
+    "a parameter with a dedicated generative purpose.",
+    (FIXED, IMAGE, PIXEL, WEIGHTED),
+    answer,
+    "The gradient of ln p(x|z) by μⱼ is (xⱼ − μⱼ)/σⱼ². So σ sets the trade of error against rate, "
+    "and a σ per pixel also says which pixels μ(z) is taught from (Seitzer et al. 2022): "
+    "train.sigma_weighting = 1 takes this second part away.",
+    heavy=True,
+)
+"""The question with its runs."""

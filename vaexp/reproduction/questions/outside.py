@@ -1,0 +1,87 @@
+"""Values outside [0, 1]: likelihoods with and without mass there, at one architecture."""
+
+from dataclasses import replace
+
+from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.questions.learned_sigma import MODES
+from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
+
+GROUPS = (*QUALITY, "decoding", "levels")
+FAMILIES = {
+    "Gaussian": replace(MODES["one σ(z) per pixel"], groups=GROUPS, seeds=FEW_SEEDS),
+    "Gaussian truncated to [0, 1]": Study("vae-truncated", groups=GROUPS, seeds=FEW_SEEDS),
+    "discretised logistic": Study("vae-logistic", groups=GROUPS, seeds=FEW_SEEDS),
+    "continuous Bernoulli": Study(
+        "vae-bernoulli",
+        grid=("model.likelihood=continuous_bernoulli", "data.transform=scale"),
+        groups=GROUPS,
+        seeds=FEW_SEEDS,
+    ),
+}
+SHOWN = (
+    "outside_share_mean",
+    "outside_share_sample",
+    "elbo_levels",
+    "elbo_levels_bits_per_dim",
+    "rmse_mean",
+    "neighbour_correlation_sample",
+    "digit_fid_mean",
+    "digit_fid_sample",
+)
+
+
+def answer(done: Done) -> Answer:
+    """How many pixels leave the domain, and whether families without such mass do better."""
+    rows = {name: done.of(study) for name, study in FAMILIES.items()}
+    (plain, gaussian), *others = rows.items()
+    sentences = [
+        f"Of the pixels of draws of the {plain} a share of {gaussian['outside_share_sample']} "
+        f"lies outside [0, 1], and of the pixels of μ(z) {gaussian['outside_share_mean']}."
+    ]
+    for name, runs in others:
+        sentences.append(
+            says(
+                compared(runs, "elbo_levels", gaussian),
+                f"A {name} gives more mass to the 256 grey levels than the {plain} does.",
+                f"A {name} gives less mass to the 256 grey levels than the {plain} does.",
+                f"A {name} gives no more mass to the 256 grey levels than the {plain} does.",
+            )
+            + " "
+            + says(
+                compared(runs, "digit_fid_sample", gaussian),
+                "Its draws lie further from real images.",
+                "Its draws lie nearer to real images.",
+                "Its draws lie no nearer to real images.",
+            )
+        )
+    grain = [
+        compared(runs, "neighbour_correlation_sample", None, "neighbour_correlation_data")
+        for _, runs in others
+    ]
+    sentences.append(
+        says(
+            None if None in grain else int(set(grain) == {-1}),
+            "So the domain is not what makes the draws bad: those of every family that has it "
+            "right are grainier than real images too, as their pixels are independent given z.",
+            "",
+            "So the domain counts: not every family that has it right gives draws that are "
+            "grainier than real images.",
+        )
+    )
+    title = "Likelihoods at one architecture, two latents, β = 1"
+    return Answer(sentences, [by_runs(title, "p(x|z)", rows, SHOWN)])
+
+
+QUESTION = Question(
+    "Are values outside [0, 1] the reason for bad draws?",
+    "Section 3.6.1: since the domain of a Normal variable is (−∞, ∞), when we sample we have "
+    "values higher than 1 and lower than 0, which do not belong in the original domain.",
+    tuple(FAMILIES.values()),
+    answer,
+    "Densities of different families and transforms are not comparable, but the mass that each "
+    "gives to the 256 grey levels is, where the outermost levels take the tails: it is at most 1, "
+    "and in bits per dimension lower is better. Of a continuous Bernoulli and of truncated "
+    "Gaussians the mean is inside [0, 1], so nothing can be outside.",
+    heavy=True,
+)
+"""The question with its runs."""

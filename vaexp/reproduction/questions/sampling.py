@@ -1,0 +1,108 @@
+"""What is the process that outputs mu(z)? Means and draws of the same models, beside the data."""
+
+from dataclasses import replace
+from statistics import mean
+
+from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.questions.learned_sigma import MODES
+from vaexp.reproduction.studies import Done, Repeated
+from vaexp.tables import Table
+
+LEARNED = {
+    name: replace(study, groups=(*study.groups, "decoding"))
+    for name, study in list(MODES.items())[1:]
+}
+PARTS = ("variance_of_mean", "mean_of_variance", "variance_total", "variance_data")
+EACH = (
+    "neighbour_correlation",
+    "covariance_distance",
+    "digit_fid",
+    "two_sample_accuracy",
+    "coverage_real",
+)
+WAYS = ("mean", "sample", "control")
+
+
+def _lost(runs: Repeated) -> str:
+    """The share of the model's variance that mu(z) leaves out, the mean over seeds."""
+    parts, wholes = runs.values("mean_of_variance"), runs.values("variance_total")
+    shares = [part / whole for part, whole in zip(parts, wholes, strict=True)]
+    return f"{mean(shares):.0%}" if shares else "an unknown share"
+
+
+def _sentences(name: str, runs: Repeated) -> list[str]:
+    told = [compared(runs, f"two_sample_accuracy_{way}", None, "two_sample_accuracy_control")
+            for way in ("mean", "sample")]  # fmt: skip
+    return [
+        f"With {name}, μ(z) leaves out {_lost(runs)} of the variance that the model states. "
+        + says(
+            compared(runs, "neighbour_correlation_mean", None, "neighbour_correlation_data"),
+            "Images μ(z) are smoother than real ones, as their neighbouring pixels are more alike.",
+            "Images μ(z) are grainier than real ones.",
+            "Images μ(z) are as smooth as real ones.",
+        )
+        + " "
+        + says(
+            compared(runs, "neighbour_correlation_sample", None, "neighbour_correlation_data"),
+            "Draws of p(x|z) are smoother than real images.",
+            "Draws of p(x|z) are grainier than real images.",
+            "Draws of p(x|z) are as smooth as real images.",
+        ),
+        says(
+            compared(runs, "digit_fid_mean", None, "digit_fid_sample"),
+            "In the features of a digit classifier the draws lie nearer to real images than μ(z).",
+            "In the features of a digit classifier μ(z) lies nearer to real images than draws do.",
+            "In the features of a digit classifier neither lies nearer to real images.",
+        )
+        + " "
+        + says(
+            None if None in told else int(told == [1, 1]),
+            "A classifier tells both from real images more often than two sets of real images "
+            "from each other, so neither is drawn from the distribution of the data.",
+            "",
+            "A classifier does not surely tell both from real images.",
+        ),
+    ]
+
+
+def answer(done: Done) -> Answer:
+    """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
+    rows = {name: done.of(study) for name, study in LEARNED.items()}
+    sentences = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
+    nearer = [compared(runs, "digit_fid_mean", None, "digit_fid_sample") for runs in rows.values()]
+    sentences.append(
+        says(
+            None if None in nearer else int(set(nearer) == {-1}),
+            "The report's conjecture that images μ(z) look better than draws holds in this "
+            "measure, and they are images of another process than the model that was trained.",
+            "",
+            "The report's conjecture that images μ(z) look better than draws does not hold in "
+            "this measure for both kinds of σ.",
+        )
+    )
+    each = [
+        [f"{name}, {way}", *(runs[f"{measure}_{way}"] for measure in EACH)]
+        for name, runs in rows.items()
+        for way in WAYS
+    ]
+    return Answer(
+        sentences,
+        [
+            by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
+            Table("Means, draws and other real images (control)", ["what", *EACH], each),
+        ],
+    )
+
+
+QUESTION = Question(
+    "What is the process that outputs μ(z)?",
+    "Section 3.4: what is this new generative process? Did we achieve our original goal now that "
+    "we went back to a fully deterministic model?",
+    tuple(LEARNED.values()),
+    answer,
+    "By the law of total variance Var x = E σ²(z) + Var μ(z), and μ(z) has the second part only. "
+    "It is a distribution on a surface of L dimensions, the limit of the model as σ goes to 0, and "
+    "has no density in x. So it is random in z, but it has no likelihood that training could "
+    "have raised.",
+)
+"""The question with its runs."""
