@@ -46,7 +46,7 @@ study 3 bridge-vae --grid model.sigma_mode=fixed --zip model.sigma=0.3,0.7,1.4,2
 
 # are singularities the reason why fixing sigma helps?
 study 3 report/sigma-per-pixel --grid model.beta=1 --grid model.sigma_floor=0.1,0.01,0.001
-study 3 gmm-diag --grid model.components=50 --grid model.covariance_floor=0.010000,0.000100,0.000001
+study 3 gmm-diag --grid model.components=50 --grid model.precision=float64 --grid model.covariance_floor=0.010000,0.000100,0.000001
 
 # does sigma facilitate learning?
 study 3 report/mean-only --grid model.beta=1 --grid model.sigma=0.1,0.2,0.3

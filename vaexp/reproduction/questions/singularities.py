@@ -18,6 +18,7 @@ MIXTURE = Study(
     "gmm-diag",
     grid=(
         "model.components=50",
+        "model.precision=float64",  # which tells a variance of 1e-6 from 0
         f"model.covariance_floor={','.join(f'{floor:.6f}' for floor in VARIANCES)}",
     ),
     groups=GROUPS,
