@@ -1,6 +1,6 @@
 """Pages of runs: ``vaexp report``, and the one maker that it shares with ``compare --html``.
 
-A page is read by an HTML parser. A browser and axe are run on it by hand, as CONTRIBUTING.md says.
+A page is read by an HTML parser. No browser runs here.
 """
 
 import base64
@@ -20,9 +20,12 @@ from PIL import Image, PngImagePlugin
 
 from vaexp.comparison.compare import compare
 from vaexp.comparison.page import MOST_EMBEDDED, MOST_SMALL, page_of
+from vaexp.errors import RunError
 from vaexp.evaluation.groups import GROUPS
 from vaexp.pages import page as pages
 from vaexp.pages.pictures import SMALL, Drawn
+from vaexp.reproduction.answers import Answer, Question
+from vaexp.reproduction.page import Content, Shown, render
 from vaexp.runs.folder import RunFolder
 from vaexp.tables import Table
 
@@ -238,6 +241,29 @@ def test_figures_in_other_formats_are_links(forge: Any, tmp_path: Path) -> None:
     page = written([run], tmp_path / "page.html")
     links = [address for address in page.of("a", "href") if not (address or "").startswith("#")]
     assert links == [f"{run.name}/figures/samples.{kind}" for kind in ("svg", "pdf")]
+
+
+def test_the_page_of_a_reproduction_is_as_sound(tmp_path: Path) -> None:
+    for name in ("figure-01.png", "figure-09a.png"):
+        (tmp_path / name).write_bytes(png(NOISE))
+    figures = [
+        Shown(number, "A plane", "A caption.", "A model", "runs/a", [("elbo", "1.5 ± 0.2")], [name])
+        for number, name in ((1, "figure-01.png"), (9, "figure-09a.png"))
+    ]
+    table = Table("By sigma", ["sigma", "elbo"], [["0.1", "2.5"]])
+    question = Question("Why?", "Section 1.", (), lambda _: Answer([], []))
+    content = Content(["How."], figures, [(question, Answer(["Because."], [table]))])
+    path = tmp_path / "index.html"
+    path.write_text(render(content, tmp_path), encoding="utf-8")
+    page = Page(path.read_text(encoding="utf-8"))
+    assert_sound(page, path)
+    assert all((source or "").startswith("data:image/png;") for source in page.of("img", "src"))
+    assert page.of("img", "alt") == [f"Figure {n}: Draws. Settings." for n in (1, 9)]
+    for words in ("Figure 9. A plane", "A caption.", "1.5 ± 0.2", "Why?", "Because.", "2.5"):
+        assert words in page.text
+    (tmp_path / "figure-01.png").write_bytes(b"no picture")
+    with pytest.raises(RunError, match=r"figure-01\.png: damaged; remove it"):
+        render(content, tmp_path)
 
 
 def test_every_part_of_a_section_is_shown_in_order() -> None:
