@@ -273,7 +273,7 @@ def test_the_list_of_commands_here_is_complete() -> None:
         for name, command in group.commands.items():
             if hasattr(command, "commands"):
                 found += leaves(command, [*path, name])
-            if getattr(command, "invoke_without_command", True):
+            if not command.no_args_is_help:  # it does something by itself
                 found.append([*path, name])
         return found
 

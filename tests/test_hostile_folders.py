@@ -224,14 +224,14 @@ def test_folders_that_are_links_are_not_written_through(
     if (run / folder).exists():
         (run / folder).rename(run / "moved")
     (run / folder).symlink_to(outside.parent)
-    for arguments in (
-        ["sample", run],
-        ["evaluate", run],
-        ["compare", run, fixed, "--html"],
-        ["report", run],
+    for code, *arguments in (
+        (1, "sample", run),
+        (1, "evaluate", run),
+        (2, "compare", run, fixed, "--html"),  # which leaves it out, and one run is too few
+        (1, "report", run),
     ):
         done = invoke(*arguments)
-        assert done.exit_code == 1, done.stdout
+        assert done.exit_code == code, done.stdout
         assert f"{folder}: is a link" in done.stderr
     assert [*outside.parent.iterdir()] == [outside]
 
