@@ -91,7 +91,7 @@ def answer(done: Done) -> Answer:
         + f" of {len(verdicts)} ways to learn it"
         + (
             ": learning σ does not teach the mean better than naming the right σ does."
-            if -1 not in verdicts
+            if -1 not in verdicts and None not in verdicts
             else "."
         )
     )

@@ -57,9 +57,9 @@ def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
         ),
         says(
             compared(lowest, "train_test_gap", highest),
-            "Training images gain more than test images.",
-            "Training images gain less than test images.",
-            "Training images do not surely gain more than test images.",
+            "Training images gain more from the lowest floor than test images do.",
+            "Training images gain less from the lowest floor than test images do.",
+            "Training images do not surely gain more from the lowest floor than test images do.",
         ),
     ]
 
