@@ -1,5 +1,6 @@
 """Is posterior collapse sigma's doing? Linear VAEs beside their law, and deep ones."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
@@ -45,32 +46,8 @@ def answer(done: Done) -> Answer:
         done.of(LINEAR, {"model.sigma": sigma, "model.beta": beta}) for sigma, beta in SETTINGS
     ]
     deep = [done.of(study, DEEP) for study in DEEP_STUDIES]
-    left = [gap for runs in linear for gap in runs.values("law_gap")]
-    off = [
-        abs(a - b)
-        for runs in linear
-        for a, b in zip(runs.values("active_units"), runs.values("law_active_units"), strict=False)
-    ]
-    counts = {tuple(runs.values("active_units")) for runs in linear[1:3]}
     sentences = [
-        says(
-            None if not off else int(max(off) > 0),
-            "Of linear VAEs the number of active latents is not always that of the law: it is off "
-            f"by up to {max(off, default=0):.0f}. Latents whose eigenvalue is near βσ² take "
-            "longest to be used or to collapse.",
-            "",
-            "Each linear VAE has exactly the number of active latents that the law gives.",
-        ),
-        f"Their objectives come within {max(left):.2g} nats of the law's optimum."
-        if left
-        else "How near they come to the law's optimum was not measured.",
-        says(
-            None if counts == {()} else int(len(counts) == 1),
-            f"The two settings with βσ² = {SETTINGS[1][1] * SETTINGS[1][0] ** 2:.3g} have the same "
-            "number of active latents, although σ and β differ: what collapses is decided by βσ².",
-            "",
-            "The two settings with the same βσ² have different numbers of active latents.",
-        ),
+        *_held_against_the_law(linear),
         says(
             compared(linear[0], "active_units", linear[-1]),
             f"From {_named(linear[0])} to {_named(linear[-1])} the active latents fall from "
@@ -101,6 +78,37 @@ def answer(done: Done) -> Answer:
             ),
         ],
     )
+
+
+def _held_against_the_law(linear: Sequence[Repeated]) -> list[str]:
+    """Sentences on the active latents and objectives of linear VAEs, in the order of SETTINGS."""
+    left = [gap for runs in linear for gap in runs.values("law_gap")]
+    off = [
+        abs(a - b)
+        for runs in linear
+        for a, b in zip(runs.values("active_units"), runs.values("law_active_units"), strict=False)
+    ]
+    counts = {tuple(runs.values("active_units")) for runs in linear[1:3]}
+    return [
+        says(
+            None if not off else int(max(off) > 0),
+            "Of linear VAEs the number of active latents is not always that of the law: it is off "
+            f"by up to {max(off, default=0):.0f}. Latents whose eigenvalue is near βσ² take "
+            "longest to be used or to collapse.",
+            "",
+            "Each linear VAE has exactly the number of active latents that the law gives.",
+        ),
+        f"Their objectives come within {max(left):.2g} nats of the law's optimum."
+        if left
+        else "How near they come to the law's optimum was not measured.",
+        says(
+            None if counts == {()} else int(len(counts) == 1),
+            f"The two settings with βσ² = {SETTINGS[1][1] * SETTINGS[1][0] ** 2:.3g} have the same "
+            "number of active latents, although σ and β differ: what collapses is decided by βσ².",
+            "",
+            "The two settings with the same βσ² have different numbers of active latents.",
+        ),
+    ]
 
 
 QUESTION = Question(
