@@ -335,6 +335,7 @@ def test_a_gaussian_is_ranked_with_a_discretised_logistic(
     own = logistic["elbo_levels"]
     assert own["tightness"] == logistic["elbo"]["tightness"] == 1
     compared = json.loads(invoke("compare", *runs, "--json").stdout)
-    assert compared["ranking"]["metric"] == "elbo_levels"
-    assert len(compared["ranking"]["order"]) == 2
+    [ranking] = compared["rankings"]
+    assert ranking["metric"] == "elbo_levels"
+    assert len(ranking["order"]) == 2
     assert compared["differences"]["elbo"][0]["refused"] is not None

@@ -251,7 +251,7 @@ def test_the_page_of_a_reproduction_is_as_sound(tmp_path: Path) -> None:
         for number, name in ((1, "figure-01.png"), (9, "figure-09a.png"))
     ]
     table = Table("By sigma", ["sigma", "elbo"], [["0.1", "2.5"]])
-    question = Question("Why?", "Section 1.", (), lambda _: Answer([], []))
+    question = Question("Why?", "Section 1.", (), lambda _: Answer([], []), "Theory.")
     content = Content(["How."], figures, [(question, Answer(["Because."], [table]))])
     path = tmp_path / "index.html"
     path.write_text(render(content, tmp_path), encoding="utf-8")

@@ -124,6 +124,7 @@ def test_runs_from_before_the_key_are_still_theirs() -> None:
     settings = load_config("vae-pixel").model_dump()
     assert settings["train"].pop("sigma_weighting") == 0
     settings["data"]["root"] = None
+    del settings["output"]  # those versions had none, and it is no part of what a run is
     text = json.dumps(settings, sort_keys=True)
     assert digest(load_config("vae-pixel")) == hashlib.sha256(text.encode()).hexdigest()
 

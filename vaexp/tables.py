@@ -169,10 +169,9 @@ def _fitted(columns: list[list[str]], natural: list[int], width: int) -> list[in
     whole = width - INDENT - 1
     if len(columns) == 1 or sum(natural) + GAP * (len(natural) - 1) <= whole:
         return [min(needed, whole) for needed in natural]
-    first = min(
-        natural[0], max(whole * 27 // 100, _longest_word(columns[0])), max(LEAST, whole // 2)
-    )
-    room = max(LEAST, whole - GAP - first)
+    half = max(LEAST, (whole - GAP) // 2)
+    first = min(natural[0], max(whole * 27 // 100, _longest_word(columns[0])), half)
+    room = max(LEAST // 2, whole - GAP - first)
     return [
         first,
         *(

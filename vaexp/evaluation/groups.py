@@ -278,4 +278,5 @@ def only_help() -> str:
 def images_help() -> str:
     """The help text of ``vaexp evaluate --images``."""
     few = [f"{group.images:,} for {name}" for name, group in GROUPS.items() if group.images]
-    return f"Measure only the first so many test images; by default all, but {' and '.join(few)}."
+    but = f"{', '.join(few[:-1])} and {few[-1]}"
+    return f"Measure only the first so many test images; by default all, but {but}."

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from torch import Tensor
 
 from vaexp import signals
-from vaexp.config import digest
+from vaexp.config import Config, digest
 from vaexp.data import Split, Transform
 from vaexp.errors import RunError, Terminated, UserError, in_a_line
 from vaexp.evaluation.measure import Measure, join
@@ -161,6 +161,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
     # the test split came last, so x and label are its images and labels from here on
     bound = _importance_weighted(experiment, x, label, reporter)
     splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
+    _check_finite(splits, config)
     sizes = {"train": len(data.train), "test": len(data.test)}
     sizes |= {} if data.validation is None else {"validation": len(data.validation)}
     metrics = {
@@ -170,16 +171,23 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
         }
         for name, measures in splits.items()
     }
-    for name, entries in metrics.items():
-        for metric, one in entries.items():
-            if not all(math.isfinite(one[key] or 0.0) for key in ("value", "se")):
-                what = f"the {metric} of some {name} images is not finite"
-                raise RunError(f"{what}: {what_helps(config)}")
     for line in _headlines(splits["test"], metrics["test"]):
         reporter.say(line)
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": label.cpu().numpy()})
     evaluate_after_training(run, experiment, x, reporter)
+
+
+def _check_finite(splits: dict[str, dict[str, Measure]], config: Config) -> None:
+    """Raise RunError where a value is not finite, or so large that its error is not."""
+    for name, measures in splits.items():
+        for metric, measure in measures.items():
+            squares = measure.values.double().square().sum().item()
+            variance = measure.monte_carlo_variance
+            known = 0.0 if variance is None else variance.sum().item()
+            if not (math.isfinite(squares) and 0 <= known < math.inf):
+                what = f"the {metric} of some {name} images is not finite"
+                raise RunError(f"{what}: {what_helps(config)}")
 
 
 def _count(split: Split, most: int | None) -> str:
