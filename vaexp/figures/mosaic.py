@@ -67,7 +67,8 @@ def grey_limits(images: Array) -> tuple[float, float]:
     white or black: where clipping takes three quarters of the row's standard deviation.
     """
     for row in images:
-        values = row[~np.isnan(row)]
+        # in float64, as the squares of what a diverged model draws overflow in float32
+        values = row[~np.isnan(row)].astype(np.float64)
         if np.std(np.clip(values, 0, 1)) < _LEAST_CONTRAST * np.std(values):
             return float(np.nanmin(images)), float(np.nanmax(images))
     return 0.0, 1.0
