@@ -28,6 +28,8 @@ from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.folder import State, Sweep
 from vaexp.tables import Table
 
+pytestmark = pytest.mark.xdist_group("reproduce")
+
 TINY = (
     "data.labels=[4, 9]",
     "data.limit=200",
