@@ -200,7 +200,7 @@ def test_an_unfinished_run(forge: Any, invoke: Any, change_json: Any) -> None:
     (b / "metrics.json").unlink()
     change_json(b / "run.json", status="interrupted")
     done = invoke("compare", a, b)
-    assert (done.exit_code, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "of these 2 it can compare 1" in done.stderr
     assert "interrupted" in done.stderr
     assert f"vaexp train --resume {b}" in done.stderr
@@ -216,7 +216,7 @@ def test_damaged_metrics(forge: Any, invoke: Any, damage: str) -> None:
     for pair in ((a, b), (b, a)):
         done = invoke("compare", *pair)
         assert isinstance(done.exception, SystemExit), repr(done.exception)
-        assert (done.exit_code, done.stdout) == (2, "")
+        assert (done.exit_code, done.stdout) == (1, "")
         assert str(b) in done.stderr
 
 
@@ -242,7 +242,7 @@ def test_damaged_per_image_values(forge: Any, invoke: Any, damage: str, tmp_path
         path.write_bytes(damaged.get(damage, flipped))
     done = invoke("compare", a, b)
     assert isinstance(done.exception, SystemExit), repr(done.exception)
-    assert (done.exit_code, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert str(path) in done.stderr
     assert not (tmp_path / "owned").exists()
 

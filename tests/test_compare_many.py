@@ -161,7 +161,7 @@ def test_one_run_that_remains_is_not_compared(forge: Any, invoke: Any) -> None:
     good, bad = forge("a"), forge("b")
     (bad / "metrics.json").write_text("[]")
     done = invoke("compare", good, bad)
-    assert (done.exit_code, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     first, second = done.stderr.splitlines()
     assert first == "compare needs two runs or more, and of these 2 it can compare 1"
     assert str(bad) in second

@@ -6,7 +6,6 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,23 +99,13 @@ def test_images_are_upright(whole):
     assert columns < rows
 
 
-def test_loading_takes_little_more_than_decoding_the_files():
-    # Seconds of the processor, as other programs may be using it. Both take about half a second.
-    def spent(work: Callable[[], object]) -> float:
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-
-    files = list(bundled.FOLDER.glob("*.xz"))
-    pairs = [
-        (
-            spent(lambda: data.load(config())),
-            spent(lambda: [lzma.decompress(path.read_bytes()) for path in files]),
-        )
-        for _ in range(3)
-    ]
-    loading, decoding = map(min, zip(*pairs, strict=True))
-    assert loading < 1.5 * decoding
+def test_load_takes_less_than_a_second():
+    times = []
+    for _ in range(3):  # the best of three: other programs may be using the processor
+        start = time.perf_counter()
+        data.load(config())
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
 
 
 def copy_with(folder: Path, name: str, content: bytes | None) -> Path:

@@ -224,14 +224,14 @@ def test_folders_that_are_links_are_not_written_through(
     if (run / folder).exists():
         (run / folder).rename(run / "moved")
     (run / folder).symlink_to(outside.parent)
-    for code, *arguments in (
-        (1, "sample", run),
-        (1, "evaluate", run),
-        (2, "compare", run, fixed, "--html"),  # which leaves it out, and one run is too few
-        (1, "report", run),
+    for arguments in (
+        ["sample", run],
+        ["evaluate", run],
+        ["compare", run, fixed, "--html"],
+        ["report", run],
     ):
         done = invoke(*arguments)
-        assert done.exit_code == code, done.stdout
+        assert done.exit_code == 1, done.stdout
         assert f"{folder}: is a link" in done.stderr
     assert [*outside.parent.iterdir()] == [outside]
 
@@ -325,13 +325,9 @@ def test_an_edited_config_is_refused_or_said(fixed: Path, copy_of: Any, invoke: 
     run = copy_of(fixed)
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("beta: 1.0", "beta: 9.0"))
-    for arguments, code in (
-        (["sample", run], 1),
-        (["evaluate", run], 1),
-        (["compare", fixed, run], 2),  # one run alone cannot be compared
-    ):
+    for arguments in (["sample", run], ["evaluate", run], ["compare", fixed, run]):
         done = invoke(*arguments)
-        assert (done.exit_code, done.stdout) == (code, "")
+        assert (done.exit_code, done.stdout) == (1, "")
         assert "config.yaml changed since the run started" in done.stderr
     (one,) = [
         one

@@ -150,7 +150,7 @@ def text_table(table: Table, width: int | None = None) -> str:
         widths = _fitted(columns, natural, width)
         blocks = _blocks(widths, width)
         for block in blocks:  # what is left of the width goes to the columns that are folded
-            left = max(0, width - INDENT - 1 - sum(widths[i] + GAP for i in block) + GAP)
+            left = max(0, width - INDENT - sum(widths[i] + GAP for i in block) + GAP)
             for i in block[1:]:
                 more = min(left, natural[i] - widths[i])
                 widths[i], left = widths[i] + more, left - more
@@ -160,13 +160,13 @@ def text_table(table: Table, width: int | None = None) -> str:
     if len(blocks) > 1:
         why = f"In {len(blocks)} blocks of columns, as they do not fit into {width} characters:"
         parts += _fold(why, width or 0)
-    drawn = ["\n".join(_block(columns, widths, block)) for block in blocks]
+    drawn = ["\n".join(_block(columns, widths, block, width)) for block in blocks]
     return "\n".join([*parts, *([""] if parts else []), "\n\n".join(drawn), ""])
 
 
 def _fitted(columns: list[list[str]], natural: list[int], width: int) -> list[int]:
     """The width of each column, where headers and wide cells are folded, at spaces if possible."""
-    whole = width - INDENT - 1
+    whole = width - INDENT
     if len(columns) == 1 or sum(natural) + GAP * (len(natural) - 1) <= whole:
         return [min(needed, whole) for needed in natural]
     half = max(LEAST, (whole - GAP) // 2)
@@ -192,7 +192,7 @@ def _words(text: str) -> list[str]:
 
 def _blocks(widths: list[int], width: int) -> list[list[int]]:
     """The columns of each block that fits the width. All blocks begin with the first column."""
-    blocks, room = [[0]], width - INDENT - 1 - widths[0]
+    blocks, room = [[0]], width - INDENT - widths[0]
     left = room
     for i, needed in enumerate(widths[1:], start=1):
         if needed + GAP > left and len(blocks[-1]) > 1:
@@ -203,7 +203,9 @@ def _blocks(widths: list[int], width: int) -> list[list[int]]:
     return blocks
 
 
-def _block(columns: list[list[str]], widths: list[int], block: list[int]) -> list[str]:
+def _block(
+    columns: list[list[str]], widths: list[int], block: list[int], width: int | None
+) -> list[str]:
     """The lines of some of the columns: headers, a rule and rows."""
     lines = []
     for number in range(len(columns[0])):
@@ -215,7 +217,8 @@ def _block(columns: list[list[str]], widths: list[int], block: list[int]) -> lis
             ]
             lines.append((" " * INDENT + (" " * GAP).join(texts)).rstrip())
         if number == 0:
-            lines.append(" " + "─" * (sum(widths[i] + GAP for i in block) - GAP + 2))
+            rule = " " + "─" * (sum(widths[i] + GAP for i in block) - GAP + 2)
+            lines.append(rule[:width])
     return lines
 
 

@@ -64,8 +64,8 @@ def compare(
 
     A run that is damaged or has no metrics is left out. ``baseline`` names the run from which
     differences are taken, by its path or name; the default is the first. Raises UserError if fewer
-    than ``least`` runs can be compared, or none of them is the baseline. Where a single one is
-    given and enough, what is wrong with it is raised as it is.
+    than ``least`` runs are given or none of them is the baseline, and RunError if too few can be
+    compared. Where a single one is given and enough, what is wrong with it is raised as it is.
     """
     read, left_out = [], {}
     for run in runs:
@@ -78,7 +78,8 @@ def compare(
         except OSError as error:
             left_out[str(run.path)] = in_a_line(error)
     if len(read) < least:
-        raise UserError(_too_few(len(runs), len(read), least, left_out))
+        kind = RunError if left_out else UserError
+        raise kind(_too_few(len(runs), len(read), least, left_out))
     names = _unique(short_names(one.folder for one in read))
     first = 0 if baseline is None else _position(baseline, read, names, left_out)
     settings = [flatten(one.config.model_dump()) for one in read]

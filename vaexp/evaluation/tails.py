@@ -92,14 +92,13 @@ def tail_numbers(tails: dict[str, Any], *, signed: bool = False) -> dict[str, st
 def disagreement(tails: dict[str, Any]) -> str | None:
     """How the mean ``value`` and the ``median`` of an entry or a difference contradict each other.
 
-    They do if they are further apart than the standard error ``se`` of the mean. Where they are,
-    different signs are worth saying first. Returns None where they agree, or where there is no
-    median.
+    They do if their signs differ, or if they are further apart than the standard error ``se`` of
+    the mean. Returns None where they do not, or where there is no median.
     """
     value, se, median = (tails.get(key) for key in ("value", "se", "median"))
     if value is None or se is None or median is None:
         return None
-    if abs(value - median) <= se:
+    if value * median >= 0 and abs(value - median) <= se:
         return None
     how = "have different signs" if value * median < 0 else "differ by more than its error"
     sentence = f"the mean {show_number(value, se)} and the median {median:,.4g} {how}"

@@ -185,6 +185,7 @@ def _check_finite(splits: dict[str, dict[str, Measure]], config: Config) -> None
             squares = measure.values.double().square().sum().item()
             variance = measure.monte_carlo_variance
             known = 0.0 if variance is None else variance.sum().item()
+            # a sum of squares that overflowed may be negative, as it is updated draw by draw
             if not (math.isfinite(squares) and 0 <= known < math.inf):
                 what = f"the {metric} of some {name} images is not finite"
                 raise RunError(f"{what}: {what_helps(config)}")
