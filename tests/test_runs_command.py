@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vaexp import __version__
 from vaexp.runs import index
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.listing import list_runs, read_run
@@ -158,7 +159,16 @@ def test_a_run_that_goes_on_is_read_each_time(forge: Any, change_json: Any) -> N
     assert set(known) == {run.name for run in runs[1:]}
 
 
-@pytest.mark.parametrize("damage", ["", "[]", '{"version": 1}', '{"runs": 3}', "{"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "[]", '{"version": 1}', '{"runs": 3}', "{"),
+        *(
+            json.dumps({"version": __version__, "runs": runs})
+            for runs in (3, {"x": 1}, {"x": ["a"]}, {"x": ["a", 2]})
+        ),
+    ],
+)
 def test_a_damaged_index_is_no_index(forge: Any, damage: str) -> None:
     for i in range(index.WORTH_WRITING):
         forge(f"run{i}")

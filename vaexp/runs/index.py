@@ -40,8 +40,9 @@ def read_index(folder: Path) -> dict[str, list[Any]]:
         return {}
     try:
         content = json.loads(path.read_bytes())
-        return dict(content["runs"]) if content["version"] == __version__ else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = content["runs"].items() if content["version"] == __version__ else ()
+        return {run: [before, dict(entry)] for run, (before, entry) in found}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: read all anew
         return {}
 
 
