@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from config_files import Write
 from exact_runs import RUNS, Trained
 from exact_runs import train as train_exact
@@ -88,6 +89,12 @@ class Cli:
             )
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers in each test, whichever ran before it in its process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
