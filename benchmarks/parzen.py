@@ -2,7 +2,7 @@
 
     python benchmarks/parzen.py [TRAINING_IMAGES CENTROIDS ...]
 
-The default is 10000 real training images, and 1000 and 5000 centroids of the 50,000 training images.
+The default is 10000 real training images, and 1000 and 5000 centroids of all 50,000 of them.
 It prints a Markdown table.
 """
 
