@@ -4,6 +4,7 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
@@ -90,6 +91,18 @@ def answer(done: Done) -> Answer:
         [
             by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
             Table("Means, draws and other real images (control)", ["what", *EACH], each),
+        ],
+        [
+            Strips("Means μ(z) and draws of p(x|z)", rows),
+            Points(
+                "How far means and draws are from real images, and how smooth",
+                rows,
+                [
+                    f"{measure}_{way}"
+                    for measure in ("neighbour_correlation", "digit_fid")
+                    for way in WAYS
+                ],
+            ),
         ],
     )
 
