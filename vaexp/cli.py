@@ -93,8 +93,9 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with a run that was stopped early, or with a larger train.epochs. latest "
-            "is the last one in the folder of the runs.",
+            help="Go on with a run that was stopped early, or train a finished one for longer, as "
+            "by train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the "
+            "runs.",
         ),
     ] = None,
     dry_run: Annotated[
