@@ -1,6 +1,8 @@
 """The trials of a sweep at work: each exactly once, taken up again, and stopped."""
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import shlex
@@ -184,7 +186,20 @@ def test_a_trial_that_another_process_holds_is_left_to_it(tiny: Path) -> None:
         done = invoke("sweep", "s", "--trial", 1)
     assert (done.exit_code, done.stdout) == (0, "")
     assert "trial 1 is with another process" in done.stderr
+    assert f"{folder.name}/.lock is held by" in done.stderr
     assert runs_of(sweep.path) == []
+
+
+def test_a_sweep_on_a_disk_without_locks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    done = invoke("sweep", "s", "--trial", 1)
+    assert done.exit_code == 0, done.stderr
+    assert "this disk has no locks (No locks available)" in done.stderr
+    assert statuses(sweep.path) == ["finished", "waiting"]
 
 
 def test_a_trial_that_failed_goes_on_in_its_run(

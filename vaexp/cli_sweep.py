@@ -163,14 +163,15 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
         raise UserError("--trial: it takes the folder of a sweep, and nothing to vary or change")
     sweep = Sweep.open(path)
     trial = sweep.trial(number)
-    with sweep.claimed(trial) as mine:
+    with sweep.claimed(trial, lambda line: typer.echo(line, err=True)) as mine:
         state = sweep.state(trial)
         run = state.run
-        if not mine or state.status == "running":
-            typer.echo(f"trial {number} is with another process", err=True)
-        elif state.status == "finished":
+        if mine and run is not None and state.status == "running":
+            process = run.info()["pid"]
+            typer.echo(f"trial {number} is with another process: {process}", err=True)
+        elif mine and state.status == "finished":
             typer.echo(f"trial {number} is finished already", err=True)
-        else:
+        elif mine:
             settings = sweep.config(trial)
             if run is not None and run.config() != settings:
                 raise RunError(
