@@ -28,7 +28,7 @@ from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.display import Display, duration
 from vaexp.sweeps.folder import State, Sweep, Task
-from vaexp.sweeps.jobs import Child, Jobs, environment
+from vaexp.sweeps.jobs import Child, Here, Jobs, environment
 from vaexp.sweeps.request import Options, Request
 from vaexp.sweeps.summary import write_summary
 
@@ -276,7 +276,7 @@ def work(tiny: Path) -> Callable[..., tuple[Jobs, Recorder, dict[int, State]]]:
         sweep = begun(tiny / "s", "seed=1,2,3,4")
         recorder = Recorder()
         program = (sys.executable, "-c", SCRIPT + script)
-        worker = Jobs(jobs, fail_fast, recorder, program)
+        worker = Jobs(jobs, fail_fast, recorder, Here(jobs, program))
         timers = [threading.Timer(t, os.kill, (os.getpid(), signal.SIGINT)) for t in stop]
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         for timer in timers:
