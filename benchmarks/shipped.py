@@ -47,7 +47,7 @@ def main() -> None:
     for name in shipped_configs():
         if name.startswith("report/"):
             continue
-        run = finished(runs_dir, name)
+        run = finished(runs_dir, name.replace("/", "-"))
         if run is None:
             command = [vaexp, "train", name, *overrides, "--runs-dir", str(runs_dir), "--json"]
             answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout

@@ -325,7 +325,8 @@ def test_the_page_holds_the_pictures(page_of: Any, learned: Path) -> None:
     full = [source for source in page.sources if source.startswith("data:image/png;base64,")]
     inside = {pixels_of(base64.b64decode(source.split(",")[1])) for source in full}
     named = [Path(path) for path in re.findall(r"^figure (.*)$", stderr, re.M)]
-    assert [path.name.endswith("-rate-distortion.png") for path in named] == [False, True]
+    assert [path.name.endswith("-rate-distortion.png") for path in named] == [False, True, False]
+    assert named[2].name.endswith("-training-curves.png")
     own = [
         path
         for run in (path.parent.parent, learned)

@@ -422,11 +422,13 @@ GAUSSIAN = [
 OTHERS = [
     ["model.likelihood=bernoulli", "data.transform=binarize"],
     ["model.likelihood=bernoulli", "data.transform=binarize_stochastic"],
+    ["model.likelihood=bernoulli", "data.transform=binarize_static"],
     ["model.likelihood=continuous_bernoulli", "data.transform=dequantize"],
 ]
 OPTIMIZERS = [
     ["train.optimizer=adam"],
     ["train.optimizer=adamw", "train.weight_decay=0.1"],
+    ["train.optimizer=rmsprop"],
     ["train.optimizer=sgd", "train.momentum=0", "train={steps: 5, optimizer: sgd}"],
 ]
 

@@ -123,6 +123,18 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
         "Images μ(z) are smoother than real ones",
         "Images μ(z) are grainier than real ones",
     ),
+    "means, by a Parzen window": (
+        sampling.answer,
+        {"parzen_mean": {"": 200.0}, "parzen_sample": {"": 100.0}},
+        "it gives μ(z) more nats than draws, 200 against 100. ",
+        "it gives μ(z) fewer nats than draws, -200 against -100. ",
+    ),
+    "real images, by a Parzen window": (
+        sampling.answer,
+        {"parzen_centroids": {"": 284.6}, "parzen_train": {"": 243.8}},
+        "averages of real images more than ten times as many real images",
+        "averages of real images fewer than ten times as many real images",
+    ),
     "covariance": (
         covariance.answer,
         {"digit_fid_sample": {"factors=16": 25.0, "gmm": 40.0, "": 30.0}},
@@ -358,4 +370,4 @@ def test_the_findings_give_theory_and_the_command_beside_the_answer() -> None:
     made = findings([(question, question.answer(Known({})))], [])
     assert f"What theory says: {question.theory}" in made
     assert "These runs again: `vaexp sweep report/sigma-per-image --grid model.beta=1 " in made
-    assert "; vaexp evaluate RUN --only quality,decoding`" in made
+    assert "; vaexp evaluate RUN --only quality,decoding,parzen`" in made

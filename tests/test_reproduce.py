@@ -14,6 +14,7 @@ import pytest
 from conftest import Cli, Forge
 from pages import Page, is_png
 from run_folders import assert_same_results
+from test_pictures import Varied
 
 from vaexp.config import load_config, shipped_configs
 from vaexp.errors import RunError, UserError
@@ -40,6 +41,9 @@ TINY = (
 )
 FIXED, IMAGE, PIXEL = learned_sigma.MODES.values()
 PICTURES = [name_of(figure, part) for figure in FIGURES for part in figure.pictures]
+SOME = Varied({measure: {"": 1.0} for measure in ("rate", "rmse_mean", "sigma")})
+OF_ANSWERS = [name for one in questions(quick=True) for name in one.files(one.answer(SOME))]
+DRAWN = [*PICTURES, *OF_ANSWERS]
 
 
 # The tables
@@ -215,11 +219,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_it_draws_all_figures_and_writes_a_page_that_needs_no_network(made: Path) -> None:
-    assert sorted(path.name for path in (made / "figures").iterdir()) == PICTURES
-    assert all(is_png(made / "figures" / name) for name in PICTURES)
+    assert sorted(path.name for path in (made / "figures").iterdir()) == sorted(DRAWN)
+    assert all(is_png(made / "figures" / name) for name in DRAWN)
     page = Page((made / "index.html").read_text(encoding="utf-8"))
     embedded = [source for source in page.sources if source.startswith("data:image/png;base64,")]
-    assert len(embedded) == len(PICTURES)
+    assert len(embedded) == len(DRAWN)
     assert all(source.startswith(("data:", "#")) for source in page.sources)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert all(words for words in page.of("img", "alt"))
@@ -230,6 +234,7 @@ def test_it_draws_all_figures_and_writes_a_page_that_needs_no_network(made: Path
     for question in questions(quick=True):
         assert question.title in page.text
         assert f"## {question.title}" in text
+    assert all(f"](figures/{name})" in text for name in OF_ANSWERS)
 
 
 @pytest.mark.slow
@@ -247,7 +252,7 @@ def test_a_second_call_does_nothing_and_says_so(made: Path) -> None:
     again = Cli(made.parent)("reproduce", "--quick", "--out", "made", *TINY, "--json", timeout=300)
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stderr
-    assert len(json.loads(again.stdout)["figures"]) == len(PICTURES)
+    assert len(json.loads(again.stdout)["figures"]) == len(DRAWN)
     after = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
     assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
 
@@ -279,7 +284,7 @@ def test_killed_at_any_point_and_called_again_it_gives_the_same_numbers(made: Pa
     assert list(lost.glob("*/run.json")) == [run / "run.json"]  # the same run went on
     (before,) = (made / lost.relative_to(folder)).glob("*/run.json")
     assert_same_results(before.parent, run)
-    for name in ("findings.md", *(f"figures/{name}" for name in PICTURES)):
+    for name in ("findings.md", *(f"figures/{name}" for name in DRAWN)):
         mine, other = (path / name for path in (folder, made))
         assert mine.read_bytes().replace(b"killed", b"made") == other.read_bytes(), name
 

@@ -147,7 +147,7 @@ def test_without_validation():
     assert all("validation" not in s.record and s.keep for s in steps)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_the_elbo_improves(optimizer):
     model = vae(sigma_mode="global")
     x, label = problem()
@@ -297,7 +297,7 @@ def test_the_gradient_has_the_warmed_up_beta(recorder):
     assert not torch.allclose(zero, two)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_cosine_schedule(recorder, optimizer):
     options = replace(OPTIONS, schedule="cosine", optimizer=optimizer, learning_rate=1e-3)
     steps = run(vae(), options)
@@ -456,6 +456,7 @@ RESUMABLE = {
     ),
     "adamw": replace(OPTIONS, optimizer="adamw", weight_decay=0.1, epochs=4),
     "sgd": replace(OPTIONS, optimizer="sgd", momentum=0.9, learning_rate=1e-3, epochs=4),
+    "rmsprop": replace(OPTIONS, optimizer="rmsprop", learning_rate=1e-3, epochs=4),
     "steps": replace(OPTIONS, epochs=None, steps=8, schedule="cosine"),
 }  # fmt: skip
 
@@ -473,7 +474,7 @@ def test_resuming_at_any_epoch_is_bit_identical(name):
     uninterrupted = [
         (timeless(s.record), s.keep, saved(s.state), weights(whole)) for s in steps(whole)
     ]
-    assert len(uninterrupted) == {"adam": 6, "adamw": 4, "sgd": 4, "steps": 3}[name]
+    assert len(uninterrupted) == {"adam": 6, "adamw": 4, "sgd": 4, "rmsprop": 4, "steps": 3}[name]
     for done, (_, _, state, _) in enumerate(uninterrupted, 1):
         model = vae(seed=77, sigma_mode="pixel")
         resumed = [

@@ -37,6 +37,7 @@ OVERRIDES = {
     "gmm-labels": ["data.limit=200"],
     "gaussian-logit": ["train.max_iter=2", "data.limit=2000"],  # its floor of 0 needs so many
     "ppca-closed-form": ["data.limit=200"],
+    "published/altosaar": ["train.steps=2", *FEW["vae"][1:]],
 }
 FIGURES = {"samples", "decode_modes", "reconstructions"}
 FIGURES_OF = {
@@ -74,7 +75,7 @@ def test_a_shipped_config_runs_for_a_moment(name: str, tmp_path: Path) -> None:
         assert value["elbo"] == pytest.approx(value["log_prob"], rel=1e-6)
     assert ("log_prob" in test) == (kind != "vae" or name == "bridge-vae")
     assert ("iw_bound" in test) == (kind == "vae")
-    mass = name in ("vae-bernoulli", "vae-logistic")
+    mass = name in ("vae-bernoulli", "vae-logistic", "published/altosaar")
     assert test["elbo"]["measure"] == ("mass" if mass else "density")
     conditional = kind == "vae" and config.model.conditional
     assert test["elbo"]["of"] == ("x given label" if conditional else "x")

@@ -6,7 +6,7 @@ from torch.distributions import Normal, SigmoidTransform, TransformedDistributio
 
 from vaexp.data.transforms import LOGIT_MARGIN, Transform
 
-NAMES = ("scale", "dequantize", "logit", "binarize", "binarize_stochastic")
+NAMES = ("scale", "dequantize", "logit", "binarize", "binarize_stochastic", "binarize_static")
 RANDOM = {"dequantize", "logit", "binarize_stochastic"}
 CONTINUOUS = {"dequantize", "logit"}
 LN2 = math.log(2)
@@ -65,6 +65,29 @@ def test_binarize_stochastic_is_bernoulli():
     p = pixels[0].double() / 255
     error = (p * (1 - p) / len(x)).sqrt()
     assert ((x.double().mean(0) - p).abs() <= 4 * error).all()  # exact where p is 0 or 1
+
+
+def test_binarize_static_is_bernoulli_with_a_draw_that_the_image_alone_decides():
+    levels = torch.tensor([0, 1, 64, 128, 254, 255], dtype=torch.uint8)
+    images = torch.randint(256, (20_000, 784), dtype=torch.uint8)
+    images[:, :6] = levels
+    x = seeded("binarize_static", images)
+    assert set(x.unique().tolist()) == {0, 1}
+    p = levels.double() / 255
+    error = (p * (1 - p) / len(x)).sqrt()
+    assert ((x[:, :6].double().mean(0) - p).abs() <= 4 * error).all()  # exact for 0 and 255
+    order = torch.randperm(len(images))
+    assert torch.equal(seeded("binarize_static", images[order], seed=5), x[order])
+
+
+def test_the_draws_of_binarize_static_do_not_depend_on_each_other():
+    """Neighbouring pixels, and images that differ by one grey level in one pixel."""
+    grey = torch.full((4_000, 784), 128, dtype=torch.uint8)
+    grey[:, 0], grey[:, 1] = torch.arange(4_000) % 250, torch.arange(4_000) // 250
+    x = seeded("binarize_static", grey)[:, 2:].double() - 128 / 255
+    for a, b in ((x[:, :-1], x[:, 1:]), (x[:-1], x[1:]), (x[:-250], x[250:])):
+        correlation = (a * b).mean() / (x.std() ** 2)
+        assert abs(correlation) < 4 / math.sqrt(a.numel())
 
 
 def test_dequantize_is_uniform_within_its_grey_value(pixels):

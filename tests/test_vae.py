@@ -107,7 +107,7 @@ def test_the_decoder_mirrors_the_encoder():
 
 @pytest.mark.parametrize(
     ("name", "activation"),
-    [("relu", nn.ReLU), ("gelu", nn.GELU), ("silu", nn.SiLU), ("tanh", nn.Tanh)],
+    [("relu", nn.ReLU), ("gelu", nn.GELU), ("silu", nn.SiLU), ("tanh", nn.Tanh), ("elu", nn.ELU)],
 )
 def test_activations(name, activation):
     kinds = {type(m) for m in tiny(activation=name).decoder}

@@ -1,4 +1,4 @@
-"""Pictures of several runs: draws side by side, and their places in the rate-distortion plane."""
+"""Pictures of several runs: draws, places in the rate-distortion plane, and training curves."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from vaexp.comparison.compare import Comparison
 from vaexp.data import IMAGE_SHAPE, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
+from vaexp.figures.joint_curves import MOST, joint_curves
 from vaexp.figures.rate_distortion import rate_distortion
 from vaexp.figures.side_by_side import RunImages, compare_runs
 from vaexp.figures.style import save
@@ -23,7 +24,8 @@ MOST_DRAWN = 16  # runs side by side; the rate-distortion plane has all of them
 def draw_comparison(runs: list[RunFolder], comparison: Comparison, side: Path) -> list[Path]:
     """Draw runs side by side and, if they are comparable there, in the rate-distortion plane.
 
-    The first picture is saved at the path ``side``, and the second beside it. Returns their paths.
+    Comparable runs that were trained by gradients also have their training curves together. The
+    first picture is saved at the path ``side``, and the others beside it. Returns their paths.
     """
     side_by_side(runs, comparison, side)
     entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
@@ -40,7 +42,22 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison, side: Path) -
     plane = side.with_name(f"{side.stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
     save(rate_distortion(comparison.runs, rate, distortion, beta, subtitle), plane)
-    return [side, plane]
+    curves = side.with_name(f"{side.stem}-training-curves.png")
+    return [side, plane, *([curves] if _draw_curves(runs, comparison, curves) else [])]
+
+
+def _draw_curves(runs: list[RunFolder], comparison: Comparison, path: Path) -> bool:
+    """Draw the training curves of all runs in one picture, if they have some and are not too many.
+
+    Returns whether they have.
+    """
+    if len(runs) > MOST or any(run.config().model.unit != "epoch" for run in runs):
+        return False
+    histories = {name: [run.records()] for name, run in zip(comparison.runs, runs, strict=True)}
+    if all(len(history) == 1 for (history,) in histories.values()):
+        return False
+    save(joint_curves(histories, "Training curves", f"{len(runs)} runs"), path)
+    return True
 
 
 def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> None:

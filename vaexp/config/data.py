@@ -8,7 +8,9 @@ from vaexp.config.section import Section, problem
 from vaexp.errors import UserError
 from vaexp.paths import absolute
 
-TransformName = Literal["scale", "dequantize", "logit", "binarize", "binarize_stochastic"]
+TransformName = Literal[
+    "scale", "dequantize", "logit", "binarize", "binarize_stochastic", "binarize_static"
+]
 
 PIXELS = 28 * 28
 BUNDLED = "mnist"
@@ -33,7 +35,8 @@ class DataConfig(Section):
     and a relative path becomes an absolute one."""
     transform: TransformName = "scale"
     """scale: x/255. dequantize: (x+u)/256. logit: dequantize, then logit(a + (1-2a) x), a = 1e-6.
-    binarize: threshold at 1/2. binarize_stochastic: a fresh Bernoulli(x/255) draw each epoch."""
+    binarize: threshold at 1/2. binarize_stochastic: a fresh Bernoulli(x/255) draw each epoch.
+    binarize_static: one such draw for each image, the same in all epochs and all runs."""
     labels: Annotated[list[Digit], Field(min_length=1)] | None = None
     """Keep only these digits, such as [4]. null keeps all."""
     limit: int | None = Field(None, ge=1)

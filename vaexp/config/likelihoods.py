@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 GREY = ("scale", "dequantize", "logit")
-BINARY = ("binarize", "binarize_stochastic")
+BINARY = ("binarize", "binarize_stochastic", "binarize_static")
 GREY_LEVELS = "grey levels"
 
 

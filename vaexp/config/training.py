@@ -33,8 +33,9 @@ class SGDConfig(Section):
     """The number of optimizer steps, in place of epochs."""
     batch_size: int = Field(256, ge=1)
     """The number of images per step. The last batch of an epoch may be smaller."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """The algorithm that turns gradients into steps."""
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """The algorithm that turns gradients into steps. rmsprop is the centred one, which divides a
+    gradient by its standard deviation over the last steps."""
     learning_rate: float = Field(1e-3, gt=0)
     """The learning rate. If the schedule changes it, this is the first one."""
     weight_decay: float = Field(0.01, ge=0)

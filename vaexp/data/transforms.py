@@ -7,6 +7,7 @@ With p the grey value, u uniform on [0, 1) and a = 1e-6:
     logit                x = logit(a + (1 - 2a) (p + u) / 256)     (Papamakarios et al., 2017)
     binarize             x = 1 if p / 255 > 1/2, else 0
     binarize_stochastic  x ~ Bernoulli(p / 255)
+    binarize_static      x ~ Bernoulli(p / 255), drawn once for each image
 """
 
 import math
@@ -21,6 +22,10 @@ from vaexp.config import TransformName
 
 LOGIT_MARGIN = 1e-6  # a
 NOISE_STEPS = 1 << 16  # that u takes
+_GOLDEN, _FIRST_FACTOR, _SECOND_FACTOR = (  # of SplitMix64, as signed numbers
+    constant - (1 << 64)
+    for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 BLOCK = 1024  # images worked on at a time, so that temporaries stay small
 
 
@@ -53,7 +58,7 @@ class Transform:
                 return "grey"
             case "binarize":
                 return "black and white by a threshold"
-            case "binarize_stochastic":
+            case "binarize_stochastic" | "binarize_static":
                 return "black and white at random"
         assert_never(self.name)
 
@@ -81,6 +86,8 @@ class Transform:
                 return pixels >= 128
             case "binarize_stochastic":
                 return torch.bernoulli(pixels / 255)
+            case "binarize_static":
+                return _uniform_of(pixels) < pixels / 255
         assert_never(self.name)
 
     def to_unit(self, x: Tensor) -> Tensor:
@@ -91,7 +98,7 @@ class Transform:
         match self.name:
             case "logit":
                 return (torch.sigmoid(x) - LOGIT_MARGIN) / (1 - 2 * LOGIT_MARGIN)
-            case "scale" | "dequantize" | "binarize" | "binarize_stochastic":
+            case "scale" | "dequantize" | "binarize" | "binarize_stochastic" | "binarize_static":
                 return x
         assert_never(self.name)
 
@@ -106,7 +113,7 @@ class Transform:
             case "dequantize" | "logit":
                 # half a step of the noise, so that x just above an edge is not rounded below it
                 return (self.to_unit(x.double()) * 256 + 0.5 / NOISE_STEPS).floor().long()
-            case "binarize" | "binarize_stochastic":
+            case "binarize" | "binarize_stochastic" | "binarize_static":
                 raise ValueError(f"{self.name} leaves no grey levels")
         assert_never(self.name)
 
@@ -123,7 +130,7 @@ class Transform:
                 lower, upper = (k - 0.5) / 255, (k + 0.5) / 255
             case "dequantize" | "logit":
                 lower, upper = self._of_unit(k / 256), self._of_unit((k + 1) / 256)
-            case "binarize" | "binarize_stochastic":
+            case "binarize" | "binarize_stochastic" | "binarize_static":
                 raise ValueError(f"{self.name} leaves no grey levels")
             case _:
                 assert_never(self.name)
@@ -155,7 +162,7 @@ class Transform:
                     for block in map(Tensor.double, torch.split(x, BLOCK))
                 ]
                 return constant + torch.cat(blocks)
-            case "scale" | "binarize" | "binarize_stochastic":
+            case "scale" | "binarize" | "binarize_stochastic" | "binarize_static":
                 raise ValueError(f"{self.name} has no Jacobian")
         assert_never(self.name)
 
@@ -168,6 +175,24 @@ class Transform:
         transforms without a density (see has_bits_per_dim).
         """
         return -(log_prob.double() + self.log_det(x)) / (x.shape[1] * math.log(2))
+
+
+def _uniform_of(pixels: Tensor) -> Tensor:
+    """Numbers u (n, D) in [0, 1) for pixels (n, D), which follow from each image alone.
+
+    They are the first 24 bits of SplitMix64 (Steele, Lea and Flood 2014), whose state is the place
+    of the pixel plus a hash of the image. So an image has the same u in every order, split and run.
+    """
+    places = _mixed(torch.arange(1, pixels.shape[1] + 1, device=pixels.device) * _GOLDEN)
+    image = _mixed((pixels.long() * places).sum(1, keepdim=True))
+    return (_mixed(image + places) >> 40 & 0xFFFFFF).float() / (1 << 24)
+
+
+def _mixed(state: Tensor) -> Tensor:
+    """The output function of SplitMix64, for states (...) int64 that stand for unsigned ones."""
+    state = (state ^ (state >> 30 & 0x3FFFFFFFF)) * _FIRST_FACTOR
+    state = (state ^ (state >> 27 & 0x1FFFFFFFFF)) * _SECOND_FACTOR
+    return state ^ (state >> 31 & 0x1FFFFFFFF)
 
 
 def _dequantize(pixels: Tensor) -> Tensor:

@@ -200,6 +200,15 @@ _ALL = (
         needs="any model but a mixture",
     ),
     Group(
+        "parzen",
+        title="The Parzen trap: the likelihood that a window around images gives",
+        answers="why a Parzen window is no likelihood of a model: averages of images outscore "
+        "real images, and μ(z) outscores honest draws",
+        measure="vaexp.evaluation.parzen:measure",
+        figure="vaexp.figures.evidence.parzen:draw",
+        slow=True,
+    ),
+    Group(
         "quadrature",
         title="ln p(x) by quadrature",
         answers="ln p(x) itself, by integration over z",

@@ -30,7 +30,7 @@ class SGDOptions:
     epochs: int | None
     steps: int | None
     batch_size: int
-    optimizer: Literal["adam", "adamw", "sgd"]
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: float
     schedule: Literal["constant", "cosine"]
     gradient_clip: float | None
@@ -206,6 +206,8 @@ def _optimizer(model: VAE, options: SGDOptions) -> torch.optim.Optimizer:
             return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
         case "adam":
             return torch.optim.Adam(parameters, lr=rate, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=rate, centered=True)
     assert_never(options.optimizer)
 
 

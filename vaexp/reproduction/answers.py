@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
 
+from vaexp.reproduction.pictures import Picture
 from vaexp.reproduction.studies import Done, Repeated, Study
 from vaexp.tables import Table, markdown
 
@@ -16,6 +17,8 @@ class Answer:
     """The answer first, in whole sentences that the numbers decide."""
     tables: Sequence[Table]
     """Numbers of the runs, all of them read from metrics.json."""
+    pictures: Sequence[Picture] = ()
+    """The same in pictures."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,18 @@ class Question:
     """What theory says, in a sentence or two."""
     heavy: bool = False
     """Whether --quick leaves it out, as its runs take too long."""
+
+    @property
+    def name(self) -> str:
+        """What the names of its pictures begin with: that of the file which answers it."""
+        return self.answer.__module__.rsplit(".", 1)[-1]
+
+    def files(self, answer: Answer) -> dict[str, Picture]:
+        """The pictures of its answer by the names of their PNG files."""
+        return {
+            f"question-{self.name}-{number}.png": picture
+            for number, picture in enumerate(answer.pictures, start=1)
+        }
 
     @property
     def again(self) -> str:
@@ -89,12 +104,21 @@ def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequ
     return Table(title, [first, *measures], cells)
 
 
-def findings(answers: Sequence[tuple[Question, Answer]], how: Sequence[str]) -> str:
-    """The questions and answers as Markdown. ``how`` says what was trained."""
+def findings(
+    answers: Sequence[tuple[Question, Answer]], how: Sequence[str], pictures: str = "."
+) -> str:
+    """The questions and answers as Markdown. ``how`` says what was trained.
+
+    ``pictures`` is the folder of the PNG files, relative to that of the text.
+    """
     parts = ["# Findings", *how]
     for question, answer in answers:
         parts += [f"## {question.title}", f"*{question.asked}*", " ".join(answer.sentences)]
         parts += [f"What theory says: {question.theory}"]
         parts += [markdown(table).rstrip() for table in answer.tables]
+        parts += [
+            f"![{picture.title}]({pictures}/{name})"
+            for name, picture in question.files(answer).items()
+        ]
         parts += [f"These runs again: `{question.again}`"]
     return "\n\n".join(parts) + "\n"

@@ -42,7 +42,9 @@ class Content:
 def render(content: Content, pictures: Path) -> str:
     """The page as HTML, without any request to elsewhere. The PNG files are in ``pictures``."""
     figures = [_figure(shown, Folder(pictures)) for shown in content.figures]
-    questions = [_question(question, answer) for question, answer in content.answers]
+    questions = [
+        _question(question, answer, Folder(pictures)) for question, answer in content.answers
+    ]
     return Page(
         "Theory and implementation of VAEs: the figures and the questions",
         content.how,
@@ -70,7 +72,11 @@ def _picture(folder: Folder, name: str, of: str) -> Picture:
     return drawn.large()
 
 
-def _question(question: Question, answer: Answer) -> Section:
+def _question(question: Question, answer: Answer, folder: Folder) -> Section:
+    shown = [
+        Section(picture.title, [_picture(folder, name, "")])
+        for name, picture in question.files(answer).items()
+    ]
     return Section(
         question.title,
         sentences=[
@@ -78,6 +84,6 @@ def _question(question: Question, answer: Answer) -> Section:
             " ".join(answer.sentences),
             f"What theory says: {question.theory}",
         ],
-        parts=[of_table(table) for table in answer.tables],
+        parts=[*(of_table(table) for table in answer.tables), *shown],
         small=f"These runs again: {question.again}",
     )

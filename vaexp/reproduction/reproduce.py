@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from vaexp import __version__
 from vaexp.config import flatten
@@ -16,7 +15,7 @@ from vaexp.errors import UserError
 from vaexp.files import write_text
 from vaexp.progress import Reporter
 from vaexp.reproduction import work
-from vaexp.reproduction.answers import Question, findings
+from vaexp.reproduction.answers import Answer, Question, findings
 from vaexp.reproduction.figures import FIGURES, ReportFigure
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
@@ -63,14 +62,16 @@ def reproduce(
     work.measure(done, QUICK_IMAGES if quick else None, reporter)
     content = _content(done, changes, quick=quick)
     names = [name for shown in content.figures for name in shown.pictures]
+    names += [name for question, answer in content.answers for name in question.files(answer)]
     made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
-    key = _digest(json.dumps(asdict(content), default=_name_of).encode())
+    text = findings(content.answers, content.how, PICTURES)
+    key = _digest(json.dumps([text, *map(asdict, content.figures)]).encode())
     if _is_made(out, key, made):
         reporter.say(f"nothing to do: {out} has all figures, the page and the findings")
         return made
-    _draw(done, out / PICTURES, reporter)
+    _draw(done, content.answers, out / PICTURES, reporter)
     write_text(made.page, render(content, out / PICTURES))
-    write_text(made.findings, findings(content.answers, content.how))
+    write_text(made.findings, text)
     hashes = {str(path.relative_to(out)): _digest(path.read_bytes()) for path in _files(made)}
     write_text(out / MADE, json.dumps({"content": key, "files": hashes}, indent=2) + "\n")
     return made
@@ -162,17 +163,23 @@ def name_of(figure: ReportFigure, part: str) -> str:
     return f"figure-{figure.number:02d}{part}.png"
 
 
-def _draw(done: Done, folder: Path, reporter: Reporter) -> None:
-    """Draw all pictures of all figures."""
+def _draw(
+    done: Done, answers: Sequence[tuple[Question, Answer]], folder: Path, reporter: Reporter
+) -> None:
+    """Draw all pictures of all figures and answers."""
     with reporter.waiting("loading torch"):
         from vaexp.figures.style import save
-        from vaexp.reproduction.drawing import draw
+        from vaexp.reproduction.drawing import draw, draw_answer
     for figure in FIGURES:
         run = figure.runs(done).first
         for part, picture in figure.pictures.items():
             path = folder / name_of(figure, part)
             save(draw(picture, run), path)
             reporter.say(f"figure {path}")
+    for question, answer in answers:
+        for name, drawn in question.files(answer).items():
+            save(draw_answer(drawn), folder / name)
+            reporter.say(f"figure {folder / name}")
 
 
 def _is_made(out: Path, key: str, made: Made) -> bool:
@@ -191,11 +198,6 @@ def _files(made: Made) -> list[Path]:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _name_of(value: Any) -> str:
-    """What stands for the function of a question in the digest."""
-    return str(value.__module__)
 
 
 def _make_folder(folder: Path) -> None:

@@ -56,7 +56,7 @@ class VAEConfig(ModelSection):
     """L, the number of latent dimensions."""
     hidden: list[Width] = Field([512, 256], max_length=32)
     """The widths of the hidden layers of the encoder, which the decoder mirrors. [] is linear."""
-    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    activation: Literal["relu", "gelu", "silu", "tanh", "elu"] = "relu"
     """The non-linear function between layers."""
     conditional: bool = True
     """Whether encoder and decoder are given the label (the supervised VAE of the report)."""

@@ -10,6 +10,7 @@ from math import sqrt
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Across, Against, Points
 from vaexp.reproduction.studies import QUALITY, Done, Repeated, Study
 from vaexp.tables import Table, show_number
 
@@ -159,6 +160,15 @@ def answer(done: Done) -> Answer:
                 "setting",
                 {f"β = {beta:g}": runs for beta, runs in learned.items()},
                 INDUCED,
+            ),
+        ],
+        [
+            Points("Pairs with the same βσ², σ fixed", names, ("rate", "rmse_mean", "elbo")),
+            Against(
+                "What β changes where one σ(z) per image is learned",
+                {"one σ(z) per image": list(learned.values())},
+                Across.setting("model.beta", "β, log scale", log=True),
+                ("rate", "sigma", "rmse_mean", "log_c", "elbo", "induced_elbo"),
             ),
         ],
     )

@@ -1,6 +1,7 @@
 """What are the codes good for? Recognition, grouping and storage, beside principal components."""
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points
 from vaexp.reproduction.questions.networks import MODELS
 from vaexp.reproduction.studies import Done
 
@@ -72,7 +73,8 @@ def answer(done: Done) -> Answer:
         f"So the report's claim that codes serve all three uses holds in {wins} of the "
         f"{len(better)} comparisons with a linear method."
     )
-    return Answer(sentences, [by_runs("The codes of test images", "model", rows, SHOWN)])
+    picture = Points("What the codes of test images tell, beside principal components", rows, SHOWN)
+    return Answer(sentences, [by_runs("The codes of test images", "model", rows, SHOWN)], [picture])
 
 
 QUESTION = Question(

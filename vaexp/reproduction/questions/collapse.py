@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Across, Against
 from vaexp.reproduction.studies import (
     BETA_LARGE,
     BETA_MEDIUM,
@@ -33,11 +34,17 @@ SHOWN = ("active_units", "collapsed_latents", "rate", "rmse_mean")
 OF_LAW = ("law_active_units", "law_rate", "law_gap")
 
 
+def _threshold(runs: Repeated) -> list[float]:
+    """beta sigma^2, above which an eigenvalue must be for its latent to be used."""
+    model = runs.config.model.model_dump()
+    return [model["beta"] * model["sigma"] ** 2]
+
+
 def _named(runs: Repeated) -> str:
     """The sigma and the beta of some runs, and what they make together."""
     model = runs.config.model.model_dump()
-    sigma, beta = model["sigma"], model["beta"]
-    return f"σ = {sigma:g}, β = {beta:g}, βσ² = {beta * sigma**2:.3g}"
+    (threshold,) = _threshold(runs)
+    return f"σ = {model['sigma']:g}, β = {model['beta']:g}, βσ² = {threshold:.3g}"
 
 
 def answer(done: Done) -> Answer:
@@ -76,6 +83,14 @@ def answer(done: Done) -> Answer:
                 {_named(runs): runs for runs in deep},
                 SHOWN,
             ),
+        ],
+        [
+            Against(
+                "Active latents and rate fall as βσ² grows",
+                {"linear VAE, ten latents": linear, "deep VAE, five latents": deep},
+                Across("βσ², log scale", _threshold, log=True),
+                ("active_units", "law_active_units", "rate"),
+            )
         ],
     )
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
 
@@ -78,7 +79,16 @@ def answer(done: Done) -> Answer:
     ]
     named = {"independent pixels": pixel, **rows, "a full Gaussian per digit, no latents": full}
     return Answer(
-        sentences, [by_runs("Covariances of p(x|z) at β = 1, two latents", "p(x|z)", named, SHOWN)]
+        sentences,
+        [by_runs("Covariances of p(x|z) at β = 1, two latents", "p(x|z)", named, SHOWN)],
+        [
+            Strips("Draws of p(x|z) with more and more of a covariance", named, ["sample"]),
+            Points(
+                "Smoothness of the draws, and their distance from real images",
+                named,
+                ("neighbour_correlation_sample", "digit_fid_sample", "digit_fid_mean"),
+            ),
+        ],
     )
 
 

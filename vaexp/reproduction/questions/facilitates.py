@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from vaexp.reproduction.answers import Answer, Question, Sign, by_runs, says, sign
+from vaexp.reproduction.pictures import Across, Against, Curves
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -96,7 +97,17 @@ def answer(done: Done) -> Answer:
         )
     )
     named = {f"σ fixed at {sigma:g}": runs for sigma, runs in fixed.items()} | learned
-    return Answer(sentences, [by_runs("Means at equal rates, two latents", "σ", named, SHOWN)])
+    pictures = (
+        Against(
+            "Means at equal rates: below the line of fixed σ is better",
+            {"σ fixed": list(fixed.values())} | {name: [runs] for name, runs in learned.items()},
+            Across.measure("rate", "rate, nats"),
+            ("rmse_mean", "digit_fid_mean"),
+        ),
+        Curves("How training went with fixed and learned σ", named),
+    )
+    table = by_runs("Means at equal rates, two latents", "σ", named, SHOWN)
+    return Answer(sentences, [table], pictures)
 
 
 QUESTION = Question(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.studies import (
     MEAN_ONLY,
     PER_IMAGE,
@@ -89,7 +90,14 @@ def answer(done: Done) -> Answer:
         "The report's assumption that fixing σ at 1 gives better reconstructed images is not "
         "decided: their error is not surely other than with one learned σ(z) per image.",
     )
-    return Answer([*(_sentence(rows, one) for one in CRITERIA), conjecture], [table])
+    pictures = (
+        Points(
+            "Four measures that put the models in an order", rows, [c.measure for c in CRITERIA]
+        ),
+        Strips("Means and draws of models with fixed and learned σ, β = 1", rows),
+    )
+    sentences = [*(_sentence(rows, one) for one in CRITERIA), conjecture]
+    return Answer(sentences, [table], pictures)
 
 
 QUESTION = Question(

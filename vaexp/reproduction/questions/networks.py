@@ -1,6 +1,7 @@
 """What do networks add? From pPCA over a linear VAE to a deep one at the same number of latents."""
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
 
 GROUPS = (*QUALITY, "codes")
@@ -66,7 +67,15 @@ def answer(done: Done) -> Answer:
         ),
     ]
     title = "Models that are not given the label, ten latents or 50 components"
-    return Answer(sentences, [by_runs(title, "model", rows, SHOWN)])
+    pictures = (
+        Strips("Means μ(z) of draws z ~ p(z)", rows, ["mean"]),
+        Points(
+            "The bound, the errors and the images of each model",
+            rows,
+            ("elbo", "rate", "rmse_mean", "digit_fid_mean"),
+        ),
+    )
+    return Answer(sentences, [by_runs(title, "model", rows, SHOWN)], pictures)
 
 
 QUESTION = Question(

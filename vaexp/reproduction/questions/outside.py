@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
 
@@ -69,7 +70,17 @@ def answer(done: Done) -> Answer:
         )
     )
     title = "Likelihoods at one architecture, two latents, β = 1"
-    return Answer(sentences, [by_runs(title, "p(x|z)", rows, SHOWN)])
+    pictures = (
+        Strips(
+            "Draws of p(x|z) by likelihoods with and without mass outside [0, 1]", rows, ["sample"]
+        ),
+        Points(
+            "Values outside [0, 1], mass on the grey levels, and quality of the draws",
+            rows,
+            ("outside_share_sample", "elbo_levels_bits_per_dim", "digit_fid_sample"),
+        ),
+    )
+    return Answer(sentences, [by_runs(title, "p(x|z)", rows, SHOWN)], pictures)
 
 
 QUESTION = Question(

@@ -1,8 +1,10 @@
 """Do draws from the prior fall where the decoder saw no code? Images of both, over beta."""
 
+from collections.abc import Mapping
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says, sign
+from vaexp.reproduction.pictures import Across, Against, Picture, Strips
 from vaexp.reproduction.studies import BETA_LARGE, BETA_MEDIUM, BETA_SMALL, Done, Repeated
 
 L = {"model.latent_dim": 5}
@@ -70,13 +72,27 @@ def answer(done: Done) -> Answer:
             "At the largest β images of z ~ q(z|y) are about as good as at the medium one.",
         )
     )
+    shown = {named[name]: runs for name, runs in rows.items()}
     table = by_runs(
         "Images μ(z), z from the prior and from the codes (posterior), σ = 1, five latents",
         "β",
-        {named[name]: runs for name, runs in rows.items()},
+        shown,
         SHOWN,
     )
-    return Answer(sentences, [table])
+    return Answer(sentences, [table], _pictures(shown))
+
+
+def _pictures(rows: Mapping[str, Repeated]) -> list[Picture]:
+    """Draws at each beta, and how far they and the codes are from where they should be."""
+    return [
+        Strips("Images μ(z) of draws z ~ p(z)", rows, ["mean"]),
+        Against(
+            "The distance of the codes from the prior, and of images μ(z) from real ones",
+            {"five latents, σ = 1": list(rows.values())},
+            Across.setting("model.beta", "β, log scale", log=True),
+            ("marginal_kl_given_label", "digit_fid_mean", "digit_fid_mean_posterior"),
+        ),
+    ]
 
 
 QUESTION = Question(

@@ -4,12 +4,13 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
 
 LEARNED = {
-    name: replace(study, groups=(*study.groups, "decoding"))
+    name: replace(study, groups=(*study.groups, "decoding", "parzen"))
     for name, study in list(MODES.items())[1:]
 }
 PARTS = ("variance_of_mean", "mean_of_variance", "variance_total", "variance_data")
@@ -21,6 +22,7 @@ EACH = (
     "coverage_real",
 )
 WAYS = ("mean", "sample", "control")
+WINDOWS = ("parzen_train", "parzen_centroids", "parzen_mean", "parzen_sample")
 
 
 def _lost(runs: Repeated) -> str:
@@ -65,11 +67,35 @@ def _sentences(name: str, runs: Repeated) -> list[str]:
     ]
 
 
+def _window(name: str, runs: Repeated) -> str:
+    """What the score of early papers says of means and draws, and whether it can be believed."""
+    return (
+        says(
+            compared(runs, "parzen_mean", None, "parzen_sample"),
+            f"Early papers scored draws by a Parzen window. With {name} it gives μ(z) more nats "
+            "than draws,",
+            f"Early papers scored draws by a Parzen window. With {name} it gives μ(z) fewer nats "
+            "than draws,",
+            f"Early papers scored draws by a Parzen window. With {name} it gives μ(z) as many nats "
+            "as draws,",
+        ).rstrip(",.")
+        + f", {runs['parzen_mean']} against {runs['parzen_sample']}. "
+        + says(
+            compared(runs, "parzen_centroids", None, "parzen_train"),
+            "But it also gives averages of real images more than ten times as many real images, "
+            "which no model can outdo: such a score rewards averages and is no likelihood.",
+            "It gives averages of real images fewer than ten times as many real images.",
+            "It gives averages of real images as many as ten times as many real images.",
+        )
+    )
+
+
 def answer(done: Done) -> Answer:
     """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
     rows = {name: done.of(study) for name, study in LEARNED.items()}
     sentences = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
     nearer = [compared(runs, "digit_fid_mean", None, "digit_fid_sample") for runs in rows.values()]
+    sentences.append(_window(*next(iter(rows.items()))))
     sentences.append(
         says(
             None if None in nearer else int(set(nearer) == {-1}),
@@ -90,6 +116,20 @@ def answer(done: Done) -> Answer:
         [
             by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
             Table("Means, draws and other real images (control)", ["what", *EACH], each),
+            by_runs("The score of a Parzen window around images, nats", "σ", rows, WINDOWS),
+        ],
+        [
+            Strips("Means μ(z) and draws of p(x|z)", rows),
+            Points("The Parzen trap: averages outscore real images", rows, WINDOWS),
+            Points(
+                "How far means and draws are from real images, and how smooth",
+                rows,
+                [
+                    f"{measure}_{way}"
+                    for measure in ("neighbour_correlation", "digit_fid")
+                    for way in WAYS
+                ],
+            ),
         ],
     )
 

@@ -1,6 +1,9 @@
 """Are singularities the cause? A mixture and a VAE against the floors of their variances."""
 
+from math import sqrt
+
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.pictures import Across, Against
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -64,6 +67,12 @@ def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
     ]
 
 
+def _floor(runs: Repeated) -> list[float]:
+    """The floor of sigma; that of a mixture is one of variances."""
+    floor = runs.config.model.floor
+    return [sqrt(floor) if runs.config.model.discrete else floor]
+
+
 def answer(done: Done) -> Answer:
     """What a lower floor adds, and whether a high one makes better images."""
     vae = {floor: done.of(VAE, {"model.sigma_floor": floor}) for floor in FLOORS}
@@ -97,7 +106,13 @@ def answer(done: Done) -> Answer:
     rows = {f"VAE, σ ≥ {floor:g}": runs for floor, runs in vae.items()}
     rows |= {f"mixture, σ ≥ {floor:g}": runs for floor, runs in mixture.items()}
     rows["VAE, σ fixed at 1"] = done.of(FIXED)
-    return Answer(sentences, [by_runs("Floors of σ", "model", rows, SHOWN)])
+    picture = Against(
+        "What a lower floor of σ changes",
+        {"VAE with σ(z) per pixel": list(vae.values()), "mixture": list(mixture.values())},
+        Across("floor of σ, log scale", _floor, log=True),
+        ("elbo", "elbo_levels", "train_test_gap", "pixels_at_floor", "rmse_mean", "digit_fid_mean"),
+    )
+    return Answer(sentences, [by_runs("Floors of σ", "model", rows, SHOWN)], [picture])
 
 
 QUESTION = Question(
