@@ -161,8 +161,8 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     "outside, grain": (
         outside.answer,
         {"neighbour_correlation_sample": {"": 0.4}, "neighbour_correlation_data": {"": 0.75}},
-        "the domain is not what makes the draws bad",
-        "So the domain counts",
+        "The domain is not what makes the draws bad",
+        "The domain counts",
     ),
     "collapse": (
         collapse.answer,
@@ -202,7 +202,7 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
             "digit_fid_mean": {"beta-small": 78.0, "": 20.0},
             "digit_fid_mean_posterior": {"": 15.0},
         },
-        "the report's conjecture holds",
+        "The report's conjecture holds",
         "The report's conjecture does not hold here",
     ),
     "networks": (
@@ -215,7 +215,7 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
         networks.answer,
         {"digit_fid_mean": {"unconditional": 40.0, "gmm": 15.0, "": 70.0}},
         "The means of a mixture lie nearer",
-        "They lie nearer than the means of a mixture",
+        "lie nearer to real images than those of a mixture",
     ),
     "codes": (
         codes.answer,

@@ -32,11 +32,11 @@ def answer(done: Done) -> Answer:
         name: f"{name} β = {runs.config.model.model_dump()['beta']:g}"
         for name, runs in rows.items()
     }
-    sentences = []
+    details = []
     for name, runs in rows.items():
         costs = _costs(runs)
         amount = f"{mean(costs):.3g}" if costs else "unknown"
-        sentences.append(
+        details.append(
             says(
                 compared(runs, "digit_fid_mean", None, "digit_fid_mean_posterior"),
                 f"At {named[name]} images of z ~ p(z) lie further from real ones than those of "
@@ -54,24 +54,23 @@ def answer(done: Done) -> Answer:
         [a - b for a, b in zip(small, medium, strict=False)],
         [2 * max(rows["small"].errors("digit_fid_mean") or [0.0])],
     )
-    sentences.append(
+    short = [
         says(
             more,
-            "So the report's conjecture holds: the smaller β is, the more of the prior's draws the "
+            "The report's conjecture holds: the smaller β is, the more of the prior's draws the "
             "decoder never saw, and the worse their images are.",
             "The report's conjecture does not hold here: prior draws cost less at the smaller β.",
             "The report's conjecture is not decided here: prior draws cost about the same at both "
             "β.",
-        )
-        + " "
-        + says(
+        ),
+        says(
             compared(rows["large"], "digit_fid_mean_posterior", rows["medium"]),
             "At the largest β the gap is no longer what spoils the images: those of z ~ q(z|y) are "
             "worse as well, as the decoder ignores z.",
             "At the largest β images of z ~ q(z|y) are better than at the medium one.",
             "At the largest β images of z ~ q(z|y) are about as good as at the medium one.",
-        )
-    )
+        ),
+    ]
     shown = {named[name]: runs for name, runs in rows.items()}
     table = by_runs(
         "Images μ(z), z from the prior and from the codes (posterior), σ = 1, five latents",
@@ -79,7 +78,7 @@ def answer(done: Done) -> Answer:
         shown,
         SHOWN,
     )
-    return Answer(sentences, [table], _pictures(shown))
+    return Answer(short, details, [table], _pictures(shown))
 
 
 def _pictures(rows: Mapping[str, Repeated]) -> list[Picture]:

@@ -93,18 +93,16 @@ def _window(name: str, runs: Repeated) -> str:
 def answer(done: Done) -> Answer:
     """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
     rows = {name: done.of(study) for name, study in LEARNED.items()}
-    sentences = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
+    details = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
     nearer = [compared(runs, "digit_fid_mean", None, "digit_fid_sample") for runs in rows.values()]
-    sentences.append(_window(*next(iter(rows.items()))))
-    sentences.append(
-        says(
-            None if None in nearer else int(set(nearer) == {-1}),
-            "The report's conjecture that images μ(z) look better than draws holds in this "
-            "measure, and they are images of another process than the model that was trained.",
-            "",
-            "The report's conjecture that images μ(z) look better than draws does not hold in "
-            "this measure for both kinds of σ.",
-        )
+    details.append(_window(*next(iter(rows.items()))))
+    short = says(
+        None if None in nearer else int(set(nearer) == {-1}),
+        "The report's conjecture that images μ(z) look better than draws holds in this "
+        "measure, and they are images of another process than the model that was trained.",
+        "",
+        "The report's conjecture that images μ(z) look better than draws does not hold in "
+        "this measure for both kinds of σ.",
     )
     each = [
         [f"{name}, {way}", *(runs[f"{measure}_{way}"] for measure in EACH)]
@@ -112,7 +110,8 @@ def answer(done: Done) -> Answer:
         for way in WAYS
     ]
     return Answer(
-        sentences,
+        [short],
+        details,
         [
             by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
             Table("Means, draws and other real images (control)", ["what", *EACH], each),
