@@ -183,7 +183,8 @@ _ALL = (
     Group(
         "iw",
         title="The importance-weighted bound",
-        answers="a bound on ln p(x) that is nearer than the ELBO, with `-k` samples",
+        answers="a bound on ln p(x) that is nearer than the ELBO, with `-k` samples, and the "
+        "jackknife's estimate of ln p(x) from the same samples",
         measure="vaexp.evaluation.bounds:measure",
         slow=True,
         needs="a VAE",
