@@ -139,6 +139,15 @@ _ALL = (
         ),
     ),
     Group(
+        "optimal_mean",
+        title="The learned mean and the best one",
+        answers="how far μ(z) is from μ*(z), the average of training images that no decoder can "
+        "better, and of how many images that is",
+        measure="vaexp.evaluation.optimal_mean:measure",
+        figure="vaexp.figures.evidence.optimal_mean:draw",
+        headlines=("optimal_mean_gap_prior", "optimal_mean_gap_codes", "images_averaged_codes"),
+    ),
+    Group(
         "quality",
         title="Sample quality, in the features of a digit classifier",
         answers="FID and KID in the features of a digit classifier (not Inception's), precision, "
