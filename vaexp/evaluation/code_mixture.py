@@ -27,6 +27,11 @@ class CodeMixture:
                 codes = aggregate.codes(some)
             self.mixtures[one] = mixture_of_codes(codes, HELD_OUT_SEED)
 
+    @property
+    def components(self) -> dict[int, int]:
+        """The number of components of the mixture of each label, or of the one for all as 0."""
+        return {one: len(mixture.weight) for one, mixture in self.mixtures.items()}
+
     def sample(self, label: Tensor) -> Tensor:
         """One draw z for each of the labels (S,), (S, L), from torch's global generator."""
         group = self._group(label)

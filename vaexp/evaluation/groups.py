@@ -163,6 +163,21 @@ _ALL = (
         ),
     ),
     Group(
+        "prior",
+        title="Draws of z, from the prior and from a mixture of the codes",
+        answers="the share of z ~ p(z) that lie where no codes are, and what a Gaussian mixture "
+        "fitted to the codes changes: `sample --prior gmm`",
+        measure="vaexp.evaluation.prior:measure",
+        figure="vaexp.figures.evidence.prior:draw",
+        headlines=(
+            "outside_prior",
+            "outside_mixture",
+            "elbo_gain_mixture",
+            "digit_fid_mean_prior",
+            "digit_fid_mean_mixture",
+        ),
+    ),
+    Group(
         "codes",
         title="What the codes are good for",
         answers="probe and neighbour accuracy, cluster agreement, reconstruction, beside PCA",

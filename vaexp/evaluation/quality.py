@@ -206,7 +206,7 @@ def label_entries(log_prob: Tensor) -> dict[str, Estimate]:
     }
 
 
-def _drawn(subject: Subject[Model], codes: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+def drawn(subject: Subject[Model], codes: Iterable[tuple[Tensor, ...]]) -> dict[str, Tensor]:
     """mu(z) and a draw of p(x|z), (n, D) each on the display scale, at blocks of z and labels."""
     means, samples = [], []
     for z, label in codes:
@@ -228,7 +228,7 @@ def measure(subject: Subject[Model]) -> Evidence:
         (model.prior().sample(labels.shape), labels)
         for labels in subject.label.split(DRAWN_AT_ONCE)
     )
-    of_prior = _drawn(subject, prior)
+    of_prior = drawn(subject, prior)
     images, label = (torch.cat(parts) for parts in zip(*subject.train(), strict=True))
     chosen = torch.randint(len(images), (n,), device=images.device)
     posterior = (
@@ -248,6 +248,6 @@ def measure(subject: Subject[Model]) -> Evidence:
         digits=subject.digits,
         real_label=subject.label.cpu(),
         wanted_label=subject.label.cpu() if model.conditional else None,
-        posterior=_drawn(subject, posterior),
+        posterior=drawn(subject, posterior),
     )
     return evidence.with_scope("same_look", look=subject.transform.look)

@@ -56,6 +56,10 @@ class Support:
         least = [self._least[one] for one in self.aggregate.group(label).tolist()]
         return log_prob - torch.stack(least)
 
+    def margins_of_codes(self) -> Tensor:
+        """The ``margin`` of the held-out codes of all labels, (R,)."""
+        return torch.cat([values - self._least[one] for one, values in self.held_out.items()])
+
     def share_outside(self, log_prob: Tensor, label: Tensor) -> Estimate:
         """The share of z that lie outside, from ln q(z) (S,) and labels (S,).
 
