@@ -89,6 +89,10 @@ class Aggregate:
         """Turn z (S, L) to the axes on which all posteriors are diagonal."""
         return torch.linalg.solve_triangular(self.root, z.double().T, upper=False).T
 
+    def knows(self, label: Tensor) -> bool:
+        """Whether there are images to aggregate for all of the labels (S,)."""
+        return set(self.group(label).tolist()) <= self.images.keys()
+
     def codes(self, images: Tensor) -> Tensor:
         """One draw z ~ q(z|x_n) for each of the training images with these numbers, (S, L)."""
         mean, scale = self._mean[images], self._scale[images]

@@ -169,13 +169,6 @@ _ALL = (
         "fitted to the codes changes: `sample --prior gmm`",
         measure="vaexp.evaluation.prior:measure",
         figure="vaexp.figures.evidence.prior:draw",
-        headlines=(
-            "outside_prior",
-            "outside_mixture",
-            "elbo_gain_mixture",
-            "digit_fid_mean_prior",
-            "digit_fid_mean_mixture",
-        ),
     ),
     Group(
         "codes",

@@ -12,10 +12,7 @@ from torch import Tensor
 from vaexp.evaluation.aggregate import Aggregate
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.code_mixture import CodeMixture
-from vaexp.evaluation.digit_classifier import load_classifier, read_digits
-from vaexp.evaluation.feature_distances import digit_fid
 from vaexp.evaluation.measure import Arrays, Estimate, Evidence, Measure, Moments, merge
-from vaexp.evaluation.quality import LEAST_IMAGES, NOT_DIGITS, drawn
 from vaexp.evaluation.subject import Subject
 from vaexp.evaluation.support import Support
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -24,10 +21,8 @@ from vaexp.models.absent import Absent
 DRAWS = 2_000  # z whose density is computed, of each source
 CODES = 4  # z ~ q(z|x) of each test image, for the gain
 SHOWN = 10  # images in each row of the figure
-SOURCES = ("prior", "mixture")
 SHARES = ("outside_prior", "outside_mixture")
 GAIN = "elbo_gain_mixture"
-DISTANCES = tuple(f"digit_fid_{mode}_{one}" for mode in ("mean", "sample") for one in SOURCES)
 AN_INDEX = "z is the index of a component, and its prior is fitted already"
 UNKNOWN = "a digit of the test images is of no training image, so there are no codes of it"
 
@@ -38,7 +33,6 @@ def prior_draws(subject: Subject[Model], model: VAE | LinearGaussian) -> Evidenc
 
     ``outside_prior`` and ``outside_mixture`` are the shares of z outside of the codes' ``Support``.
     ``elbo_gain_mixture`` is how much larger the ELBO is with the mixture in place of p(z).
-    ``digit_fid_mean_prior`` and so on are distances of draws from the test images, for each mode.
 
     Arrays, if there are enough test images: ``margin_prior``, ``margin_mixture`` and
     ``margin_codes`` (S,), ln q(z) minus its least value inside, nats; ``image_prior`` and
@@ -47,20 +41,14 @@ def prior_draws(subject: Subject[Model], model: VAE | LinearGaussian) -> Evidenc
     """
     x, label = subject.x, subject.label
     aggregate = Aggregate(model, subject.train)
-    if not set(aggregate.group(label).tolist()) <= aggregate.images.keys():
-        return Evidence(absent=dict.fromkeys((*SHARES, GAIN, *DISTANCES), UNKNOWN))
+    if not aggregate.knows(label):
+        return Evidence(absent=dict.fromkeys((*SHARES, GAIN), UNKNOWN))
     mixture = CodeMixture(aggregate)
     codes = torch.cat([model.encode(xs, labels).sample() for xs, labels in blocks(x, label)])
     z = {"prior": model.prior().sample(label.shape).to(codes)}
     z["mixture"] = mixture.sample(label).to(codes)
-    gain: dict[str, Measure | Estimate] = {GAIN: elbo_gain(model, x, label, mixture)}
-    return merge(
-        [
-            _shares(subject, Support.of(aggregate, codes, label), z),
-            Evidence(gain),
-            _distances(subject, z),
-        ]
-    )
+    shares = _shares(subject, Support.of(aggregate, codes, label), z)
+    return merge([shares, Evidence({GAIN: elbo_gain(model, x, label, mixture)})])
 
 
 @torch.no_grad()
@@ -122,31 +110,11 @@ def _pictures(subject: Subject[Model], z: dict[str, Tensor], shown: Tensor) -> A
     return arrays
 
 
-def _distances(subject: Subject[Model], z: dict[str, Tensor]) -> Evidence:
-    """The distance of draws at z (N, L) of each source from the test images, for each mode."""
-    if not subject.digits:
-        return Evidence(absent=dict.fromkeys(DISTANCES, NOT_DIGITS))
-    if len(subject.x) < LEAST_IMAGES:
-        return Evidence(absent=dict.fromkeys(DISTANCES, f"it needs {LEAST_IMAGES} test images"))
-    classifier = load_classifier()
-
-    def features(images: Tensor) -> Tensor:
-        return read_digits(classifier, images.clamp(0, 1)).features
-
-    real = features(subject.transform.to_unit(subject.x.float()).cpu())
-    found: dict[str, Measure | Estimate] = {}
-    for source, all_z in z.items():
-        for mode, images in drawn(subject, blocks(all_z, subject.label)).items():
-            found[f"digit_fid_{mode}_{source}"] = digit_fid(features(images), real)
-    ordered = {name: found[name] for name in DISTANCES}
-    return Evidence(ordered).with_scope("same_look", look=subject.transform.look)
-
-
 def measure(subject: Subject[Model]) -> Evidence:
     """Measure the group ``prior``."""
     match subject.model:
         case GMM():
-            return Evidence(absent=dict.fromkeys((*SHARES, GAIN, *DISTANCES), AN_INDEX))
+            return Evidence(absent=dict.fromkeys((*SHARES, GAIN), AN_INDEX))
         case VAE() | LinearGaussian() as model:
             return prior_draws(subject, model)
         case _:

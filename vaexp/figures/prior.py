@@ -46,9 +46,9 @@ def prior_and_codes(
     rows = len(images)
     body = (_BEFORE + _WIDTH, 40 + _HEIGHT + _UNDER + rows * (_TILE + 40))
     note = (
-        "The curves say what share of z has a density of codes q(z), the average of q(z|x) over "
-        "the training images, of at most so much. Left of the line is less than what 99% of the "
-        "test images' codes have: such z the decoder has hardly been trained on.\n"
+        "q(z) is the average of q(z|x) over the training images: the density of the codes. The "
+        "curves show what share of z has at most this density. 99% of the test images' codes lie "
+        "right of the line. With z left of it the decoder has hardly been trained.\n"
         f"{ink_note(*images.values())}\n{note}"
     )
     figure, top = page(*body, "Where draws of z fall among the codes", subtitle, note)

@@ -26,8 +26,10 @@ def mixture_of_codes(z: Tensor, seed: int) -> GMM:
     codes therefore get fewer components. The random numbers of k-means++ follow from ``seed``.
     """
     held = torch.arange(len(z), device=z.device) % HELD_OUT == HELD_OUT - 1
-    seen, unseen = (z[~held], z[held]) if held.any() else (z, z)
+    seen, unseen = z[~held], z[held]
     best = _fitted(seen, 1, seed)
+    if len(unseen) == 0:
+        return best
     reached = best.log_prob(unseen).mean()
     components = 2
     while components <= min(MOST_COMPONENTS, len(seen)):
