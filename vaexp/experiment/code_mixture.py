@@ -9,6 +9,7 @@ from vaexp.evaluation.aggregate import Aggregate
 from vaexp.evaluation.code_mixture import CodeMixture
 from vaexp.experiment.prepare import Experiment
 from vaexp.models import GMM, VAE, LinearGaussian
+from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import load_weights
 
@@ -35,4 +36,5 @@ def mixture_of_run(run: RunFolder, digits: list[int]) -> CodeMixture:
             f"--prior gmm: no training image of this run is a {' or a '.join(map(str, missing))}, "
             "so there are no codes of it; choose another --label"
         )
-    return CodeMixture(aggregate)
+    with Reporter().waiting("fitting a mixture to the codes"):
+        return CodeMixture(aggregate)
