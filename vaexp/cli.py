@@ -164,6 +164,13 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
     return True
 
 
+PriorOption = Annotated[
+    Prior,
+    typer.Option(
+        help="What z is drawn from: p(z) of the model, or gmm, a Gaussian mixture that EM fits to "
+        "the codes of the training images, for each digit that the model is given."
+    ),
+]
 DecodeOption = Annotated[
     Decode | None,
     typer.Option(
@@ -185,13 +192,7 @@ def sample(
         int | None,
         typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
     ] = None,
-    prior: Annotated[
-        Prior,
-        typer.Option(
-            help="What z is drawn from: p(z) of the model, or gmm, a Gaussian mixture that EM fits "
-            "to the codes of the training images, for each digit that the model is given."
-        ),
-    ] = Prior.model,
+    prior: PriorOption = Prior.model,
     component: Annotated[
         int | None, typer.Option(min=0, help="The component of a mixture, counted from 0.")
     ] = None,

@@ -16,10 +16,11 @@ from vaexp.runs.trained import load_weights
 
 @torch.no_grad()
 def mixture_of_run(run: RunFolder, digits: list[int]) -> CodeMixture:
-    """Encode the training images of a run whose z is a vector, and fit the mixture to the codes.
+    """Encode the training images of a run, and fit the mixture to the codes.
 
-    ``digits`` are those that a conditional model is to draw. Raises UserError if there are no codes
-    of one of them, and RunError if the data are other ones now.
+    ``digits`` are those that a conditional model is to draw. Raises UserError for a mixture, whose
+    z is no vector, and if there are no codes of a digit, and RunError if the data are other ones
+    now.
     """
     experiment = Experiment.prepare(run.config(), run)
     load_weights(experiment.model, run, experiment.device)
@@ -27,7 +28,7 @@ def mixture_of_run(run: RunFolder, digits: list[int]) -> CodeMixture:
         case VAE() | LinearGaussian() as model:
             aggregate = Aggregate(model, experiment.training_blocks)
         case GMM():
-            raise TypeError("z of a mixture is the index of a component")
+            raise UserError("--prior: z of a mixture is the index of a component; leave it out")
         case _:
             assert_never(experiment.model)
     if not aggregate.knows(torch.tensor(digits)):

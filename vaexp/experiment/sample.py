@@ -137,8 +137,7 @@ def sample(
     ``component`` is that of a mixture, counted from 0; None draws components from p(z). ``axes``
     are the two latents of the grid, counted from 1; the default is the first two. The arrays are
     ``z``, ``label`` if the model is conditional, ``x`` on the scale of the model, and ``image`` on
-    the display scale, unclipped. Raises UserError for options that do not fit the model, and
-    RunError if the data are needed and are other ones now.
+    the display scale, unclipped. Raises UserError for options that do not fit the model.
     """
     trained = TrainedModel.read(run)
     default = trained.config.model.decode_mode
@@ -146,15 +145,10 @@ def sample(
     seed = trained.config.seed if seed is None else seed
     name = [mode] + ([f"label{label}"] if label is not None else [])
     name += [] if prior == "model" else [prior]
-    if grid and prior != "model":
-        raise UserError("--prior: a grid shows all of the plane and draws no z; leave it out")
-    mixture = None
     match trained.config:
         case GMMExperiment(model=section):
             if grid:
                 raise UserError("--grid: a mixture has no latent plane; leave it out")
-            if prior != "model":
-                raise UserError("--prior: z of a mixture is the index of a component; leave it out")
             component = _component(trained, section, component, label)
             digits = trained.labels
             if label is None and component is not None:
@@ -163,10 +157,9 @@ def sample(
             if component is not None:
                 raise UserError("--component: only a Gaussian mixture has components; leave it out")
             digits = _digits(trained, label)
-            if prior != "model":
-                mixture = mixture_of_run(run, digits)
         case _:
             assert_never(trained.config)
+    mixture = _mixture(run, digits, prior, grid)
     with seeded(seed, "sample"):
         if grid:
             figure, arrays, drawn = _plane(trained, digits, mode, axes)
@@ -179,6 +172,15 @@ def sample(
     run.files.write_arrays(f"samples/{stem}.npz", arrays)
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
+
+
+def _mixture(run: RunFolder, digits: list[int], prior: Prior, grid: bool) -> CodeMixture | None:
+    """The mixture of codes to draw z from, or None to draw z from p(z) of the model."""
+    if prior == "model":
+        return None
+    if grid:
+        raise UserError("--prior: a grid shows all of the plane and draws no z; leave it out")
+    return mixture_of_run(run, digits)
 
 
 def _plane(

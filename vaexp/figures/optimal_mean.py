@@ -54,21 +54,9 @@ def optimal_means(
         before + 3 * (panel[0] + between) - between,
         len(boards) * (panel[1] + above + 20) + under,
     )
-    inside = ""
-    if outside is not None and outside.any() and not outside.all():
-        inside = "The line is around the tiles whose z lies where 99% of the test images' codes do."
-    elif outside is not None:
-        side = "outside of" if outside.all() else "in"
-        inside = f"All tiles lie {side} the region with 99% of the test images' codes."
-    note = (
-        "μ*(z) is the average of the training images, weighted by q(z|x): with this encoder no "
-        "decoder has a smaller squared error. Red in the difference is more ink in μ(z), blue is "
-        f"less, and the full colours are at ±{number(reach)}.\n"
-        f"{inside} The axes are spaced by quantiles of N(0, 1).\n"
-        f"{ink_note(optimal, learned)}\n{note}"
-    )
     title = "The best mean μ*(z) and the learned μ(z) over the latent plane"
-    figure, top = page(*body, title, subtitle, note)
+    words = f"{_words(reach, outside)}\n{ink_note(optimal, learned)}\n{note}"
+    figure, top = page(*body, title, subtitle, words)
     for row, (three, name) in enumerate(zip(boards, names, strict=True)):
         y = top + above + row * (panel[1] + above + 20)
         for column, (board, what) in enumerate(
@@ -87,6 +75,22 @@ def optimal_means(
             if outside is not None:
                 _outline(axes, ~outside[row], height)
     return figure
+
+
+def _words(reach: float, outside: Array | None) -> str:
+    """What the panels, their colours and the line mean."""
+    inside = ""
+    if outside is not None and outside.any() and not outside.all():
+        inside = "The line is around the tiles whose z lies where 99% of the test images' codes do."
+    elif outside is not None:
+        side = "outside of" if outside.all() else "in"
+        inside = f"All tiles lie {side} the region with 99% of the test images' codes."
+    return (
+        "μ*(z) is the average of the training images, weighted by q(z|x): with this encoder no "
+        "decoder has a smaller squared error. Red in the difference is more ink in μ(z), blue is "
+        f"less, and the full colours are at ±{number(reach)}.\n"
+        f"{inside} The axes are spaced by quantiles of N(0, 1)."
+    )
 
 
 def _outline(axes: Axes, inside: Array, length: int) -> None:
