@@ -76,7 +76,7 @@ def test_they_have_a_distance_of_their_own() -> None:
         train=train,
         digits=True,
         real_label=source.test.label[:400],
-        posterior={"mean": train},
+        elsewhere={"mean_posterior": train},
     )
     distances = {name: entry for name, entry in found.entries.items() if "fid" in name}
     assert distances.keys() == {"digit_fid_mean", "digit_fid_mean_posterior"}
@@ -88,7 +88,7 @@ def test_they_have_a_distance_of_their_own() -> None:
         train=train,
         digits=True,
         real_label=source.test.label[:400],
-        posterior={"mean": train},
+        elsewhere={"mean_posterior": train},
     )
     assert "digit_fid_mean_posterior" in few.absent
 

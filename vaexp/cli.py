@@ -46,6 +46,13 @@ class Decode(StrEnum):
     sweep = "sweep"
 
 
+class Prior(StrEnum):
+    """Where a latent is drawn from."""
+
+    model = "model"
+    gmm = "gmm"
+
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -158,6 +165,13 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
     return True
 
 
+PriorOption = Annotated[
+    Prior,
+    typer.Option(
+        help="What z is drawn from: p(z) of the model, or gmm, a Gaussian mixture that EM fits to "
+        "the codes of the training images, for each digit that the model is given."
+    ),
+]
 DecodeOption = Annotated[
     Decode | None,
     typer.Option(
@@ -179,6 +193,7 @@ def sample(
         int | None,
         typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
     ] = None,
+    prior: PriorOption = Prior.model,
     component: Annotated[
         int | None, typer.Option(min=0, help="The component of a mixture, counted from 0.")
     ] = None,
@@ -214,6 +229,7 @@ def sample(
         mode=None if decode is None else decode.value,
         n=n or 10,
         label=label,
+        prior=prior.value,
         component=component,
         grid=grid,
         axes=axes,
