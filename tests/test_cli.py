@@ -17,6 +17,7 @@ from vaexp.runs.folder import RunFolder
 COMMANDS = [
     ["train"],
     ["sample"],
+    ["encode"],
     ["compare"],
     ["report"],
     ["evaluate"],

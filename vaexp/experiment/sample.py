@@ -20,6 +20,8 @@ from vaexp.errors import UserError
 from vaexp.figures.images import samples
 from vaexp.figures.latent import latent_plane
 from vaexp.figures.style import save
+from vaexp.files import replacing
+from vaexp.paths import file_to_write
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -124,9 +126,11 @@ def sample(
     grid: bool = False,
     axes: tuple[int, int] | None = None,
     seed: int | None = None,
+    out: Path | None = None,
 ) -> Drawn:
     """Draw n images, or the latent plane, and write a PNG and an npz into samples/ of the run.
 
+    ``out`` is another path for the PNG, beside which the npz is put.
     ``label`` is the digit that a conditional model draws, or the digit whose component a mixture
     draws from; None takes all digits of the model in turn. ``component`` is that of a mixture,
     counted from 0; None draws components from p(z). ``axes`` are the two latents of the grid,
@@ -161,8 +165,13 @@ def sample(
             figure, arrays = _strip(trained, digits, component, mode, n)
             name.append(f"n{n}")
     stem = "-".join([*name, f"seed{seed}"])
-    path = run.files.place(f"samples/{stem}.png")
-    run.files.write_arrays(f"samples/{stem}.npz", arrays)
+    if out is None:
+        path = run.files.place(f"samples/{stem}.png")
+        run.files.write_arrays(f"samples/{stem}.npz", arrays)
+    else:
+        path = file_to_write(out, "--out", ".png")
+        with replacing(path.with_suffix(".npz")) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
 

@@ -87,7 +87,8 @@ def extend(run: RunFolder, config: Config) -> None:
         "config_sha256": environment["config_sha256"],
         "changed": {key: [before[key], after[key]] for key in LENGTHS if before[key] != after[key]},
     }
-    for name in (METRICS, PER_EXAMPLE, EVALUATION, *run.files.names("evidence", ".npz")):
+    written = [*run.files.names("evidence", ".npz"), *run.files.names("codes", "")]
+    for name in (METRICS, PER_EXAMPLE, EVALUATION, *written):
         run.files.remove(name)
     for suffix in FIGURE_SUFFIXES:
         for name in run.files.names("figures", suffix):
