@@ -84,7 +84,8 @@ def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="CONFIG", help="A YAML file, the name of a shipped config, or a run folder."
+            metavar="CONFIG",
+            help="A YAML file, the name of a shipped config, a run folder, or - for stdin.",
         ),
     ] = None,
     overrides: Overrides = None,

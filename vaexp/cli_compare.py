@@ -39,7 +39,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN RUN...",
-            help="Folders of finished runs, beginnings of their names, or latest.",
+            help="Folders of finished runs, beginnings of their names, latest, or folders of runs.",
         ),
     ],
     baseline: BaselineOption = None,
@@ -79,12 +79,12 @@ def compare(
     """
     from vaexp.comparison.compare import compare as compare_runs
     from vaexp.comparison.render import render
-    from vaexp.runs.find import find_run
+    from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
 
     if out is not None and not (figure or html):
         raise UserError("--out: it is the folder for pictures and a page; add --figure or --html")
-    comparison = compare_runs([RunFolder(find_run(run)) for run in runs], baseline)
+    comparison = compare_runs([RunFolder(path) for path in find_all(runs)], baseline)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     typer.echo(render(comparison, "json" if as_json else format_.value, every=every), nl=False)
@@ -121,7 +121,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Folders of finished runs, beginnings of their names, or latest.",
+            help="Folders of finished runs, beginnings of their names, latest, or folders of runs.",
         ),
     ],
     out: Annotated[
@@ -145,10 +145,10 @@ def report(
     from vaexp.comparison.compare import compare as compare_runs
     from vaexp.comparison.page import page_of, stem_of
     from vaexp.files import write_text
-    from vaexp.runs.find import find_run
+    from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
 
-    comparison = compare_runs([RunFolder(find_run(run)) for run in runs], least=1)
+    comparison = compare_runs([RunFolder(path) for path in find_all(runs)], least=1)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     folders = [RunFolder(Path(path)) for path in comparison.paths]

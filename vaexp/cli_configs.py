@@ -26,7 +26,7 @@ def validate(
         list[str],
         typer.Argument(
             metavar="CONFIG... [KEY=VALUE]...",
-            help="The configs to check, and settings to change in each of them.",
+            help="The configs to check (- is stdin), and settings to change in each of them.",
         ),
     ],
     as_json: JsonFlag = False,
