@@ -2,8 +2,8 @@
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
 configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, comparisons and
-pages in ``cli_compare``, sweeps in ``cli_sweep``, the reproduction in ``cli_reproduce``, and what
-commands share in ``cli_common``.
+pages in ``cli_compare``, files for other tools in ``cli_export``, sweeps in ``cli_sweep``, the
+reproduction in ``cli_reproduce``, and what commands share in ``cli_common``.
 """
 
 import json
@@ -24,12 +24,14 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_compare import compare, report
 from vaexp.cli_configs import configs_app, schema, validate
+from vaexp.cli_export import encode
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
 from vaexp.config import dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
+from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -89,7 +91,8 @@ def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="CONFIG", help="A YAML file, the name of a shipped config, or a run folder."
+            metavar="CONFIG",
+            help="A YAML file, the name of a shipped config, a run folder, or - for stdin.",
         ),
     ] = None,
     overrides: Overrides = None,
@@ -207,6 +210,12 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(min=0, help="The seed of the draws. The default is the config's.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="The picture. The default is a file in samples/ of the run."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Draw images from the model of a run. Prints the path of the picture.
@@ -234,6 +243,7 @@ def sample(
         grid=grid,
         axes=axes,
         seed=seed,
+        out=out,
     )
     answer = {"image": str(drawn.image), "arrays": str(drawn.arrays)}
     typer.echo(json.dumps(answer) if as_json else answer["image"])
@@ -257,6 +267,14 @@ def evaluate(
         ),
     ] = None,
     images: Annotated[int | None, typer.Option(min=2, help=images_help())] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Leave the run as it is: copy it into this new folder, without samples and "
+            "checkpoints/state.pt, and write there. A copy of an earlier call is taken up again.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure more of a finished run, on its test images. Prints the numbers.
@@ -267,9 +285,12 @@ def evaluate(
     Example: [bold]vaexp evaluate runs/20261122-143015-quickstart-7f3a --only quadrature[/bold]
     """
     from vaexp.progress import Reporter
+    from vaexp.runs.copying import copy_to_measure
     from vaexp.runs.find import open_run
 
     folder = open_run(run)
+    if out is not None:
+        folder = copy_to_measure(folder, expanded(out))
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
     if only and not groups:
         raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
@@ -313,6 +334,7 @@ def _print_measured(
     print_table(Table("", ["group", "measure", "value"], rows))
 
 
+app.command()(encode)
 app.command()(compare)
 app.command()(report)
 app.command()(sweep)

@@ -55,10 +55,13 @@ def show_entry(entry: dict[str, Any] | None) -> str:
 
 
 def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
-    """A value ± its standard error, with as many digits as the error leaves significant."""
+    """A value ± its standard error, with as many digits as the error leaves significant.
+
+    Without an error it has five digits, or all before the point.
+    """
     sign = "+" if signed else ""
     if not se or se < 1e-9 * max(1, abs(value)):  # the error is only one of rounding
-        return f"{value:{sign}.5g}"
+        return f"{value:{sign},.0f}" if abs(value) >= 99_999.5 else f"{value:{sign}.5g}"
     return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
 
 

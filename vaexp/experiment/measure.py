@@ -10,6 +10,7 @@ from torch import Tensor
 from vaexp.config.likelihoods import GREY_LEVELS
 from vaexp.data import Transform
 from vaexp.evaluation.bounds import elbo_measures, iw_measures
+from vaexp.evaluation.criteria import information_criteria
 from vaexp.evaluation.exact import exact_log_prob, exact_measures
 from vaexp.evaluation.measure import Estimate, Kind, Measure
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -27,6 +28,17 @@ def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
             if same_density is not None:
                 measures["log_prob"] = exact_log_prob(same_density.log_prob(x))
             return measures
+        case _:
+            assert_never(model)
+
+
+def of_all_training_images(model: Model, measures: Mapping[str, Measure]) -> dict[str, Estimate]:
+    """What follows from the ``measures`` of all training images: AIC and BIC of an exact model."""
+    match model:
+        case GMM() | LinearGaussian():
+            return information_criteria(model, measures["log_prob"].values)
+        case VAE():  # its likelihood has no maximum at which its parameters could be counted
+            return {}
         case _:
             assert_never(model)
 

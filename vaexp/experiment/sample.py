@@ -22,6 +22,8 @@ from vaexp.experiment.code_mixture import mixture_of_run
 from vaexp.figures.images import samples
 from vaexp.figures.latent import latent_plane
 from vaexp.figures.style import save
+from vaexp.files import replacing
+from vaexp.paths import file_to_write
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -128,9 +130,11 @@ def sample(
     grid: bool = False,
     axes: tuple[int, int] | None = None,
     seed: int | None = None,
+    out: Path | None = None,
 ) -> Drawn:
     """Draw n images, or the latent plane, and write a PNG and an npz into samples/ of the run.
 
+    ``out`` is another path for the PNG, beside which the npz is put.
     ``label`` is the digit that a conditional model draws, or the digit whose component a mixture
     draws from; None takes all digits of the model in turn. ``prior`` is what z is drawn from: p(z)
     of the model, or a mixture fitted to the codes of its training images, for which these are read.
@@ -168,8 +172,13 @@ def sample(
             figure, arrays = _strip(trained, digits, component, mixture, mode, n)
             name.append(f"n{n}")
     stem = "-".join([*name, f"seed{seed}"])
-    path = run.files.place(f"samples/{stem}.png")
-    run.files.write_arrays(f"samples/{stem}.npz", arrays)
+    if out is None:
+        path = run.files.place(f"samples/{stem}.png")
+        run.files.write_arrays(f"samples/{stem}.npz", arrays)
+    else:
+        path = file_to_write(out, "--out", ".png")
+        with replacing(path.with_suffix(".npz")) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
 

@@ -122,8 +122,14 @@ def answer(done: Done) -> Answer:
     rows = {name: done.of(study) for name, study in LEARNED.items()}
     details = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
     nearer = [compared(runs, "digit_fid_mean", None, "digit_fid_sample") for runs in rows.values()]
-    details.append(_window(*next(iter(rows.items()))))
-    short = says(
+    name, first = next(iter(rows.items()))
+    details.append(_window(name, first))
+    process = (
+        f"The process draws averages of training images: with {name}, the best μ(z) at z ~ p(z) is "
+        f"an average of about {first['images_averaged_prior']} of them, and the learned one "
+        f"differs from it by {first['optimal_mean_gap_prior']} per pixel."
+    )
+    looks = says(
         None if None in nearer else int(set(nearer) == {-1}),
         "The report's conjecture that images μ(z) look better than draws holds in this "
         "measure, and they are images of another process than the model that was trained.",
@@ -137,7 +143,7 @@ def answer(done: Done) -> Answer:
         for way in WAYS
     ]
     return Answer(
-        [short],
+        [process, looks],
         details,
         [
             by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
