@@ -6,14 +6,14 @@ from importlib.resources import files
 
 from vaexp.errors import UserError
 
-ENGINE = ("numbers", "model", "transforms", "unpack")
-PAGE = ("state", "painting", "plane", "panels", "page")
+ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
+PAGE = ("painting", "charts", "plane", "page")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 def engine(families: Iterable[str]) -> str:
-    """The inference, with the scripts of these likelihoods, and no part of the page.
+    """The script without its page: the inference with these likelihoods, measures and the state.
 
     Raises UserError for a likelihood that no script runs.
     """
