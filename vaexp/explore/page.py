@@ -31,7 +31,10 @@ def page_of(runs: Sequence[RunFolder]) -> str:
     RunError for a damaged run.
     """
     trained = sorted(
-        ((run, name, TrainedModel.read(run)) for run, name in zip(runs, short_names(runs), strict=True)),
+        (
+            (run, name, TrainedModel.read(run))
+            for run, name in zip(runs, short_names(runs), strict=True)
+        ),
         key=lambda one: one[2].config.model.kl_factor,
     )
     images, digits = _images([(run, model) for run, _, model in trained])

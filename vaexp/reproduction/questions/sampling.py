@@ -1,5 +1,6 @@
 """What is the process that outputs mu(z)? Means and draws of the same models, beside the data."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import mean
 
@@ -117,13 +118,10 @@ def _window(name: str, runs: Repeated) -> str:
     )
 
 
-def answer(done: Done) -> Answer:
-    """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
-    rows = {name: done.of(study) for name, study in LEARNED.items()}
-    details = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
+def _short(rows: Mapping[str, Repeated]) -> list[str]:
+    """What the process is, and whether its images are nearer to real ones than draws are."""
     nearer = [compared(runs, "digit_fid_mean", None, "digit_fid_sample") for runs in rows.values()]
     name, first = next(iter(rows.items()))
-    details.append(_window(name, first))
     process = (
         f"The process draws averages of training images: with {name}, the best μ(z) at z ~ p(z) is "
         f"an average of about {first['images_averaged_prior']} of them, and the learned one "
@@ -137,13 +135,21 @@ def answer(done: Done) -> Answer:
         "The report's conjecture that images μ(z) look better than draws does not hold in "
         "this measure for both kinds of σ.",
     )
+    return [process, looks]
+
+
+def answer(done: Done) -> Answer:
+    """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
+    rows = {name: done.of(study) for name, study in LEARNED.items()}
+    details = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
+    details.append(_window(*next(iter(rows.items()))))
     each = [
         [f"{name}, {way}", *(runs[f"{measure}_{way}"] for measure in EACH)]
         for name, runs in rows.items()
         for way in WAYS
     ]
     return Answer(
-        [process, looks],
+        _short(rows),
         details,
         [
             by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
