@@ -86,6 +86,16 @@ def root(
     """
 
 
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with a run that was stopped early, or train a finished one for longer, as by "
+        "train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the runs.",
+    ),
+]
+
+
 @app.command()
 def train(
     config: Annotated[
@@ -99,15 +109,7 @@ def train(
     runs_dir: Annotated[
         Path, typer.Option(help="The folder in which the run folder is made.")
     ] = Path("runs"),
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Go on with a run that was stopped early, or train a finished one for longer, as "
-            "by train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the "
-            "runs.",
-        ),
-    ] = None,
+    resume: ResumeOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
     ] = False,
@@ -182,20 +184,22 @@ DecodeOption = Annotated[
         "k = -2..2. The default is the config's decode_mode."
     ),
 ]
+CountOption = Annotated[
+    int | None,
+    typer.Option("-n", min=1, max=10_000, help="The number of draws. The default is 10."),
+]
+LabelOption = Annotated[
+    int | None,
+    typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
+]
 
 
 @app.command()
 def sample(
     run: RunArgument,
     decode: DecodeOption = None,
-    n: Annotated[
-        int | None,
-        typer.Option("-n", min=1, max=10_000, help="The number of draws. The default is 10."),
-    ] = None,
-    label: Annotated[
-        int | None,
-        typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
-    ] = None,
+    n: CountOption = None,
+    label: LabelOption = None,
     prior: PriorOption = Prior.model,
     component: Annotated[
         int | None, typer.Option(min=0, help="The component of a mixture, counted from 0.")

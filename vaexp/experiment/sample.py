@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaexp.config import (
@@ -171,16 +172,25 @@ def sample(
         else:
             figure, arrays = _strip(trained, digits, component, mixture, mode, n)
             name.append(f"n{n}")
-    stem = "-".join([*name, f"seed{seed}"])
-    if out is None:
-        path = run.files.place(f"samples/{stem}.png")
-        run.files.write_arrays(f"samples/{stem}.npz", arrays)
-    else:
-        path = file_to_write(out, "--out", ".png")
-        with replacing(path.with_suffix(".npz")) as temporary:
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    path = _write_arrays(run, "-".join([*name, f"seed{seed}"]), out, arrays)
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
+
+
+def _write_arrays(
+    run: RunFolder, stem: str, out: Path | None, arrays: dict[str, NDArray[Any]]
+) -> Path:
+    """Write the arrays into samples/ of the run, or beside ``out``. Returns where the PNG belongs.
+
+    Raises UserError if ``out`` cannot be written.
+    """
+    if out is None:
+        run.files.write_arrays(f"samples/{stem}.npz", arrays)
+        return run.files.place(f"samples/{stem}.png")
+    path = file_to_write(out, "--out", ".png")
+    with replacing(path.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    return path
 
 
 def _mixture(run: RunFolder, digits: list[int], prior: Prior, grid: bool) -> CodeMixture | None:
