@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vaexp.sweeps.folder import Sweep, Task
-from vaexp.sweeps.jobs import Child, Jobs
+from vaexp.sweeps.jobs import Child, Here, Jobs
 from vaexp.sweeps.request import Options, Request
 
 CONFIG = """\
@@ -81,7 +81,7 @@ def overhead(trials: int) -> float:
         subprocess.run(empty, check=True)
     alone = time.perf_counter() - start
     start = time.perf_counter()
-    Jobs(1, False, Silent(), empty).run([Task(sweep, one) for one in sweep.trials[:40]])
+    Jobs(1, False, Silent(), Here(1, empty)).run([Task(sweep, one) for one in sweep.trials[:40]])
     return (time.perf_counter() - start - alone) / 40
 
 

@@ -381,26 +381,6 @@ def test_reading_a_run_downloads_nothing_and_creates_no_folder(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_finished_run_trained_on_equals_a_longer_one(
-    invoke: Any, session_cli: Any, tmp_path: Path
-) -> None:
-    short = ["train", session_cli.cwd / "tiny.yaml", "name=x", "--runs-dir", tmp_path / "runs"]
-    run = Path(invoke(*short, "train.epochs=2").stdout.strip())
-    longer = Path(invoke(*short, "train.epochs=3").stdout.strip())
-    done = invoke("train", "--resume", run, "train.epochs=3")
-    assert (done.exit_code, done.stdout) == (0, f"{run}\n"), done.stderr
-    for name in ("config.yaml", "metrics.json", "checkpoints/model.safetensors"):
-        assert (run / name).read_bytes() == (longer / name).read_bytes(), name
-    assert len(RunFolder.open(run).records()) == 3
-    (part,) = RunFolder.open(run).environment()["history"]
-    assert part["changed"] == {"train.epochs": [2, 3]}
-    assert part["steps"] == 2
-    assert invoke("evaluate", run, "--only", "rate").exit_code == 0
-    for change in ("train.epochs=2", "model.beta=4", "train.batch_size=7"):
-        done = invoke("train", "--resume", run, change)
-        assert (done.exit_code, done.stdout) == (2, ""), change
-
-
 # Locks
 
 

@@ -170,7 +170,7 @@ def test_an_order_is_stable_only_if_every_seed_has_it(modes: Any) -> None:
             PIXEL: [(2000, 0.4), (2100, 0.4)],
         }
     )
-    bound, error, *_ = learned_sigma.answer(done).sentences
+    bound, error, *_ = learned_sigma.answer(done).details
     assert "best first, is one σ(z) per pixel, then one σ(z) per image, then σ fixed" in bound
     assert bound.endswith("in all 2 seeds.")
     assert "not stable: it is σ fixed at 1, then one σ(z) per image" in error

@@ -1,6 +1,8 @@
 """The trials of a sweep at work: each exactly once, taken up again, and stopped."""
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import shlex
@@ -26,7 +28,7 @@ from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.display import Display, duration
 from vaexp.sweeps.folder import State, Sweep, Task
-from vaexp.sweeps.jobs import Child, Jobs, environment
+from vaexp.sweeps.jobs import Child, Here, Jobs, environment
 from vaexp.sweeps.request import Options, Request
 from vaexp.sweeps.summary import write_summary
 
@@ -184,7 +186,20 @@ def test_a_trial_that_another_process_holds_is_left_to_it(tiny: Path) -> None:
         done = invoke("sweep", "s", "--trial", 1)
     assert (done.exit_code, done.stdout) == (0, "")
     assert "trial 1 is with another process" in done.stderr
+    assert f"{folder.name}/.lock is held by" in done.stderr
     assert runs_of(sweep.path) == []
+
+
+def test_a_sweep_on_a_disk_without_locks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    done = invoke("sweep", "s", "--trial", 1)
+    assert done.exit_code == 0, done.stderr
+    assert "this disk has no locks (No locks available)" in done.stderr
+    assert statuses(sweep.path) == ["finished", "waiting"]
 
 
 def test_a_trial_that_failed_goes_on_in_its_run(
@@ -261,7 +276,7 @@ def work(tiny: Path) -> Callable[..., tuple[Jobs, Recorder, dict[int, State]]]:
         sweep = begun(tiny / "s", "seed=1,2,3,4")
         recorder = Recorder()
         program = (sys.executable, "-c", SCRIPT + script)
-        worker = Jobs(jobs, fail_fast, recorder, program)
+        worker = Jobs(jobs, fail_fast, recorder, Here(jobs, program))
         timers = [threading.Timer(t, os.kill, (os.getpid(), signal.SIGINT)) for t in stop]
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         for timer in timers:

@@ -6,7 +6,8 @@ Torch is imported only where a trial is trained in this process.
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from vaexp.errors import RunError, Terminated, UserError
 if TYPE_CHECKING:
     from vaexp.sweeps.display import Display
     from vaexp.sweeps.folder import State, Sweep
+    from vaexp.sweeps.jobs import Launch
     from vaexp.sweeps.request import Options, Request
     from vaexp.sweeps.trials import Trial
 
@@ -58,6 +60,20 @@ JobsOption = Annotated[
         "-j", "--jobs", min=1, help="Run so many trials at once, each with its share of the cores."
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Run the trials on the Dask cluster with this scheduler. local starts workers here.",
+    ),
+]
+Resources = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME=X,...",
+        help="What a trial takes of a worker: threads=2, and resources that workers declare.",
+    ),
+]
 PrintCommands = Annotated[
     bool,
     typer.Option(
@@ -92,6 +108,8 @@ def sweep(
         Path | None, typer.Option(metavar="DIR", help="The folder of the sweep itself.")
     ] = None,
     jobs: JobsOption = 1,
+    cluster: Cluster = None,
+    resources: Resources = "",
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop when a trial fails.")
     ] = False,
@@ -120,7 +138,8 @@ def sweep(
     elif print_commands:
         _print_commands(path, request, as_json)
     else:
-        _work(path, request, jobs, fail_fast=fail_fast, as_json=as_json)
+        with _launcher(cluster, resources, jobs) as launch:
+            _work(path, request, jobs, launch, fail_fast=fail_fast, as_json=as_json)
 
 
 def _request(
@@ -163,14 +182,15 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
         raise UserError("--trial: it takes the folder of a sweep, and nothing to vary or change")
     sweep = Sweep.open(path)
     trial = sweep.trial(number)
-    with sweep.claimed(trial) as mine:
+    with sweep.claimed(trial, lambda line: typer.echo(line, err=True)) as mine:
         state = sweep.state(trial)
         run = state.run
-        if not mine or state.status == "running":
-            typer.echo(f"trial {number} is with another process", err=True)
-        elif state.status == "finished":
+        if mine and run is not None and state.status == "running":
+            process = run.info()["pid"]
+            typer.echo(f"trial {number} is with another process: {process}", err=True)
+        elif mine and state.status == "finished":
             typer.echo(f"trial {number} is finished already", err=True)
-        else:
+        elif mine:
             settings = sweep.config(trial)
             if run is not None and run.config() != settings:
                 raise RunError(
@@ -212,8 +232,39 @@ def _print_commands(path: Path, request: "Request | None", as_json: bool) -> Non
     typer.echo(json.dumps(lines) if as_json else "\n".join(lines))
 
 
+@contextmanager
+def _launcher(cluster: str | None, resources: str, jobs: int) -> "Iterator[Launch]":
+    """What starts the processes of trials: on this machine, or on a cluster.
+
+    Raises UserError where the package for clusters is missing, or no scheduler answers.
+    """
+    from vaexp.sweeps.jobs import Here
+
+    if cluster is None:
+        if resources:
+            raise UserError("--resources: it says what a trial takes of a worker; add --cluster")
+        yield Here(jobs)
+        return
+    try:
+        from vaexp.sweeps.cluster import Share, connected
+    except ModuleNotFoundError as error:
+        if error.name not in ("distributed", "dask"):
+            raise
+        raise UserError(
+            "--cluster needs the package distributed: pip install 'vaexp[cluster]'"
+        ) from None
+    with connected(cluster, jobs, Share.parse(resources)) as launch:
+        yield launch
+
+
 def _work(
-    path: Path, request: "Request | None", jobs: int, *, fail_fast: bool, as_json: bool
+    path: Path,
+    request: "Request | None",
+    jobs: int,
+    launch: "Launch",
+    *,
+    fail_fast: bool,
+    as_json: bool,
 ) -> None:
     """Run the trials that have not finished, and say what became of all of them."""
     from vaexp.progress import Reporter
@@ -228,7 +279,7 @@ def _work(
     left = [one for one in trials if known[one.number].status != DONE]
     display = Display(Reporter().console, len(trials), jobs, done=len(trials) - len(left))
     display.say(f"sweep {sweep.path}: {describe([known[one.number] for one in trials])}")
-    worker = Jobs(jobs, fail_fast, display)
+    worker = Jobs(jobs, fail_fast, display, launch)
     with display.shown():
         ended = worker.run([Task(sweep, one) for one in left])
     states = sweep.write_table()

@@ -19,13 +19,16 @@ class Held(Exception):
 
 
 @contextmanager
-def locked(path: Path, say: Callable[[str], None], *, wait: bool = False) -> Iterator[None]:
+def locked(
+    path: Path, say: Callable[[str], None], *, patience: float = 0.0, wait: bool = False
+) -> Iterator[None]:
     """Lock the file ``path`` for this process inside the block, or until the process ends.
 
-    If another process holds it, this raises Held, or says so and waits. A disk without locks is
-    said too, and the block runs all the same: better unguarded than not at all.
+    If another process holds it for more than ``patience`` seconds, this raises Held, or says so and
+    waits. A disk without locks is said too, and the block runs all the same: better unguarded than
+    not at all.
     """
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=patience)
     holder = _holder(path)  # read first, as some versions of filelock empty the file
     try:
         try:

@@ -135,10 +135,11 @@ def fit(
     parameters are better than the last ones of every earlier restart.
 
     ``state`` is that of an earlier FitStep, to go on from there, and ``restore`` makes a model of
-    the state dict in it. Raises RunError where the likelihood becomes unbounded, where ln p(x) is
+    the state dict in it. A restart that had stopped goes on too, if these options would not have
+    stopped it. Raises RunError where the likelihood becomes unbounded, where ln p(x) is
     not finite, and where ``state`` does not fit the model.
     """
-    restart, best, iteration, model = _position(state, restore)
+    restart, best, iteration, model = _position(state, options, restore)
     expected = None if model is None else steps.e_step(model)
     while restart < options.restarts:
         began, before, after_m = time.perf_counter(), -math.inf, None
@@ -167,14 +168,17 @@ def fit(
         record["seconds"] = time.perf_counter() - began
         model = steps.finish(model) if stopped else model
         at = {"restart": restart, "iteration": iteration, "log_prob": log_prob, "best": best}
-        resumable = {"model": model.state_dict(), **at, "stopped": stopped}
+        gain = log_prob - before
+        resumable = {"model": model.state_dict(), **at, "stopped": stopped, "gain": gain}
         yield FitStep(iteration, record, resumable, keep=log_prob > best)
         if stopped:
             restart, best, model, expected = restart + 1, max(best, log_prob), None, None
 
 
 def _position(
-    state: dict[str, Any] | None, restore: Callable[[dict[str, Any]], Model]
+    state: dict[str, Any] | None,
+    options: EMOptions,
+    restore: Callable[[dict[str, Any]], Model],
 ) -> tuple[int, float, int, Model | None]:
     """Where to go on: the restart, the best ln p(x) of earlier restarts, the iteration, its model.
 
@@ -184,9 +188,12 @@ def _position(
         return 0, -math.inf, 0, None
     try:
         restart, iteration, best = state["restart"], state["iteration"], state["best"]
-        model, stopped, reached = restore(state["model"]), state["stopped"], state["log_prob"]
-        if not all(isinstance(each, int | float) for each in (restart, iteration, best, reached)):
+        model, reached = restore(state["model"]), state["log_prob"]
+        gain = state.get("gain", -math.inf)  # a state of an older version does not have it
+        numbers = (restart, iteration, best, reached, gain)
+        if not all(isinstance(each, int | float) for each in numbers):
             raise TypeError("a number is of another type")
+        stopped = state["stopped"] and options.why_stop(iteration, gain)
     except (RuntimeError, ValueError, KeyError, TypeError):
         raise RunError(
             "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "

@@ -1,4 +1,7 @@
-"""A page as data, and its HTML: one file that needs no network and no script."""
+"""A page as data, and its HTML: one file that needs no network and no script.
+
+``rendered`` fills in any template, also that of the live page, which has a script.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,21 +61,27 @@ class Page:
 
     def html(self) -> str:
         """The page as HTML. All text is escaped, and control characters are made visible."""
-        environment = Environment(
-            loader=PackageLoader("vaexp.pages"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            finalize=_printable,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template("page.html").render(page=self, version=__version__)
+        return rendered("page.html", page=self)
 
 
 def of_table(table: Table, explained: Sequence[Explained] = ()) -> Section:
     """A table as a section of its own, below what stands above it."""
     above = [table.above] if table.above else []
-    return Section(table.title, sentences=above, table=table, explained=explained)
+    shown = table if table.headers else None
+    return Section(table.title, sentences=above, table=shown, explained=explained)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template with values. All text is escaped, and control characters are made visible."""
+    environment = Environment(
+        loader=PackageLoader("vaexp.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(version=__version__, **values)
 
 
 def _printable(value: Any) -> Any:

@@ -13,12 +13,19 @@ from vaexp.tables import Table, markdown
 class Answer:
     """What the runs say to a question."""
 
-    sentences: Sequence[str]
-    """The answer first, in whole sentences that the numbers decide."""
+    short: Sequence[str]
+    """The answer itself, in one or two sentences that the numbers decide."""
+    details: Sequence[str]
+    """What it rests on, and what else the numbers say, in such sentences."""
     tables: Sequence[Table]
     """Numbers of the runs, all of them read from metrics.json."""
     pictures: Sequence[Picture] = ()
     """The same in pictures."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """All of its sentences, the short answer first."""
+        return [*self.short, *self.details]
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,8 @@ def findings(
     """
     parts = ["# Findings", *how]
     for question, answer in answers:
-        parts += [f"## {question.title}", f"*{question.asked}*", " ".join(answer.sentences)]
+        parts += [f"## {question.title}", f"*{question.asked}*", f"**{' '.join(answer.short)}**"]
+        parts += ["\n".join(f"- {sentence}" for sentence in answer.details)]
         parts += [f"What theory says: {question.theory}"]
         parts += [markdown(table).rstrip() for table in answer.tables]
         parts += [

@@ -81,7 +81,8 @@ def _question(question: Question, answer: Answer, folder: Folder) -> Section:
         question.title,
         sentences=[
             question.asked,
-            " ".join(answer.sentences),
+            f"In short: {' '.join(answer.short)}",
+            *answer.details,
             f"What theory says: {question.theory}",
         ],
         parts=[*(of_table(table) for table in answer.tables), *shown],

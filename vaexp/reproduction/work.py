@@ -16,7 +16,7 @@ from vaexp.reproduction.studies import Done, Study
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.display import Display
 from vaexp.sweeps.folder import State, Sweep, Task
-from vaexp.sweeps.jobs import Jobs
+from vaexp.sweeps.jobs import Here, Jobs
 from vaexp.sweeps.request import Request
 from vaexp.sweeps.summary import write_summary
 
@@ -61,7 +61,7 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
     if left:
         display = Display(reporter.console, len(tasks), jobs, True, len(tasks) - len(left))
         display.say(f"{len(tasks)} runs, of which {len(left)} are still to be trained")
-        worker = Jobs(jobs, False, display)
+        worker = Jobs(jobs, False, display, Here(jobs))
         with display.shown():
             ended = worker.run(left)
             while any(_is_elsewhere(state) for state in ended.values()) and not worker.halted:

@@ -1,9 +1,11 @@
 """Going on with a run: what of its config may change then, and how the change enters its history.
 
-Where the data lie is not part of a run. More epochs or steps are a new part of its history.
+Where the data lie is not part of a run. More epochs, steps, iterations or restarts, or a smaller
+tolerance, are a new part of its history.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from vaexp.config import Config, digest, dump, flatten, load_config
 from vaexp.config.output import FIGURE_SUFFIXES
@@ -13,7 +15,8 @@ from vaexp.runs.guarded import CONFIG, ENVIRONMENT, EVALUATION, METRICS, PER_EXA
 from vaexp.runs.process import now
 
 PLACE = "data.root"
-LENGTHS = ("train.epochs", "train.steps")
+LENGTHS = ("train.epochs", "train.steps", "train.max_iter", "train.restarts")  # may be larger
+TOLERANCE = "train.tolerance"  # may be smaller
 
 
 def moved(run: RunFolder, overrides: Sequence[str]) -> Config:
@@ -28,7 +31,7 @@ def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> C
     """The config with which a run goes on, after the arguments CONFIG and KEY=VALUE of train.
 
     Raises UserError for another CONFIG than that of the run, and for changes of anything but the
-    place of its data and a larger number of epochs or steps.
+    place of its data and what makes it longer.
     """
     own = run.config()
     if config is not None and "=" not in config:
@@ -37,19 +40,31 @@ def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> C
         return own
     changes = [*([] if config is None else [config]), *overrides]
     for change in changes:
-        key = change.partition("=")[0]
-        if key != PLACE and key not in LENGTHS:
+        if change.partition("=")[0] not in (PLACE, *LENGTHS, TOLERANCE):
             raise UserError(
-                f"{change}: a resumed run keeps its config; only {PLACE}, and a larger "
-                f"{' or '.join(LENGTHS)}, may be given"
+                f"{change}: a resumed run keeps its config; only {PLACE}, a larger number of "
+                f"{', '.join(LENGTHS)}, and a smaller {TOLERANCE} may be given"
             )
     new = run.config(changes)
     before, after = flatten(own.model_dump()), flatten(new.model_dump())
-    for key in LENGTHS:
-        old, wanted = before.get(key), after.get(key)
-        if old != wanted and (old is None or wanted is None or wanted < old):
-            raise UserError(f"{key}={wanted}: the run has {key}={old}; give a larger number")
+    for key in (*LENGTHS, TOLERANCE):
+        _check_longer(key, before.get(key), after.get(key))
+    if before.get("train.restarts", 1) > 1 and any(
+        before.get(key) != after.get(key) for key in ("train.max_iter", TOLERANCE)
+    ):
+        raise UserError(
+            f"{run.path}: only the best of its {before['train.restarts']} restarts is kept, so the "
+            "others cannot go on; train the config as a new run"
+        )
     return new
+
+
+def _check_longer(key: str, old: Any, wanted: Any) -> None:
+    """Raise UserError where a setting is changed in a way that does not make the run longer."""
+    smaller = key == TOLERANCE
+    if old != wanted and (old is None or wanted is None or (wanted > old) == smaller):
+        which = "smaller" if smaller else "larger"
+        raise UserError(f"{key}={wanted}: the run has {key}={old}; give a {which} number")
 
 
 def is_longer(run: RunFolder, config: Config) -> bool:
@@ -85,9 +100,14 @@ def extend(run: RunFolder, config: Config) -> None:
         "at": now(),
         "steps": len(run.records()),
         "config_sha256": environment["config_sha256"],
-        "changed": {key: [before[key], after[key]] for key in LENGTHS if before[key] != after[key]},
+        "changed": {
+            key: [before[key], after[key]]
+            for key in (*LENGTHS, TOLERANCE)
+            if before.get(key) != after.get(key)
+        },
     }
-    for name in (METRICS, PER_EXAMPLE, EVALUATION, *run.files.names("evidence", ".npz")):
+    written = [*run.files.names("evidence", ".npz"), *run.files.names("codes", "")]
+    for name in (METRICS, PER_EXAMPLE, EVALUATION, *written):
         run.files.remove(name)
     for suffix in FIGURE_SUFFIXES:
         for name in run.files.names("figures", suffix):

@@ -7,17 +7,16 @@ shared disk. What has become of a trial is read from its folder; ``trials.csv`` 
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from vaexp.config import Config
 from vaexp.errors import RunError, UserError
 from vaexp.files import write_text
+from vaexp.locks import Held, locked
 from vaexp.runs.folder import RunFolder, find_runs
 from vaexp.runs.listing import HEADLINE
 from vaexp.sweeps.record import NAME, Record
@@ -144,30 +143,30 @@ class Sweep:
             return State("damaged", run, str(damage))
 
     @contextmanager
-    def claimed(self, trial: Trial) -> Iterator[bool]:
-        """Take a trial for this process inside the block; False if another process has it.
+    def claimed(self, trial: Trial, say: Callable[[str], None]) -> Iterator[bool]:
+        """Take a trial for this process inside the block; says so and yields False if another has.
 
         The claim ends with the process at the latest. An error inside the block is noted in the
         trial's folder, and the table of trials is brought up to date after the block.
         """
         folder = self.folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            (folder / ERROR).unlink(missing_ok=True)
-            yield True
-        except Exception as error:
-            if self.state(trial).status in ("waiting", "damaged"):  # no run says what was wrong
-                write_text(folder / ERROR, f"{error}\n")
-            raise
-        finally:
-            self.update(trial)
-            lock.release()
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(locked(folder / ".lock", say))
+            except Held as held:
+                say(f"trial {trial.number} is with another process: {held}")
+                yield False
+                return
+            try:
+                (folder / ERROR).unlink(missing_ok=True)
+                yield True
+            except Exception as error:
+                if self.state(trial).status in ("waiting", "damaged"):  # no run says what was wrong
+                    write_text(folder / ERROR, f"{error}\n")
+                raise
+            finally:
+                self.update(trial)
 
     # The table of trials
 
@@ -236,12 +235,16 @@ class Sweep:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes from the record and the table inside the block."""
-        try:
-            with FileLock(self.path / ".lock", timeout=WAIT):
-                yield
-        except Timeout:
-            raise RunError(f"{self.path}: another process has held .lock for a minute") from None
+        """Keep other processes from the record and the table inside the block.
+
+        A disk without locks is not said here: ``claimed`` says it, of the trial.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / ".lock", lambda _: None, patience=WAIT))
+            except Held as held:
+                raise RunError(f"waited {WAIT} seconds in vain: {held}") from None
+            yield
 
 
 @dataclass(frozen=True, eq=False)

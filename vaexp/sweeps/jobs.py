@@ -1,4 +1,4 @@
-"""Running trials as processes of their own, several at a time, on this machine."""
+"""Running trials as processes of their own, several at a time."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,23 @@ from typing import Protocol
 from vaexp.sweeps.folder import State, Task
 from vaexp.sweeps.trials import Trial
 
+PROGRAM = (sys.executable, "-m", "vaexp")
 PAUSE = 0.02  # seconds between two looks at the processes
 HOW = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Process(Protocol):
+    """The process of a trial, here or on another machine. A ``subprocess.Popen`` is one."""
+
+    def poll(self) -> int | None:
+        """The exit code of a process that has ended, -N after signal N, or None."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+
+Launch = Callable[[Task, int], Process]
+"""Starts the process of a trial in one of the slots of the work, which are counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class Child:
     """A process that works on a trial."""
 
     task: Task
-    process: "subprocess.Popen[bytes]"
+    process: Process
     slot: int
     """Which of the jobs it is, counted from 0."""
     began: float = field(default_factory=time.monotonic)
@@ -54,6 +69,20 @@ class Watcher(Protocol):
         """Some time has passed."""
 
 
+@dataclass(frozen=True)
+class Here:
+    """Starts the processes of trials on this machine, each with its share of it."""
+
+    jobs: int
+    """How many there are at a time."""
+    program: Sequence[str] = PROGRAM
+    """What the command of a trial begins with."""
+
+    def __call__(self, task: Task, slot: int) -> "subprocess.Popen[bytes]":
+        """Start the process of a trial."""
+        return start(task, environment(slot, self.jobs), self.program)
+
+
 @dataclass
 class Jobs:
     """Works through trials, of one sweep or several, with so many processes at a time."""
@@ -61,8 +90,7 @@ class Jobs:
     count: int
     fail_fast: bool
     watcher: Watcher
-    program: Sequence[str] = (sys.executable, "-m", "vaexp")
-    """What the command of a trial begins with."""
+    launch: Launch
     running: list[Child] = field(default_factory=list)
     stopped_by: signal.Signals | None = None
     """The signal that stopped the work: SIGINT or SIGTERM."""
@@ -97,17 +125,7 @@ class Jobs:
     def _start(self, task: Task) -> None:
         task.folder.mkdir(parents=True, exist_ok=True)
         slot = min(set(range(self.count)) - {child.slot for child in self.running})
-        command = [*self.program, *arguments(task.sweep.path, task.trial)]
-        with task.log.open("ab") as file:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-                env=os.environ | environment(slot, self.count),
-                start_new_session=True,  # so that Ctrl-C reaches it through this process only
-            )
-        child = Child(task, process, slot)
+        child = Child(task, self.launch(task, slot), slot)
         self.running.append(child)
         if self.stopped_by is not None:  # the signal came while it was being started
             self._send(self.stopped_by)
@@ -119,7 +137,7 @@ class Jobs:
         A process that ends well without a finished run has left the trial to another process.
         """
         self.running.remove(child)
-        code = child.process.returncode
+        code = child.process.poll() or 0
         state = child.task.state()
         if code < 0:
             name = signal.Signals(-code).name
@@ -162,6 +180,24 @@ class Jobs:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def start(
+    task: Task, chosen: Mapping[str, str], program: Sequence[str] = PROGRAM
+) -> "subprocess.Popen[bytes]":
+    """Start the process of a trial, with additions to its environment.
+
+    What it writes to stderr goes to the trial's log. Ctrl-C reaches it only where it is passed on.
+    """
+    with task.log.open("ab") as file:
+        return subprocess.Popen(
+            [*program, *arguments(task.sweep.path, task.trial)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            env=os.environ | chosen,
+            start_new_session=True,
+        )
 
 
 def arguments(folder: Path, trial: Trial) -> list[str]:

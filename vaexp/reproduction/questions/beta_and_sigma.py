@@ -128,8 +128,8 @@ def answer(done: Done) -> Answer:
     pairs = list(zip(groups[::2], groups[1::2], strict=True))
     learned = {beta: done.of(LEARNED_SIGMA, {"model.beta": beta}) for beta in LEARNED}
     low, high = learned[LEARNED[0]], learned[LEARNED[-1]]
-    sentences = [
-        _of_pairs(pairs),
+    tilted, *of_tilt = _of_tilt(learned)
+    details = [
         says(
             compared(low, "rate", high),
             "With learned σ it is not.",
@@ -140,7 +140,7 @@ def answer(done: Done) -> Answer:
         "the rate would stay as they are, and so would the images. In fact, as β goes from "
         f"{LEARNED[0]:g} to {LEARNED[-1]:g}, the rate goes from {low['rate']} to {high['rate']} "
         f"nats, and √β σ from {_scaled(low, LEARNED[0])} to {_scaled(high, LEARNED[-1])}.",
-        *_of_tilt(learned),
+        *of_tilt,
     ]
     names = {f"σ = {sigma:g}, β = {beta:g}": runs for (sigma, beta), runs in fixed.items()}
     of_learned = by_runs("", "", {f"β = {b:g}": runs for b, runs in learned.items()}, SHOWN)
@@ -149,7 +149,8 @@ def answer(done: Done) -> Answer:
         for row, (beta, runs) in zip(of_learned.rows, learned.items(), strict=True)
     ]
     return Answer(
-        sentences,
+        [_of_pairs(pairs), tilted],
+        details,
         [
             by_runs(
                 "Pairs with fixed σ", "setting", names, [one for one in SHOWN if one != "sigma"]

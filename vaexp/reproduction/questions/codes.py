@@ -28,7 +28,7 @@ def answer(done: Done) -> Answer:
         "grouping": compared(deep, "cluster_accuracy", linear),
         "storage": compared(deep, "rmse_pca", None, "rmse_code"),
     }
-    sentences = [
+    details = [
         "For supervised learning: "
         + says(
             better["recognition"],
@@ -69,12 +69,13 @@ def answer(done: Done) -> Answer:
         "image.",
     ]
     wins = list(better.values()).count(1)
-    sentences.append(
-        f"So the report's claim that codes serve all three uses holds in {wins} of the "
+    short = (
+        f"The report's claim that codes serve all three uses holds in {wins} of the "
         f"{len(better)} comparisons with a linear method."
     )
     picture = Points("What the codes of test images tell, beside principal components", rows, SHOWN)
-    return Answer(sentences, [by_runs("The codes of test images", "model", rows, SHOWN)], [picture])
+    table = by_runs("The codes of test images", "model", rows, SHOWN)
+    return Answer([short], details, [table], [picture])
 
 
 QUESTION = Question(

@@ -38,7 +38,7 @@ def answer(done: Done) -> Answer:
     pixel, full = done.of(PIXEL), done.of(FULL)
     rows = {f"{q} factors": done.of(LOWRANK, {"model.factors": q}) for q in FACTORS}
     most = rows[f"{FACTORS[-1]} factors"]
-    sentences = [
+    *details, verdict = [
         f"With {FACTORS[-1]} factors that pixels share, neighbouring pixels of draws of p(x|z) "
         f"have a correlation of {most['neighbour_correlation_sample']}, where independent pixels "
         f"have {pixel['neighbour_correlation_sample']} and real images "
@@ -79,7 +79,8 @@ def answer(done: Done) -> Answer:
     ]
     named = {"independent pixels": pixel, **rows, "a full Gaussian per digit, no latents": full}
     return Answer(
-        sentences,
+        [details[1], verdict],
+        [details[0], *details[2:]],
         [by_runs("Covariances of p(x|z) at β = 1, two latents", "p(x|z)", named, SHOWN)],
         [
             Strips("Draws of p(x|z) with more and more of a covariance", named, ["sample"]),

@@ -64,18 +64,18 @@ def answer(done: Done) -> Answer:
         "one σ(z) per pixel": done.of(PIXEL),
         "one σ(z) per pixel without its weight in the gradient of μ(z)": done.of(WEIGHTED),
     }
-    sentences, verdicts = [], []
+    details, verdicts = [], []
     for name, runs in learned.items():
         error = against_fixed(runs, list(fixed.values()), "rmse_mean")
         fid = against_fixed(runs, list(fixed.values()), "digit_fid_mean")
         verdicts.append(error)
         if error is None:
-            sentences.append(
+            details.append(
                 f"With {name} the rate of {runs['rate']} nats is outside of those of the fixed σ, "
                 "so that there is none at an equal rate."
             )
             continue
-        sentences.append(
+        details.append(
             f"With {name} the error of μ(z) is "
             + says(error, "larger than", "smaller than", "as large as")
             + f" with a fixed σ at the same rate of {runs['rate']} nats. "
@@ -86,8 +86,8 @@ def answer(done: Done) -> Answer:
                 "Its images μ(z) lie as near to real ones.",
             )
         )
-    sentences.append(
-        "So the report's view that σ is there to facilitate learning holds for "
+    short = (
+        "The report's view that σ is there to facilitate learning holds for "
         + str(verdicts.count(-1))
         + f" of {len(verdicts)} ways to learn it"
         + (
@@ -107,7 +107,7 @@ def answer(done: Done) -> Answer:
         Curves("How training went with fixed and learned σ", named),
     )
     table = by_runs("Means at equal rates, two latents", "σ", named, SHOWN)
-    return Answer(sentences, [table], pictures)
+    return Answer([short], details, [table], pictures)
 
 
 QUESTION = Question(

@@ -76,6 +76,20 @@ def _sentence(rows: Mapping[str, Repeated], criterion: Criterion) -> str:
     )
 
 
+def _best(rows: Mapping[str, Repeated]) -> str:
+    """Which model is best by each criterion, where it is the same one in all seeds."""
+    best: dict[str, list[str]] = {}
+    for criterion in CRITERIA:
+        firsts = {order[0] for order in orders(rows, criterion)}
+        unclear = "none in all seeds" if firsts else "not known"
+        name = firsts.pop() if len(firsts) == 1 else unclear
+        best.setdefault(name, []).append(criterion.words)
+    if len(best) == 1 and name in rows:
+        return f"By each of the {len(CRITERIA)} measures {name} is best."
+    parts = [f"by {' and by '.join(words)} it is {name}" for name, words in best.items()]
+    return f"Which model is best depends on the measure: {', '.join(parts)}."
+
+
 def answer(done: Done) -> Answer:
     """The order by each criterion, and whether all seeds agree on it."""
     rows = {name: done.of(study) for name, study in MODES.items()}
@@ -96,8 +110,8 @@ def answer(done: Done) -> Answer:
         ),
         Strips("Means and draws of models with fixed and learned σ, β = 1", rows),
     )
-    sentences = [*(_sentence(rows, one) for one in CRITERIA), conjecture]
-    return Answer(sentences, [table], pictures)
+    details = [_sentence(rows, one) for one in CRITERIA]
+    return Answer([_best(rows), conjecture], details, [table], pictures)
 
 
 QUESTION = Question(

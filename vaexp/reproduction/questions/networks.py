@@ -24,7 +24,7 @@ def answer(done: Done) -> Answer:
     """Whether the deep VAE has a higher bound, a smaller error and better images."""
     rows = {name: done.of(study) for name, study in MODELS.items()}
     ppca, linear, deep = rows["pPCA"], rows["linear VAE"], rows["deep VAE"]
-    sentences = [
+    bound, *details, verdict = [
         says(
             compared(deep, "elbo", ppca, "log_prob"),
             f"The deep VAE has a bound of {deep['elbo']} nats on ln p(x), above the "
@@ -61,9 +61,9 @@ def answer(done: Done) -> Answer:
             "The means of a mixture lie nearer to real images than those of the deep VAE, so a "
             "network does not help everywhere, and the report's view that there is no problem "
             "with it needs restating.",
-            "They lie nearer than the means of a mixture, so the report's view that networks are "
-            "an appropriate choice holds here.",
-            "They lie as near as the means of a mixture.",
+            "The means of the deep VAE lie nearer to real images than those of a mixture, so "
+            "the report's view that networks are an appropriate choice holds here.",
+            "The means of the deep VAE lie as near to real images as those of a mixture.",
         ),
     ]
     title = "Models that are not given the label, ten latents or 50 components"
@@ -75,7 +75,7 @@ def answer(done: Done) -> Answer:
             ("elbo", "rate", "rmse_mean", "digit_fid_mean"),
         ),
     )
-    return Answer(sentences, [by_runs(title, "model", rows, SHOWN)], pictures)
+    return Answer([bound, verdict], details, [by_runs(title, "model", rows, SHOWN)], pictures)
 
 
 QUESTION = Question(

@@ -35,12 +35,12 @@ def answer(done: Done) -> Answer:
     """How many pixels leave the domain, and whether families without such mass do better."""
     rows = {name: done.of(study) for name, study in FAMILIES.items()}
     (plain, gaussian), *others = rows.items()
-    sentences = [
+    details = [
         f"Of the pixels of draws of the {plain} a share of {gaussian['outside_share_sample']} "
         f"lies outside [0, 1], and of the pixels of μ(z) {gaussian['outside_share_mean']}."
     ]
     for name, runs in others:
-        sentences.append(
+        details.append(
             says(
                 compared(runs, "elbo_levels", gaussian),
                 f"A {name} gives more mass to the 256 grey levels than the {plain} does.",
@@ -59,15 +59,13 @@ def answer(done: Done) -> Answer:
         compared(runs, "neighbour_correlation_sample", None, "neighbour_correlation_data")
         for _, runs in others
     ]
-    sentences.append(
-        says(
-            None if None in grain else int(set(grain) == {-1}),
-            "So the domain is not what makes the draws bad: those of every family that has it "
-            "right are grainier than real images too, as their pixels are independent given z.",
-            "",
-            "So the domain counts: not every family that has it right gives draws that are "
-            "grainier than real images.",
-        )
+    short = says(
+        None if None in grain else int(set(grain) == {-1}),
+        "The domain is not what makes the draws bad: those of every family that has it "
+        "right are grainier than real images too, as their pixels are independent given z.",
+        "",
+        "The domain counts: not every family that has it right gives draws that are grainier "
+        "than real images.",
     )
     title = "Likelihoods at one architecture, two latents, β = 1"
     pictures = (
@@ -80,7 +78,7 @@ def answer(done: Done) -> Answer:
             ("outside_share_sample", "elbo_levels_bits_per_dim", "digit_fid_sample"),
         ),
     )
-    return Answer(sentences, [by_runs(title, "p(x|z)", rows, SHOWN)], pictures)
+    return Answer([short], details, [by_runs(title, "p(x|z)", rows, SHOWN)], pictures)
 
 
 QUESTION = Question(

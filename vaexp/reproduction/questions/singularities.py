@@ -81,9 +81,11 @@ def answer(done: Done) -> Answer:
         for floor, variance in zip(FLOORS, VARIANCES, strict=True)
     }
     high, low = FLOORS[0], FLOORS[-1]
-    sentences = [
+    details = [
         *_sentences("mixture", mixture[high], mixture[low]),
         *_sentences("VAE with σ(z) per pixel", vae[high], vae[low]),
+    ]
+    short = [
         says(
             compared(vae[low], "digit_fid_mean", vae[high]),
             "With the singularities kept away by a high floor, images μ(z) of the VAE are nearer "
@@ -112,7 +114,7 @@ def answer(done: Done) -> Answer:
         Across("floor of σ, log scale", _floor, log=True),
         ("elbo", "elbo_levels", "train_test_gap", "pixels_at_floor", "rmse_mean", "digit_fid_mean"),
     )
-    return Answer(sentences, [by_runs("Floors of σ", "model", rows, SHOWN)], [picture])
+    return Answer(short, details, [by_runs("Floors of σ", "model", rows, SHOWN)], [picture])
 
 
 QUESTION = Question(

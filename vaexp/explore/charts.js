@@ -1,0 +1,67 @@
+// A chart of points: the runs by rate and distortion, and the ELBO at each sigma that was tried.
+
+import { pageColours, sharp } from "./painting.js";
+
+const LEFT = 62;
+const BOTTOM = 34;
+const TOP = 10;
+
+// Points { x, y, chosen }, with the names of both axes. `scale` changes x before it is placed.
+export function drawChart(canvas, points, [nameX, nameY], scale = (x) => x) {
+  const { context, width, height } = sharp(canvas);
+  const colours = pageColours();
+  context.clearRect(0, 0, width, height);
+  if (!points.length) return;
+  const xs = rangeOf(points.map((point) => scale(point.x)));
+  const ys = rangeOf(points.map((point) => point.y));
+  const place = ({ x, y }) => [
+    LEFT + (scale(x) - xs[0]) / (xs[1] - xs[0]) * (width - LEFT - 12),
+    height - BOTTOM - (y - ys[0]) / (ys[1] - ys[0]) * (height - BOTTOM - TOP),
+  ];
+  context.strokeStyle = colours.line;
+  context.strokeRect(LEFT - 6, TOP - 6, width - LEFT, height - BOTTOM - TOP + 12);
+  context.fillStyle = colours.muted;
+  context.textAlign = "center";
+  context.fillText(nameX, (LEFT + width) / 2, height - 4);
+  for (const point of ends(points, (one) => scale(one.x))) {
+    context.textAlign = place(point)[0] < width / 2 ? "left" : "right";
+    context.fillText(shown(point.x), place(point)[0], height - BOTTOM + 18);
+  }
+  context.textAlign = "right";
+  for (const point of ends(points, (one) => one.y)) {
+    context.fillText(shown(point.y), LEFT - 10, place(point)[1] + 4);
+  }
+  context.save();
+  context.translate(12, (height - BOTTOM) / 2);
+  context.rotate(-Math.PI / 2);
+  context.textAlign = "center";
+  context.fillText(nameY, 0, 0);
+  context.restore();
+  for (const point of points) {
+    const [x, y] = place(point);
+    context.fillStyle = point.chosen ? "#c1121f" : colours.link;
+    context.beginPath();
+    context.arc(x, y, point.chosen ? 6 : 3.5, 0, 2 * Math.PI);
+    context.fill();
+  }
+}
+
+// The points with the least and the largest value, or one if these are the same.
+function ends(points, valueOf) {
+  const sorted = [...points].sort((one, other) => valueOf(one) - valueOf(other));
+  const [first, last] = [sorted[0], sorted[sorted.length - 1]];
+  return valueOf(first) === valueOf(last) ? [first] : [first, last];
+}
+
+function rangeOf(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const margin = high > low ? 0.06 * (high - low) : 1;
+  return [low - margin, high + margin];
+}
+
+// A number with three digits, or as many as it has before the point.
+export function shown(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-US");
+  return String(Number(value.toPrecision(3)));
+}

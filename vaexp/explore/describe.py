@@ -1,0 +1,119 @@
+"""A model as data, which ``model.js`` runs: its layers, its posterior and its likelihood."""
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import torch
+from torch import Tensor, nn
+
+from vaexp.data import CLASSES
+from vaexp.errors import UserError
+from vaexp.models import GMM, VAE, LinearGaussian, Model
+from vaexp.models.absent import Absent
+from vaexp.models.likelihoods.gaussian import GaussianHead
+from vaexp.models.likelihoods.interface import Likelihood
+from vaexp.models.networks import ACTIVATIONS
+from vaexp.models.vae import POSTERIOR_FLOOR
+
+Data = dict[str, Any]
+Put = Callable[[Tensor], Data]
+
+MOST_WEIGHTS = 2**23  # of a model
+NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
+
+
+def described(model: Model, put: Put) -> Data:
+    """The model as data. ``put`` is given each of its tensors, and returns what stands for it.
+
+    Raises UserError for a mixture, which has no plane of latents, and for a model that is too large
+    for a page.
+    """
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
+    if count > MOST_WEIGHTS:
+        raise UserError(
+            f"the model has {count:,} weights, too many for a page, which takes {MOST_WEIGHTS:,}"
+        )
+    match model:
+        case VAE():
+            own = _vae(model, put)
+        case LinearGaussian():
+            own = _linear_gaussian(model, put)
+        case GMM():
+            raise UserError(
+                "a mixture has no plane of latents, as its z is the index of a component; "
+                "vaexp sample RUN --component K draws from one"
+            )
+        case _:
+            assert_never(model)
+    return {"latent": model.latent_dim, "classes": CLASSES if model.conditional else 0, **own}
+
+
+def _vae(model: VAE, put: Put) -> Data:
+    weights, biases = model.posterior.weight.chunk(2), model.posterior.bias.chunk(2)
+    mean, scale = (_layer(*layer, put) for layer in zip(weights, biases, strict=True))
+    hidden = _layers(model.encoder, put)
+    return {
+        "encoder": {"hidden": hidden, "mean": mean, "scale": scale, "floor": POSTERIOR_FLOOR},
+        "decoder": _layers(model.decoder, put),
+        "head": _head(model.likelihood, put),
+    }
+
+
+def _linear_gaussian(model: LinearGaussian, put: Put) -> Data:
+    """The same without hidden layers: a Gaussian likelihood with a sigma that is not learned.
+
+    Its posterior mean is a linear map of x too, and the root of the covariance is one for all x.
+    """
+    pixels = len(model.mean)
+    origin = model.posterior_mean(torch.zeros(pixels))
+    slope = model.posterior_mean(torch.eye(pixels)) - origin
+    return {
+        "encoder": {
+            "hidden": [],
+            "mean": _layer(slope.T, origin, put),
+            "root": put(model.posterior_root),
+        },
+        "decoder": [],
+        "head": {
+            "family": script_of(GaussianHead),
+            "maps": {"mean": _layer(model.factors, model.mean, put)},
+            "own": {"sigma": put(model.noise.sqrt().reshape(-1))},
+            "sigma": {"learned": False, "ofZ": False, "floor": 0.0},
+        },
+    }
+
+
+def _head(head: Likelihood, put: Put) -> Data:
+    """A likelihood: its linear maps of the features, its other tensors, and what its sigma is."""
+    linear = {name: _linear(part, put) for name, part in head.named_children()}
+    own = [*head.named_parameters(recurse=False), *head.named_buffers(recurse=False)]
+    scale, sigma = head.scale, None
+    if not isinstance(scale, Absent):
+        mode = scale.mode
+        sigma = {"learned": mode.learned, "ofZ": mode.of_z, "floor": scale.least}
+    return {
+        "family": script_of(type(head)),
+        "maps": linear,
+        "own": {name: put(tensor) for name, tensor in own},
+        "sigma": sigma,
+    }
+
+
+def script_of(head: type[Likelihood]) -> str:
+    """The name of the script that runs a likelihood: that of the module which defines it."""
+    return head.__module__.rpartition(".")[2]
+
+
+def _layers(network: nn.Sequential, put: Put) -> list[Data]:
+    """The linear layers of a network, each with the name of the activation behind it."""
+    parts = [*network.children()]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return [_linear(linear, put) | {"activation": NAMES[type(a)]} for linear, a in pairs]
+
+
+def _linear(linear: nn.Module, put: Put) -> Data:
+    return _layer(linear.get_parameter("weight"), linear.get_parameter("bias"), put)
+
+
+def _layer(weight: Tensor, bias: Tensor, put: Put) -> Data:
+    return {"weight": put(weight), "bias": put(bias)}

@@ -1,0 +1,109 @@
+// N(m, sigma^2) restricted to [0, 1], pixel by pixel.
+//
+// With c the point of [0, 1] nearest to m, d = |m - c| / sigma, and v the distance from c in units
+// of sigma, positive towards the interval, the density is e^(-v (d + v/2)) / (sigma I). I and the
+// first two moments of v are sums of positive terms, by Gauss-Legendre quadrature over the part of
+// the interval where the integrand is not negligible. So no digits cancel, however far m is outside.
+
+import { dense, sigmaOf } from "../model.js";
+import { clamp } from "../numbers.js";
+
+const DEPTH = 30; // e^-DEPTH of the integrand is left out at either end
+const { points, weights } = legendre(32);
+
+export function truncated_gaussian(head, features) {
+  const location = dense(head.maps.mean, features);
+  return truncated(location, sigmaOf(head, features, location.length));
+}
+
+function truncated(location, sigma) {
+  const about = Array.from(location, (m, j) => aboutMode(m, sigma[j]));
+  return {
+    mean: location.map((_, j) => clamp(about[j].mean, 0, 1)),
+    deviation: location.map((_, j) => about[j].deviation),
+    draw: (random) => location.map((m, j) => drawFrom(about[j], sigma[j], random)),
+    logProb: (x) => x.reduce((sum, value, j) => {
+      const { mode, logIntegral } = about[j];
+      const fromMode = (value - mode) / sigma[j];
+      return sum - fromMode * (fromMode / 2 + (mode - location[j]) / sigma[j]) - logIntegral;
+    }, 0),
+    withSigma: (other) => truncated(location, new Float32Array(location.length).fill(other)),
+  };
+}
+
+function aboutMode(location, sigma) {
+  const mode = clamp(location, 0, 1);
+  const inward = location > 1 ? -1 : 1;
+  const distance = Math.abs(location - mode) / sigma;
+  const near = (inward > 0 ? mode : 1 - mode) / sigma;
+  const far = (inward > 0 ? 1 - mode : mode) / sigma;
+  const reach = (2 * DEPTH) / (distance + Math.sqrt(distance ** 2 + 2 * DEPTH));
+  const start = -Math.min(near, reach);
+  const length = Math.min(far, reach) - start;
+  let [whole, first, second] = [0, 0, 0];
+  points.forEach((point, i) => {
+    const v = start + length * point;
+    const term = weights[i] * Math.exp(-v * (distance + v / 2));
+    whole += term;
+    first += term * point;
+    second += term * point * point;
+  });
+  const share = first / whole;
+  return {
+    mode,
+    inward,
+    distance,
+    near,
+    far,
+    mean: mode + inward * sigma * (start + length * share),
+    deviation: sigma * length * Math.sqrt(Math.max(second / whole - share ** 2, 0)),
+    logIntegral: Math.log(sigma * length * whole),
+  };
+}
+
+// By rejection from an exponential distribution that ends where the interval does (Robert 1995,
+// Simulation of truncated normal variables, section 2). Where the mode is inside, the side is first.
+function drawFrom({ mode, inward, distance, near, far }, sigma, random) {
+  let isNear = false;
+  let room = far;
+  if (distance === 0 && near > 0) {
+    const [onNear, onFar] = [halfMass(near), halfMass(far)];
+    isNear = random.uniform() * (onNear + onFar) < onNear;
+    room = isNear ? near : far;
+  }
+  const more = 2 / (distance + Math.sqrt(distance ** 2 + 4));
+  const rate = distance + more;
+  for (;;) {
+    const v = -Math.log1p(random.uniform() * Math.expm1(-rate * room)) / rate;
+    if (random.uniform() <= Math.exp(-((v - more) ** 2) / 2)) {
+      return clamp(mode + inward * sigma * (isNear ? -v : v), 0, 1);
+    }
+  }
+}
+
+// The integral of e^(-v^2 / 2) from 0 to the end of an interval.
+function halfMass(end) {
+  const length = Math.min(end, Math.sqrt(2 * DEPTH));
+  return length * points.reduce(
+    (sum, point, i) => sum + weights[i] * Math.exp(-((length * point) ** 2) / 2), 0);
+}
+
+// The points and weights of Gauss-Legendre quadrature on [0, 1], by Newton's method.
+function legendre(count) {
+  const found = { points: [], weights: [] };
+  for (let i = 1; i <= count; i += 1) {
+    let x = Math.cos((Math.PI * (i - 0.25)) / (count + 0.5));
+    let slope = 0;
+    for (let step = 0; step < 50; step += 1) {
+      let [before, value] = [1, x];
+      for (let n = 2; n <= count; n += 1) {
+        [before, value] = [value, ((2 * n - 1) * x * value - (n - 1) * before) / n];
+      }
+      slope = (count * (x * value - before)) / (x * x - 1);
+      x -= value / slope;
+    }
+    found.points.push((1 + x) / 2);
+    found.weights.push(1 / ((1 - x * x) * slope * slope));
+  }
+  return found;
+}

@@ -1,0 +1,105 @@
+// The inference of a model: from data alone, without the page. Letters: D pixels, L latents.
+//
+// A model is { latent, encoder, decoder, head }. Its networks are lists of layers { weight, bias,
+// activation } with weight (outputs x inputs), row by row. Images x are in the scale of the model,
+// a digit is an index or null, and all log quantities are in nats per image.
+
+import { erf, sigmoid, softplus } from "./numbers.js";
+
+const ACTIVATIONS = {
+  relu: (x) => Math.max(x, 0),
+  gelu: (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2)),
+  silu: (x) => x * sigmoid(x),
+  tanh: Math.tanh,
+  elu: (x) => (x > 0 ? x : Math.expm1(x)),
+};
+
+// weight x + bias, and the activation of each output if the layer has one.
+export function dense({ weight, bias, activation }, x) {
+  const inputs = x.length;
+  const out = new Float32Array(bias.length);
+  const whole = inputs - (inputs % 4);
+  for (let row = 0, at = 0; row < out.length; row += 1, at += inputs) {
+    let [a, b, c, d] = [bias[row], 0, 0, 0]; // four sums, which the processor adds up side by side
+    let i = 0;
+    for (; i < whole; i += 4) {
+      a += weight[at + i] * x[i];
+      b += weight[at + i + 1] * x[i + 1];
+      c += weight[at + i + 2] * x[i + 2];
+      d += weight[at + i + 3] * x[i + 3];
+    }
+    for (; i < inputs; i += 1) a += weight[at + i] * x[i];
+    out[row] = a + b + c + d;
+  }
+  return activation ? out.map(ACTIVATIONS[activation]) : out;
+}
+
+const through = (layers, x) => layers.reduce((values, layer) => dense(layer, values), x);
+
+// The inputs with the digit behind them, one-hot, if the model is given it.
+function withDigit(model, inputs, digit) {
+  if (!model.classes) return Float32Array.from(inputs);
+  const both = new Float32Array(inputs.length + model.classes);
+  both.set(inputs);
+  both[inputs.length + digit] = 1;
+  return both;
+}
+
+// p(x|z): { mean, deviation, draw(random), logProb(x), withSigma(sigma) }. `deviation` holds the
+// standard deviation of each pixel. `withSigma` is p(x|z) with one sigma in place of the model's;
+// it is null where the family has no sigma.
+export function decode(model, likelihoods, z, digit) {
+  const features = through(model.decoder, withDigit(model, z, digit));
+  return likelihoods[model.head.family](model.head, features);
+}
+
+// q(z|x), a Gaussian: its mean (L) and the lower triangular root of its covariance (L x L).
+export function encode(model, x, digit) {
+  const { mean, scale, root } = model.encoder;
+  const features = through(model.encoder.hidden, withDigit(model, x, digit));
+  const centre = dense(mean, features);
+  if (root) return { mean: centre, root };
+  const diagonal = new Float32Array(model.latent ** 2);
+  dense(scale, features).forEach((raw, i) => {
+    diagonal[i * (model.latent + 1)] = model.encoder.floor + softplus(raw);
+  });
+  return { mean: centre, root: diagonal };
+}
+
+// A draw z of a Gaussian with this mean and root.
+export function drawLatent({ mean, root }, random) {
+  const noise = Array.from(mean, () => random.normal());
+  return mean.map((centre, i) => {
+    const row = root.subarray(i * mean.length, i * mean.length + i + 1);
+    return row.reduce((sum, value, k) => sum + value * noise[k], centre);
+  });
+}
+
+// The covariance of latents a and b.
+export function covariance({ mean, root }, a, b) {
+  let sum = 0;
+  for (let k = 0; k < mean.length; k += 1) {
+    sum += root[a * mean.length + k] * root[b * mean.length + k];
+  }
+  return sum;
+}
+
+// KL(q to N(0, I)) = (tr C + |m|^2 - L - ln |C|) / 2.
+export function rate({ mean, root }) {
+  const squares = root.reduce((sum, value) => sum + value * value, 0);
+  const length = mean.reduce((sum, value) => sum + value * value, 0);
+  let logRoot = 0;
+  for (let i = 0; i < mean.length; i += 1) logRoot += Math.log(root[i * (mean.length + 1)]);
+  return 0.5 * (squares + length - mean.length) - logRoot;
+}
+
+// Sigma of each of D pixels, where a head has one: floor + softplus(raw) if it is learned.
+export function sigmaOf(head, features, pixels) {
+  const { learned, ofZ, floor } = head.sigma;
+  let { sigma } = head.own;
+  if (learned) {
+    const raw = ofZ ? dense(head.maps.raw_sigma, features) : head.own.raw_sigma;
+    sigma = raw.map((value) => floor + softplus(value));
+  }
+  return sigma.length === 1 ? new Float32Array(pixels).fill(sigma[0]) : sigma;
+}

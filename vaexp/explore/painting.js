@@ -1,0 +1,86 @@
+// Pictures on canvases. Images are dark ink on white paper: 0 is white and 1 is black.
+
+export const SIDE = 28;
+
+const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+const BELOW = [63, 144, 218]; // of pixels below 0 and above 1, where they are marked
+const ABOVE = [189, 31, 1];
+
+// An image of SIDE x SIDE numbers, whatever the size of the canvas on the screen.
+function paint(canvas, values, colourOf) {
+  canvas.width = SIDE;
+  canvas.height = SIDE;
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(SIDE, SIDE);
+  writePixels(pixels, 0, 0, values, colourOf);
+  context.putImageData(pixels, 0, 0);
+}
+
+function writePixels(pixels, left, top, values, colourOf) {
+  for (let j = 0; j < values.length; j += 1) {
+    const at = 4 * ((top + Math.floor(j / SIDE)) * pixels.width + left + (j % SIDE));
+    const [red, green, blue] = colourOf(values[j]);
+    pixels.data[at] = red;
+    pixels.data[at + 1] = green;
+    pixels.data[at + 2] = blue;
+    pixels.data[at + 3] = 255;
+  }
+}
+
+const INKS = Array.from({ length: 256 }, (_, level) => [255 - level, 255 - level, 255 - level]);
+const ink = (value) => INKS[Math.round(255 * Math.min(Math.max(value, 0), 1))];
+const marked = (value) => (value < 0 ? BELOW : value > 1 ? ABOVE : ink(value));
+
+export const paintImage = (canvas, unit, isMarked) => paint(canvas, unit, isMarked ? marked : ink);
+
+export function clear(canvas) {
+  canvas.width = SIDE;
+  canvas.height = SIDE;
+}
+
+// A heat map from the smallest value to the largest one, which are returned.
+export function paintHeat(canvas, values) {
+  const low = values.reduce((a, b) => Math.min(a, b));
+  const high = values.reduce((a, b) => Math.max(a, b));
+  paint(canvas, values, (value) => heat(high > low ? (value - low) / (high - low) : 0.5));
+  return [low, high];
+}
+
+function heat(share) {
+  const at = Math.min(share, 0.9999) * (VIRIDIS.length - 1);
+  const i = Math.floor(at);
+  return VIRIDIS[i].map((from, c) => from + (at - i) * (VIRIDIS[i + 1][c] - from));
+}
+
+// Many images in rows, on a canvas of its own.
+export function mosaic(rows) {
+  const canvas = document.createElement("canvas");
+  canvas.width = rows[0].length * SIDE;
+  canvas.height = rows.length * SIDE;
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(canvas.width, canvas.height);
+  rows.forEach((row, i) => row.forEach((unit, k) => {
+    writePixels(pixels, k * SIDE, i * SIDE, unit, ink);
+  }));
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+// The colours of the page, which are those of the light or the dark mode.
+export function pageColours() {
+  const style = getComputedStyle(document.documentElement);
+  const of = (name) => style.getPropertyValue(`--${name}`).trim();
+  return { ink: of("ink"), muted: of("muted"), line: of("line"), paper: of("paper"), link: of("link") };
+}
+
+// Make a canvas as sharp as the screen, and return its context in units of the page.
+export function sharp(canvas) {
+  const { width, height } = canvas.getBoundingClientRect();
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  context.font = "12px system-ui, sans-serif";
+  return { context, width, height };
+}

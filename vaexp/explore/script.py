@@ -1,0 +1,37 @@
+"""The script of the page: its modules one after another, as one page cannot import files."""
+
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+
+from vaexp.errors import UserError
+
+ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
+PAGE = ("painting", "charts", "plane", "page")
+_IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export ", re.MULTILINE)
+
+
+def engine(families: Iterable[str]) -> str:
+    """The script without its page: the inference with these likelihoods, measures and the state.
+
+    Raises UserError for a likelihood that no script runs.
+    """
+    names = sorted(set(families))
+    likelihoods = [_module(f"likelihoods/{name}") for name in names]
+    table = f"const LIKELIHOODS = {{ {', '.join(names)} }};\n"
+    return "\n".join([*map(_module, ENGINE), *likelihoods, table])
+
+
+def script(families: Iterable[str]) -> str:
+    """The whole script of a page whose models have these likelihoods."""
+    return "\n".join([engine(families), *map(_module, PAGE)])
+
+
+def _module(name: str) -> str:
+    """A module without its imports and exports, as all of them share one scope."""
+    file = files("vaexp.explore").joinpath(f"{name}.js")
+    if not file.is_file():
+        raise UserError(f"no script runs this likelihood in a page: vaexp/explore/{name}.js")
+    text = file.read_text(encoding="utf-8")
+    return _EXPORT.sub("", _IMPORT.sub("", text))
