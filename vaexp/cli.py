@@ -24,7 +24,7 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_compare import compare, report
 from vaexp.cli_configs import configs_app, schema, validate
-from vaexp.cli_export import encode
+from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
@@ -318,6 +318,7 @@ def _print_measured(
 
 
 app.command()(encode)
+app.command()(export)
 app.command()(compare)
 app.command()(report)
 app.command()(sweep)
