@@ -153,7 +153,9 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
                 typer.echo(f"{run.path} is finished already", err=True)
             return longer
         case "running":
-            raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
+            info = run.info()
+            where = f"as process {info['pid']} on {info['host']}"
+            raise UserError(f"{run.path} is still running, {where}")
         case "unknown":
             host = run.info()["host"]
             typer.echo(f"note: it last ran on {host}; make sure that it has ended there", err=True)
