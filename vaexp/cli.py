@@ -24,7 +24,7 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_compare import compare, report
 from vaexp.cli_configs import configs_app, schema, validate
-from vaexp.cli_export import encode
+from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
@@ -163,7 +163,9 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
                 typer.echo(f"{run.path} is finished already", err=True)
             return longer
         case "running":
-            raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
+            info = run.info()
+            where = f"as process {info['pid']} on {info['host']}"
+            raise UserError(f"{run.path} is still running, {where}")
         case "unknown":
             host = run.info()["host"]
             typer.echo(f"note: it last ran on {host}; make sure that it has ended there", err=True)
@@ -339,6 +341,7 @@ def _print_measured(
 
 
 app.command()(encode)
+app.command()(export)
 app.command()(compare)
 app.command()(report)
 app.command()(sweep)
