@@ -36,7 +36,7 @@ export function drawPlane(canvas, scene) {
   }
   context.globalAlpha = 1;
   if (scene.posterior) drawEllipse(context, view, scene.posterior, colours.ink);
-  if (scene.from && scene.to) drawPath(context, view, scene, colours);
+  drawPath(context, view, scene, colours);
   drawPoint(context, view.toScreen(scene.point), colours);
   context.fillStyle = scene.background ? "#222" : colours.muted;
   context.textAlign = "right";
