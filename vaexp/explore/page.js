@@ -10,6 +10,7 @@ import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
 import { ofPixels, toUnit } from "./transforms.js";
 import { unpack } from "./unpack.js";
 
+const REACH = 12; // of the plane and the sliders, in standard deviations of the prior
 const SWEEP = [-2, -1, 0, 1, 2];
 const STEPS = 9; // images between A and B
 const ACROSS = 21; // images along each side of the plane
@@ -135,7 +136,7 @@ class Explorer {
       drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
     }
     const reach = Math.max(...this.codes.map(({ q }) => Math.max(...q.mean.map(Math.abs))));
-    this.reach = Math.min(Math.max(3.4, 1.05 * reach), 12);
+    this.reach = Math.min(Math.max(3.4, 1.05 * reach), REACH);
     const hasSigma = run.model.head.sigma !== null;
     element("sigma-part").hidden = !hasSigma;
     element("guide-sigma").hidden = !hasSigma;
@@ -164,11 +165,10 @@ class Explorer {
         new Option(`z${i + 1} (${shown(rate)} nats)`, i, false, i === state.axes[side])));
     }
     const box = element("latents");
-    if (box.children.length === latent) return;
     box.replaceChildren(...Array.from({ length: latent }, (_, i) => {
       const label = document.createElement("label");
       const slider = document.createElement("input");
-      Object.assign(slider, { type: "range", min: -6, max: 6, step: 0.01 });
+      Object.assign(slider, { type: "range", min: -this.reach, max: this.reach, step: 0.01 });
       slider.addEventListener("input", () => {
         this.change({ z: state.z.map((value, k) => (k === i ? Number(slider.value) : value)) });
       });

@@ -30,7 +30,7 @@ export function drawPlane(canvas, scene) {
   }
   drawPrior(context, view, colours);
   for (const { at, colour, faded } of scene.codes) {
-    context.globalAlpha = faded ? 0.15 : 0.85;
+    context.globalAlpha = faded ? 0.25 : 0.9;
     context.fillStyle = colour;
     disc(context, view.toScreen(at), DOT);
   }
