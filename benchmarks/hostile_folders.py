@@ -50,7 +50,7 @@ JSON = ("run.json", "environment.json", "metrics.json", "evaluation.json")
 ARRAYS = ("per_example.npz", "evidence/rate.npz")
 FILES = (*JSON, *ARRAYS, "config.yaml", "metrics.jsonl", "train.log", "checkpoints/.lock")
 FILES = (*FILES, "checkpoints/model.safetensors", "checkpoints/state.pt", "figures/samples.png")
-FOLDERS = ("checkpoints", "figures", "samples", "evidence")
+FOLDERS = ("checkpoints", "figures", "samples", "evidence", "codes")
 VALUES: list[Any] = [
     *(None, True, -1, 0, 2**62, 10**30, 1e308, -1e-320, float("nan"), "1e999", "", "x" * 300),
     *("\x1b[31m\n\r\x07", "=1+1", "../../x", [], {}, [[[]]], {"a": {"b": {"c": 1}}}, [1, "x"]),

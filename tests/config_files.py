@@ -1,14 +1,12 @@
 """What the tests of configs share: the defaults, and reading a file's values and complaints."""
 
-import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vaexp.config import flatten, json_schema, load_config
+from vaexp.config import flatten, load_config
 from vaexp.errors import UserError
 
 COMMON = {
@@ -88,46 +86,3 @@ def complaints(path: Path, *overrides: str) -> list[str]:
 
 def value(path: Path, key: str, *overrides: str) -> Any:
     return flatten(load_config(str(path), overrides).model_dump())[key]
-
-
-SCHEMA = json.loads(json.dumps(json_schema()))
-
-
-def resolved(schema: dict[str, Any]) -> dict[str, Any]:
-    """A part of the schema, or what it refers to."""
-    reference = schema.get("$ref")
-    return SCHEMA["$defs"][reference.split("/")[-1]] if reference else schema
-
-
-def accepts(schema: dict[str, Any], value: Any) -> bool:
-    """What a validator of JSON Schema, such as an editor has, says, as far as this one goes."""
-    schema = resolved(schema)
-    if "anyOf" in schema:
-        return any(accepts(choice, value) for choice in schema["anyOf"])
-    types = {"string": str, "null": type(None), "array": list, "object": dict, "boolean": bool}
-    types |= {"integer": int, "number": int | float}
-    kind = schema.get("type")
-    if kind and (not isinstance(value, types[kind]) or (kind != "boolean" and value is True)):
-        return False
-    if "const" in schema and value != schema["const"]:
-        return False
-    if "enum" in schema and value not in schema["enum"]:
-        return False
-    if isinstance(value, dict):
-        known = schema["properties"]
-        return (
-            value.keys() <= known.keys()
-            and value.keys() >= set(schema.get("required", []))
-            and all(accepts(known[key], below) for key, below in value.items())
-        )
-    if isinstance(value, list):
-        return len(value) >= schema.get("minItems", 0) and all(
-            accepts(schema["items"], item) for item in value
-        )
-    if isinstance(value, int | float):
-        return (
-            schema.get("minimum", value) <= value <= schema.get("maximum", value)
-            and value < schema.get("exclusiveMaximum", math.inf)
-            and value > schema.get("exclusiveMinimum", -math.inf)
-        )
-    return True

@@ -48,6 +48,14 @@ def strict_json(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
+def logged(run: Path) -> str:
+    """What train.log holds, without the time before each message."""
+    text = (run / "train.log").read_text()
+    time = r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+    assert len(re.findall(time, text)) == len(text.splitlines()), "a message has no time"
+    return re.sub(time, "", text)
+
+
 def timeless(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what depends on the clock."""
     lines = [strict_json(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -6,14 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_models import iw_bound, marginal, no_label, rough_vae
 from small_models import linear_gaussian as linear_gaussian_of
-from small_models import marginal, no_label, rough_vae
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from vaexp.config import VAEConfig
 from vaexp.evaluation import blocks, bounds
-from vaexp.evaluation.bounds import elbo_measures, iw_bound
+from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.measure import Estimate, Measure, Moments, Tightness
 from vaexp.models import VAE, build
 

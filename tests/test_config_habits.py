@@ -1,6 +1,7 @@
 """What people know from other tools: merge keys, ~ and $VARIABLES, # in a value, huge files."""
 
 import importlib.util
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,41 @@ def test_mutated_configs_are_refused_or_read(elsewhere: Path) -> None:
         path.write_bytes(hostile.hostile(seed))
         wrong, _, _ = hostile.complaint(path, [])
         assert wrong is None, seed
+
+
+def test_a_config_from_stdin(elsewhere: Path) -> None:
+    from conftest import VAEXP
+
+    def run(text: bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run([VAEXP, *arguments], input=text, capture_output=True, cwd=elsewhere)
+
+    config = b"model: {kind: ppca}\n"
+    done = run(config, "train", "-", "model.latent_dim=3", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    (elsewhere / "resolved.yaml").write_bytes(done.stdout)
+    settings = load_config(str(elsewhere / "resolved.yaml"))
+    assert (settings.name, settings.model.kind, settings.model.latent_dim) == ("stdin", "ppca", 3)
+    done = run(config, "validate", "-")
+    assert (done.returncode, done.stdout) == (0, b"-: ok\n"), done.stderr
+    for text, message in [
+        (b"seed: 1\nmodel: {kind: vae, z_dim: 3}", b"<stdin>:2:20: model.z_dim: unknown key; did"),
+        (b"", b"<stdin>:1:1: the file is empty"),
+        (b"\xff", b"<stdin>:1:1: not a text file in UTF-8"),
+        (b"x" * 300_000, b"<stdin>: larger than 256 kB"),
+    ]:
+        for command in (["train", "-"], ["validate", "-"]):
+            done = run(text, *command)
+            assert (done.returncode, done.stdout) == (2, b"")
+            assert done.stderr.startswith(message)
+    assert [path.name for path in elsewhere.iterdir()] == ["resolved.yaml"]
+
+
+def test_a_run_from_stdin_keeps_its_config(elsewhere: Path) -> None:
+    from conftest import VAEXP
+
+    text = "model: {kind: ppca, method: closed_form}\ndata: {limit: 20}\nname: piped\n"
+    command = [VAEXP, "train", "-", "--quick"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    config = load_config(str(elsewhere / done.stdout.strip()))
+    assert (config.name, config.data.limit) == ("piped", 20)

@@ -1,5 +1,6 @@
 """KEY=VALUE overrides: what they mean, what they clear away, and where complaints point."""
 
+import json
 import os
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from config_files import DEFAULTS, Write, complaints, value
 
 from vaexp.config import flatten, load_config
+from vaexp.config.experiments import EXPERIMENTS
+from vaexp.config.other_names import OTHER_NAMES
 from vaexp.errors import UserError
 
 # Overrides
@@ -40,6 +43,66 @@ def test_overrides_are_yaml(write: Write, override: str, key: str, meaning: Any)
 
 def test_the_last_override_wins(write: Write) -> None:
     assert value(write("model: {kind: vae}"), "seed", "seed=2", "seed=3") == 3
+
+
+# What other tools call a key
+
+VAE, GMM, PPCA = "model: {kind: vae}", "model: {kind: gmm}", "model: {kind: ppca}"
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        (VAE, "lr=1", "lr: unknown key; did you mean train.learning_rate?"),
+        (VAE, "train.lr=1", "train.lr: unknown key; did you mean learning_rate?"),
+        (VAE, "model.lr=1", "model.lr: unknown key; did you mean train.learning_rate?"),
+        (VAE, "model.z_dim=3", "model.z_dim: unknown key; did you mean latent_dim?"),
+        (VAE, "train.seed=3", "train.seed: unknown key; did you mean seed, outside of train?"),
+        (VAE, "random_state=3", "random_state: unknown key; did you mean seed?"),
+        (VAE, "train.max_epochs=3", "train.max_epochs: unknown key; did you mean epochs?"),
+        (VAE, "model.kld_weight=3", "model.kld_weight: unknown key; did you mean beta?"),
+        (GMM, "tol=1", "tol: unknown key; did you mean train.tolerance?"),
+        (GMM, "train.tol=1", "train.tol: unknown key; did you mean tolerance?"),
+        (GMM, "model.n_init=1", "model.n_init: unknown key; did you mean train.restarts?"),
+        (GMM, "model.reg_covar=1", "model.reg_covar: unknown key; did you mean covariance_floor?"),
+        (GMM, "model.n_components=2", "unknown key; did you mean components?"),
+        (GMM, "model.covariance_type=tied", "unknown key; did you mean covariance?"),
+        (PPCA, "model.n_components=2", "unknown key; did you mean latent_dim?"),
+        (
+            PPCA,
+            "train.lr=1",
+            "unknown key; that is train.learning_rate, which does not apply when model.kind is "
+            "ppca, only when it is vae",
+        ),
+        (
+            VAE,
+            "model.reg_covar=1",
+            "unknown key; that is model.covariance_floor or model.noise_floor, which does not "
+            "apply when model.kind is vae, only when it is gmm or fa",
+        ),
+    ],
+)
+def test_the_names_of_other_tools_are_understood(
+    write: Write, text: str, override: str, message: str
+) -> None:
+    path = write(text)
+    assert message in complaints(path, override)[0]
+    key, value = override.split("=")
+    *sections, last = key.split(".")
+    config = load_config(str(path)).model_dump()
+    section = config[sections[0]] if sections else config
+    section[last] = value
+    path.write_text(json.dumps(config))
+    assert message.split(": ")[-1] in complaints(path)[-1]
+
+
+def test_every_name_of_another_tool_leads_to_a_key_and_is_none_itself() -> None:
+    keys = {key for experiment in EXPERIMENTS.values() for key in experiment.dotted_keys()}
+    assert OTHER_NAMES.keys() <= keys
+    known = {part for key in keys for part in key.split(".")}
+    for key, names in OTHER_NAMES.items():
+        assert known.isdisjoint(names), key
+        assert len(set(names)) == len(names), key
 
 
 @pytest.mark.parametrize(

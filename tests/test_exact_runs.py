@@ -18,7 +18,7 @@ from exact_runs import (
     Exact,
     train,
 )
-from run_folders import FILES, assert_left_behind, assert_same_results, timeless
+from run_folders import FILES, assert_left_behind, assert_same_results, logged, timeless
 
 from vaexp.runs.folder import RunFolder
 
@@ -31,7 +31,7 @@ def test_what_a_run_leaves(exact: Exact, name: str) -> None:
     assert trained.stdout == f"{trained.path}\n"
     # notes on the config are said before there is a folder
     said = [line for line in trained.stderr.splitlines(True) if not line.startswith("note: ")]
-    assert (trained.path / "train.log").read_text() == "".join(said)
+    assert logged(trained.path) == "".join(said)
     arrays = {"evidence/rate.npz"} if name in LINEAR else set()
     figures = {f"figures/{figure}.png" for figure in FIGURES_OF[name]}
     assert_left_behind(trained.path, FILES | figures | arrays)

@@ -16,7 +16,9 @@ from vaexp.figures.floor import near_the_floor
 from vaexp.figures.induced import tilted_prior
 from vaexp.figures.latent_use import latent_use
 from vaexp.figures.mixture import clusters
+from vaexp.figures.optimal_mean import optimal_means
 from vaexp.figures.parzen import Window, parzen_windows
+from vaexp.figures.prior import prior_and_codes
 from vaexp.figures.quality import sample_quality
 from vaexp.figures.style import TRAINING, save
 from vaexp.runs.folder import RunFolder
@@ -120,6 +122,21 @@ def tilted(panels: tuple[Any, Any], names: list[str]) -> Any:
     return tilted_prior(*panels, names, SETTINGS, NOTE)
 
 
+def means(names: list[str], *, outside: bool) -> Any:
+    generator = np.random.default_rng(1)
+    optimal, learned = generator.uniform(size=(2, len(names), 5, 5, 28, 28))
+    far = generator.uniform(size=(len(names), 5, 5)) < 0.3 if outside else None
+    return optimal_means(optimal, learned, names, np.linspace(-1.5, 1.5, 5), far, SETTINGS, NOTE)
+
+
+def margins(reach: float) -> Any:
+    generator = np.random.default_rng(1)
+    sources = ("codes", "prior", "mixture")
+    found = {name: generator.normal(reach, reach, 300) for name in sources}
+    rows = {name: generator.uniform(size=(10, 28, 28)) for name in sources[1:]}
+    return prior_and_codes(found, rows, {name: f"draws of the {name}" for name in rows}, SETTINGS)
+
+
 DIGITS = [f"digit {digit}" for digit in range(10)]
 EVERY = {
     "latents, 1": lambda: latent_use(subtitle=SETTINGS, **latents(1, 1)),
@@ -150,6 +167,10 @@ EVERY = {
     ),
     "decoder, one sigma": lambda: decoder_moments(variances() | strata(1), SETTINGS),
     "decoder, no sigma": lambda: decoder_moments(variances(), SETTINGS),
+    "means": lambda: means([""], outside=False),
+    "means, digits": lambda: means(["digit 0", "digit 8"], outside=True),
+    "prior": lambda: margins(4.0),
+    "prior, far": lambda: margins(3e5),
     "quality": lambda: sample_quality(found(*ALL), SETTINGS, NOTE),
     "quality, two": lambda: sample_quality(found("digit_fid", "recall"), SETTINGS),
     "quality, one row": lambda: sample_quality(found(*ALL, rows=("mean",)), SETTINGS),

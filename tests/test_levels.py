@@ -9,11 +9,10 @@ import mpmath
 import pytest
 import torch
 from scipy.integrate import quad
-from small_models import linear_gaussian, no_label, orthogonal_ppca, rough_vae
+from small_models import iw_bound, linear_gaussian, no_label, orthogonal_ppca, rough_vae
 from torch import Tensor
 
 from vaexp.data import Transform
-from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.levels import DRAWS, IW_NAME, NAMES, level_masses, measure_iw
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, Model

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate
+from small_models import iw_bound
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
@@ -15,7 +16,7 @@ from vaexp.config import load_config
 from vaexp.evaluation import induced as induction
 from vaexp.evaluation import rescoring
 from vaexp.evaluation import sigma_collapse as collapse_of_sigma
-from vaexp.evaluation.bounds import elbo_measures, iw_bound
+from vaexp.evaluation.bounds import elbo_measures
 from vaexp.evaluation.induced import induced
 from vaexp.evaluation.quadrature import integrate as integrate_over_z
 from vaexp.evaluation.rescoring import rescored

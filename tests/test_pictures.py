@@ -14,11 +14,12 @@ from test_questions import Known
 
 from vaexp.figures.joint_curves import MOST, joint_curves
 from vaexp.figures.over_seeds import COLOURS, Group, Panel, Series, against, points
-from vaexp.figures.style import TRAINING
+from vaexp.figures.style import TRAINING, save
 from vaexp.reproduction.answers import Question, findings
 from vaexp.reproduction.drawing import draw_answer
+from vaexp.reproduction.page import Content, render
 from vaexp.reproduction.pictures import Across, Against, Curves, Points, Strips
-from vaexp.reproduction.questions import QUESTIONS, learned_sigma
+from vaexp.reproduction.questions import QUESTIONS, collapse, learned_sigma
 from vaexp.reproduction.studies import Repeated, Study
 from vaexp.runs.folder import RunFolder
 
@@ -68,6 +69,19 @@ def test_the_pictures_of_all_questions_have_names_of_their_own_and_stand_in_the_
     text = findings(answers, [], "figures")
     assert all(f"](figures/{name})" in text for name in names)
     assert "![Means μ(z) and draws of p(x|z)](figures/question-sampling-1.png)" in text
+
+
+def test_the_page_shows_them_below_the_tables(tmp_path: Path) -> None:
+    question = collapse.QUESTION
+    answer = question.answer(Varied({"active_units": {"": 1.0}, "rate": {"": 1.0}}))
+    for name, picture in question.files(answer).items():
+        save(draw_answer(picture), tmp_path / name)
+    text = render(Content(["How."], [], [(question, answer)]), tmp_path)
+    page = pages.Page(text)
+    assert len(page.sources) == len(answer.pictures) + sum(s.startswith("#") for s in page.sources)
+    (words,) = page.of("img", "alt")
+    assert str(words).startswith("Active latents and rate fall as βσ² grows. Test images")
+    assert text.index("<table") < text.index("<img")
 
 
 # Their kinds

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from small_models import linear_vae, rough_vae
+from small_models import iw_bound, linear_vae, rough_vae
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.special import log_ndtr
 
 from vaexp.evaluation import quadrature as module
-from vaexp.evaluation.bounds import iw_bound
 from vaexp.evaluation.measure import Measure
 from vaexp.evaluation.quadrature import TOLERANCE, integrate, quadrature
 from vaexp.models import VAE

@@ -117,6 +117,12 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
         "μ(z) look better than draws holds",
         "μ(z) look better than draws does not hold",
     ),
+    "averages": (
+        sampling.answer,
+        {"optimal_mean_gap_prior": {"": 0.2}, "optimal_mean_gap_codes": {"": 0.1}},
+        "which is more, as the decoder was hardly trained with such z",
+        "which is less",
+    ),
     "smoothness of means": (
         sampling.answer,
         {"neighbour_correlation_mean": {"": 0.9}, "neighbour_correlation_data": {"": 0.75}},
@@ -204,6 +210,18 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
         },
         "The report's conjecture holds",
         "The report's conjecture does not hold here",
+    ),
+    "prior draws, outside": (
+        prior_draws.answer,
+        {"outside_prior": {"": 0.4}, "outside_mixture": {"": 0.01}},
+        "of z from a Gaussian mixture that is fitted to the codes (`vaexp sample",
+        "and even more of z from a Gaussian mixture",
+    ),
+    "prior draws, cure": (
+        prior_draws.answer,
+        {"digit_fid_mean": {"": 30.0}, "digit_fid_mean_mixture": {"": 20.0}},
+        "Drawing z from this mixture is a cure",
+        "Drawing z from this mixture is no cure",
     ),
     "networks": (
         networks.answer,
@@ -370,4 +388,4 @@ def test_the_findings_give_theory_and_the_command_beside_the_answer() -> None:
     made = findings([(question, question.answer(Known({})))], [])
     assert f"What theory says: {question.theory}" in made
     assert "These runs again: `vaexp sweep report/sigma-per-image --grid model.beta=1 " in made
-    assert "; vaexp evaluate RUN --only quality,decoding,parzen`" in made
+    assert "; vaexp evaluate RUN --only quality,decoding,parzen,optimal_mean`" in made

@@ -256,6 +256,79 @@ def test_no_run_is_the_latest_of_an_empty_folder(elsewhere: Path, invoke: Any) -
     assert "latest: runs holds no runs" in done.stderr
 
 
+# Runs in folders below
+
+
+@pytest.fixture
+def nested(three: dict[str, Path], forge: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """The three runs, b and c in folders below runs/, beside folders that are not searched."""
+    root = forge.folder / "runs"
+    folders = {"a": root, "b": root / "digits", "c": root / "sweep" / "trials" / "1"}
+    moved = {}
+    for name, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        moved[name] = three[name].rename(folder / three[name].name)
+    shutil.copytree(moved["a"], root / ".hidden" / "20260101-000000-hidden-0000")
+    shutil.copytree(moved["a"], moved["a"] / "inside" / "20260101-000000-inside-0000")
+    (root / "loop").symlink_to(root)
+    monkeypatch.chdir(forge.folder)
+    return moved
+
+
+def test_runs_in_folders_below_are_listed(nested: dict[str, Path], invoke: Any) -> None:
+    listed = json.loads(invoke("runs", "--json").stdout)
+    assert sorted(run["run"] for run in listed) == sorted(
+        str(path.relative_to(Path.cwd())) for path in nested.values()
+    )
+    [only] = json.loads(invoke("runs", "runs/digits", "--json").stdout)
+    assert only["name"] == nested["b"].name
+
+
+def test_a_run_in_a_folder_below_is_found_by_its_name(nested: dict[str, Path], invoke: Any) -> None:
+    for given in (nested["c"].name, "c", nested["c"].name[:-2]):
+        shown = json.loads(invoke("runs", "show", given, "--json").stdout)
+        assert shown["name"] == nested["c"].name
+    twin = shutil.copytree(nested["c"], Path("runs") / "copies" / nested["c"].name)
+    done = invoke("runs", "show", "c")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "several runs begin so" in done.stderr
+    assert str(twin) in done.stderr
+    assert str(nested["c"].relative_to(Path.cwd())) in done.stderr
+
+
+def test_the_latest_run_may_lie_in_a_folder_below(
+    nested: dict[str, Path], invoke: Any, change_json: Any
+) -> None:
+    change_json(nested["b"] / "run.json", start="2099-01-01T00:00:00+00:00")
+    assert json.loads(invoke("runs", "show", "latest", "--json").stdout)["name"] == nested["b"].name
+
+
+def test_a_folder_of_runs_is_compared_as_a_whole(nested: dict[str, Path], invoke: Any) -> None:
+    for given in (["runs"], [nested["b"], "runs"], ["runs", "latest"]):
+        done = invoke("compare", *given, "--format", "json")
+        assert done.exit_code == 0, done.stderr
+        paths = [Path(path).resolve() for path in json.loads(done.stdout)["paths"]]
+        assert sorted(paths) == sorted(nested.values()), given
+    done = invoke("compare", "runs/digits", "runs/sweep", "--format", "json")
+    assert len(json.loads(done.stdout)["paths"]) == 2
+    Path("empty").mkdir()
+    done = invoke("compare", "empty", "runs/digits")
+    assert done.exit_code == 1
+    assert "empty: not a run folder" in done.stderr
+
+
+def test_the_list_keeps_what_it_has_read_of_folders_below(
+    nested: dict[str, Path], forge: Any, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(12):
+        path = forge(f"more{i}")
+        path.rename(Path("runs/digits") / path.name)
+    before = invoke("runs", "--json").stdout
+    monkeypatch.setattr("vaexp.runs.listing.read_run", lambda run: pytest.fail(f"{run} again"))
+    assert invoke("runs", "--json").stdout == before
+    assert len(json.loads(before)) == 12 + len(nested)
+
+
 # Show, trim and remove
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def few(split: Split, count: int) -> Split:
-    return Split(split.pixels[:count], split.label[:count])
+    return Split(split.pixels[:count], split.label[:count], split.at[:count])
 
 
 FEW = {

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from conftest import VAEXP
 
-from vaexp.tables import Table, comma_separated, show_entry, show_size, text_table
+from vaexp.pages.page import of_table
+from vaexp.tables import Table, comma_separated, markdown, show_entry, show_size, text_table
 
 TABLE = Table(
     "A title",
@@ -78,6 +79,27 @@ def test_what_all_rows_share_is_said_once() -> None:
     assert table.headers == ["run", "beta"]
     assert table.rows == [["a", "1"], ["b", "2"]]
     assert table.above == "The same in all rows: kind vae."
+
+
+def test_a_table_whose_rows_share_all_is_its_sentence() -> None:
+    table = Table("Metrics", ["run", "beta"], [["a", "1"], ["b", "1"]]).without_shared()
+    assert (table.headers, table.rows) == ([], [])
+    assert text_table(table) == "Metrics\nThe same in all rows: beta 1.\n"
+    assert text_table(table, 20) == "Metrics\nThe same in all\nrows: beta 1.\n"
+    assert markdown(table).split() == [
+        "###",
+        "Metrics",
+        "The",
+        "same",
+        "in",
+        "all",
+        "rows:",
+        "beta",
+        "1.",
+    ]
+    assert of_table(table).table is None
+    names = Table("", ["run", "x"], [["a", "–"], ["b", "–"]]).without_shared()
+    assert names.rows == [["a"], ["b"]]  # nothing is said in their place
 
 
 def test_numbers_stay_numbers_in_csv_and_formulas_become_text() -> None:

@@ -112,6 +112,18 @@ def test_compare_shows_and_says_it(forge: Any, comparison: Any, cli: Any) -> Non
     assert {*KEYS, *(f"difference_{key}" for key in KEYS)} <= set(header)
 
 
+def test_of_many_contradictions_one_is_the_example(forge: Any, cli: Any) -> None:
+    facts = {"elbo": Tails.of(HEAVY).facts()}
+    runs = [forge(name, values={"elbo": HEAVY}, facts=facts) for name in "abcde"]
+    (line,) = [
+        line
+        for line in cli("compare", *runs).stdout.splitlines()
+        if line.startswith("Do not read elbo")
+    ]
+    assert line.count("furthest from the median") == 1
+    assert line.endswith("The same holds 4 times more.")
+
+
 def test_a_root_mean_has_no_tails(forge: Any, comparison: Any) -> None:
     a, b = (forge(name, values={"rmse_mean": BODY}) for name in "ab")
     assert set(comparison(a, b)["differences"]["rmse_mean"][0]["tails"].values()) == {None}

@@ -17,6 +17,7 @@ from run_folders import (
     assert_left_behind,
     assert_same_results,
     files,
+    logged,
     strict_json,
     timeless,
 )
@@ -49,7 +50,11 @@ def test_a_pipe_gets_plain_lines_and_the_log_has_them_too(
     lines = training.stderr.splitlines()
     assert len([line for line in lines if line.startswith("epoch ")]) == 60
     assert any(re.match(r"epoch 60/60 .*elbo -\d+\.\d+", line) for line in lines)
-    assert (fixed / "train.log").read_text() == training.stderr
+    assert logged(fixed) == training.stderr
+    times = [line[:19] for line in (fixed / "train.log").read_text().splitlines()]
+    assert times == sorted(times)
+    start, end = (json.loads((fixed / "run.json").read_text())[key] for key in ("start", "end"))
+    assert start[:19] <= times[0].replace(" ", "T") <= times[-1].replace(" ", "T") <= end[:19]
 
 
 def test_every_promised_file_is_there(fixed: Path) -> None:

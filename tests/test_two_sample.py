@@ -76,7 +76,7 @@ def test_they_have_a_distance_of_their_own() -> None:
         train=train,
         digits=True,
         real_label=source.test.label[:400],
-        posterior={"mean": train},
+        elsewhere={"mean_posterior": train},
     )
     distances = {name: entry for name, entry in found.entries.items() if "fid" in name}
     assert distances.keys() == {"digit_fid_mean", "digit_fid_mean_posterior"}
@@ -88,7 +88,7 @@ def test_they_have_a_distance_of_their_own() -> None:
         train=train,
         digits=True,
         real_label=source.test.label[:400],
-        posterior={"mean": train},
+        elsewhere={"mean_posterior": train},
     )
     assert "digit_fid_mean_posterior" in few.absent
 
@@ -123,15 +123,14 @@ def test_the_data_say_where_the_validation_images_stand() -> None:
     for labels in (None, [3, 8]):
         data = load(DataConfig(validation_size=12_000, labels=labels))
         assert data.validation is not None
-        assert data.validation_at is not None
-        assert torch.equal(source.train.pixels[data.validation_at], data.validation.pixels)
-        new = (data.validation_at >= TRAINED_ON).sum().item()
+        assert torch.equal(source.train.pixels[data.validation.at], data.validation.pixels)
+        new = (data.validation.at >= TRAINED_ON).sum().item()
         assert new == (
             10_000
             if labels is None
             else torch.isin(source.train.label[TRAINED_ON:], torch.tensor(labels)).sum().item()
         )
-    assert load(DataConfig(validation_size=0)).validation_at is None
+    assert load(DataConfig(validation_size=0)).validation is None
 
 
 def test_the_control_has_no_image_that_the_classifier_was_trained_on() -> None:

@@ -2,8 +2,8 @@
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
 configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, comparisons and
-pages in ``cli_compare``, sweeps in ``cli_sweep``, the reproduction in ``cli_reproduce``, and what
-commands share in ``cli_common``.
+pages in ``cli_compare``, files for other tools in ``cli_export``, sweeps in ``cli_sweep``, the
+reproduction in ``cli_reproduce``, and what commands share in ``cli_common``.
 """
 
 import json
@@ -24,12 +24,14 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_compare import compare, explore, report
 from vaexp.cli_configs import configs_app, schema, validate
+from vaexp.cli_export import encode
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
 from vaexp.config import dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
+from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -44,6 +46,13 @@ class Decode(StrEnum):
     mean = "mean"
     sample = "sample"
     sweep = "sweep"
+
+
+class Prior(StrEnum):
+    """Where a latent is drawn from."""
+
+    model = "model"
+    gmm = "gmm"
 
 
 app = typer.Typer(
@@ -77,27 +86,30 @@ def root(
     """
 
 
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with a run that was stopped early, or train a finished one for longer, as by "
+        "train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the runs.",
+    ),
+]
+
+
 @app.command()
 def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="CONFIG", help="A YAML file, the name of a shipped config, or a run folder."
+            metavar="CONFIG",
+            help="A YAML file, the name of a shipped config, a run folder, or - for stdin.",
         ),
     ] = None,
     overrides: Overrides = None,
     runs_dir: Annotated[
         Path, typer.Option(help="The folder in which the run folder is made.")
     ] = Path("runs"),
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Go on with a run that was stopped early, or train a finished one for longer, as "
-            "by train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the "
-            "runs.",
-        ),
-    ] = None,
+    resume: ResumeOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
     ] = False,
@@ -158,6 +170,13 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
     return True
 
 
+PriorOption = Annotated[
+    Prior,
+    typer.Option(
+        help="What z is drawn from: p(z) of the model, or gmm, a Gaussian mixture that EM fits to "
+        "the codes of the training images, for each digit that the model is given."
+    ),
+]
 DecodeOption = Annotated[
     Decode | None,
     typer.Option(
@@ -165,20 +184,23 @@ DecodeOption = Annotated[
         "k = -2..2. The default is the config's decode_mode."
     ),
 ]
+CountOption = Annotated[
+    int | None,
+    typer.Option("-n", min=1, max=10_000, help="The number of draws. The default is 10."),
+]
+LabelOption = Annotated[
+    int | None,
+    typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
+]
 
 
 @app.command()
 def sample(
     run: RunArgument,
     decode: DecodeOption = None,
-    n: Annotated[
-        int | None,
-        typer.Option("-n", min=1, max=10_000, help="The number of draws. The default is 10."),
-    ] = None,
-    label: Annotated[
-        int | None,
-        typer.Option(help="The digit, for a model that is given it. The default is each in turn."),
-    ] = None,
+    n: CountOption = None,
+    label: LabelOption = None,
+    prior: PriorOption = Prior.model,
     component: Annotated[
         int | None, typer.Option(min=0, help="The component of a mixture, counted from 0.")
     ] = None,
@@ -191,6 +213,12 @@ def sample(
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The seed of the draws. The default is the config's.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="The picture. The default is a file in samples/ of the run."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -214,10 +242,12 @@ def sample(
         mode=None if decode is None else decode.value,
         n=n or 10,
         label=label,
+        prior=prior.value,
         component=component,
         grid=grid,
         axes=axes,
         seed=seed,
+        out=out,
     )
     answer = {"image": str(drawn.image), "arrays": str(drawn.arrays)}
     typer.echo(json.dumps(answer) if as_json else answer["image"])
@@ -241,6 +271,14 @@ def evaluate(
         ),
     ] = None,
     images: Annotated[int | None, typer.Option(min=2, help=images_help())] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Leave the run as it is: copy it into this new folder, without samples and "
+            "checkpoints/state.pt, and write there. A copy of an earlier call is taken up again.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure more of a finished run, on its test images. Prints the numbers.
@@ -251,9 +289,12 @@ def evaluate(
     Example: [bold]vaexp evaluate runs/20261122-143015-quickstart-7f3a --only quadrature[/bold]
     """
     from vaexp.progress import Reporter
+    from vaexp.runs.copying import copy_to_measure
     from vaexp.runs.find import open_run
 
     folder = open_run(run)
+    if out is not None:
+        folder = copy_to_measure(folder, expanded(out))
     groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
     if only and not groups:
         raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
@@ -297,6 +338,7 @@ def _print_measured(
     print_table(Table("", ["group", "measure", "value"], rows))
 
 
+app.command()(encode)
 app.command()(compare)
 app.command()(report)
 app.command()(explore)

@@ -9,7 +9,7 @@ import typer
 
 from vaexp.cli_common import Format, FormatOption, JsonFlag
 from vaexp.errors import RunError, UserError
-from vaexp.paths import expanded
+from vaexp.paths import file_to_write, folder_to_write
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -25,13 +25,21 @@ BaselineOption = Annotated[
     ),
 ]
 
+PicturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The folder for the pictures and the page. The default is figures/ of the first run.",
+    ),
+]
+
 
 def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN RUN...",
-            help="Folders of finished runs, beginnings of their names, or latest.",
+            help="Folders of finished runs, beginnings of their names, latest, or folders of runs.",
         ),
     ],
     baseline: BaselineOption = None,
@@ -50,6 +58,7 @@ def compare(
             "--html", help="Also write a page with the tables and all figures, beside the pictures."
         ),
     ] = False,
+    out: PicturesOption = None,
     every: Annotated[
         bool, typer.Option("--all", help="Show all measures in the table, as the other formats do.")
     ] = False,
@@ -70,31 +79,40 @@ def compare(
     """
     from vaexp.comparison.compare import compare as compare_runs
     from vaexp.comparison.render import render
-    from vaexp.runs.find import find_run
+    from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
 
-    comparison = compare_runs([RunFolder(find_run(run)) for run in runs], baseline)
+    if out is not None and not (figure or html):
+        raise UserError("--out: it is the folder for pictures and a page; add --figure or --html")
+    comparison = compare_runs([RunFolder(path) for path in find_all(runs)], baseline)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     typer.echo(render(comparison, "json" if as_json else format_.value, every=every), nl=False)
     if figure or html:
-        _draw(comparison, html)
+        _draw(comparison, html, out)
 
 
-def _draw(comparison: "Comparison", html: bool) -> None:
-    """Draw the pictures of a comparison, and write its page if that is wanted."""
+def _draw(comparison: "Comparison", html: bool, out: Path | None) -> None:
+    """Draw the pictures of a comparison, and write its page if that is wanted.
+
+    They go into the folder ``out``, or into figures/ of the first run.
+    """
     from vaexp.comparison.page import page_of, stem_of
     from vaexp.comparison.pictures import draw_comparison
+    from vaexp.files import write_text
     from vaexp.runs.folder import RunFolder
 
     runs = [RunFolder(Path(path)) for path in comparison.paths]
-    name = f"figures/compare-{stem_of([run.name for run in runs])}"
-    pictures = draw_comparison(runs, comparison, runs[0].files.place(f"{name}.png"))
+    name = f"compare-{stem_of([run.name for run in runs])}"
+    if out is None:
+        side, page = (runs[0].files.place(f"figures/{name}{end}") for end in (".png", ".html"))
+    else:
+        side, page = (folder_to_write(out, "--out") / f"{name}{end}" for end in (".png", ".html"))
+    pictures = draw_comparison(runs, comparison, side)
     for path in pictures:
         typer.echo(f"figure {path}", err=True)
     if html:
-        page = pictures[0].with_suffix(".html")
-        runs[0].files.write_text(f"{name}.html", page_of(comparison, pictures, page).html())
+        write_text(page, page_of(comparison, pictures, page).html())
         typer.echo(f"page {page}", err=True)
 
 
@@ -103,7 +121,7 @@ def report(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Folders of finished runs, beginnings of their names, or latest.",
+            help="Folders of finished runs, beginnings of their names, latest, or folders of runs.",
         ),
     ],
     out: Annotated[
@@ -127,10 +145,10 @@ def report(
     from vaexp.comparison.compare import compare as compare_runs
     from vaexp.comparison.page import page_of
     from vaexp.files import write_text
-    from vaexp.runs.find import find_run
+    from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
 
-    comparison = compare_runs([RunFolder(find_run(run)) for run in runs], least=1)
+    comparison = compare_runs([RunFolder(path) for path in find_all(runs)], least=1)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     folders = [RunFolder(Path(path)) for path in comparison.paths]
@@ -171,26 +189,24 @@ def explore(
     """
     from vaexp.explore.page import page_of
     from vaexp.files import write_text
-    from vaexp.runs.find import open_run
+    from vaexp.runs.find import find_all
+    from vaexp.runs.folder import RunFolder
 
-    folders = [open_run(run) for run in runs]
+    folders = [RunFolder.open(path) for path in find_all(runs)]
     page = _place_of(folders, "explore", out)
     write_text(page, page_of(folders))
     typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
 
 
 def _place_of(runs: "list[RunFolder]", kind: str, out: Path | None) -> Path:
-    """Where a page of runs goes. Raises UserError if the folder that ``out`` names is missing."""
+    """Where a page of runs goes. Raises UserError if no file can be written at ``out``."""
     from vaexp.comparison.page import stem_of
 
     if out is None:
         names = [run.name for run in runs]
         name = kind if len(names) == 1 else f"{kind}-{stem_of(names)}"
         return runs[0].files.place(f"figures/{name}.html")
-    page = expanded(out)
-    if not page.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {page.parent}; make it first")
-    return page
+    return file_to_write(out, "--out")
 
 
 def _drawn_together(runs: "list[RunFolder]", comparison: "Comparison", path: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,9 @@ import typer
 from vaexp.cli_common import JsonFlag
 from vaexp.config import Config, json_schema, read_config, shipped_configs, summary
 from vaexp.config.data import BUNDLED, TRAINING_IMAGES
+from vaexp.config.shipped import text_to_copy
 from vaexp.errors import UserError
+from vaexp.files import write_text
 from vaexp.paths import expanded
 
 configs_app = typer.Typer(
@@ -26,7 +27,7 @@ def validate(
         list[str],
         typer.Argument(
             metavar="CONFIG... [KEY=VALUE]...",
-            help="The configs to check, and settings to change in each of them.",
+            help="The configs to check (- is stdin), and settings to change in each of them.",
         ),
     ],
     as_json: JsonFlag = False,
@@ -138,7 +139,7 @@ def configs_copy(
     if not target.parent.is_dir():
         raise UserError(f"{target.parent}: no such folder")
     try:
-        shutil.copyfile(source, target)
+        write_text(target, text_to_copy(source))
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from None
     typer.echo(str(target))

@@ -68,6 +68,8 @@ def list_command(
 ) -> None:
     """List runs, the oldest first: status, size, headline metrics, and the settings that differ.
 
+    Runs in folders below are listed too.
+
     The CSV has all settings and all test metrics. Its column run joins it with that of compare.
 
     Example: [bold]vaexp runs list --columns model.beta,test.elbo,size --sort test.elbo[/bold]

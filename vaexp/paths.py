@@ -42,3 +42,32 @@ def user_cache() -> Path | None:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaexp"
     except RuntimeError:
         return None
+
+
+def file_to_write(path: str | Path, option: str, *suffixes: str) -> Path:
+    """The expanded path of a file that an option names, which is to be written.
+
+    Raises UserError if its folder is missing, if it is a folder itself, or if its name ends with
+    none of ``suffixes``.
+    """
+    file = expanded(path)
+    if not os.path.isdir(file.parent):
+        raise UserError(f"{option} {path}: there is no folder {file.parent}; make it first")
+    if os.path.isdir(file):
+        raise UserError(f"{option} {path}: is a folder; name a file in it")
+    if suffixes and file.suffix not in suffixes:
+        raise UserError(f"{option} {path}: the name has to end with {' or '.join(suffixes)}")
+    return file
+
+
+def folder_to_write(path: str | Path, option: str) -> Path:
+    """The expanded path of a folder that an option names, which is made if it is missing.
+
+    Raises UserError if that cannot be done.
+    """
+    folder = expanded(path)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be made: {error.strerror}") from None
+    return folder

@@ -1,12 +1,14 @@
 """Progress and messages of a command: a progress bar on a terminal, plain lines elsewhere.
 
-Everything goes to stderr. While a run folder is open, messages are also written to its train.log.
+Everything goes to stderr. While a run folder is open, messages are also written to its train.log,
+with the local time before each of them.
 """
 
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TextIO
 
 from rich.console import Console
@@ -115,5 +117,6 @@ class Reporter:
         if self._log:
             # on a full disk the files of the run decide whether the work can go on, not its log
             with suppress(OSError):
-                self._log.write(text.rstrip("\n") + "\n")
+                when = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+                self._log.write(f"{when}  {text.rstrip()}\n")
                 self._log.flush()

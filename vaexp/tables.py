@@ -55,10 +55,13 @@ def show_entry(entry: dict[str, Any] | None) -> str:
 
 
 def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
-    """A value ± its standard error, with as many digits as the error leaves significant."""
+    """A value ± its standard error, with as many digits as the error leaves significant.
+
+    Without an error it has five digits, or all before the point.
+    """
     sign = "+" if signed else ""
     if not se or se < 1e-9 * max(1, abs(value)):  # the error is only one of rounding
-        return f"{value:{sign}.5g}"
+        return f"{value:{sign},.0f}" if abs(value) >= 99_999.5 else f"{value:{sign}.5g}"
     return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
 
 
@@ -104,12 +107,14 @@ class Table:
             [header, *(row[i] for row in self.rows)]
             for i, header in enumerate(self.headers[1:], start=1)
         ]
-        return Table(self.title, [corner, *(row[0] for row in self.rows)], columns, self.above)
+        headers = [corner, *(row[0] for row in self.rows)] if self.headers else []
+        return Table(self.title, headers, columns, self.above)
 
     def without_shared(self) -> "Table":
         """The table without columns that have one value in all rows, which is said once above.
 
-        A column in which nothing stands is left out.
+        A column in which nothing stands is left out. If the first column alone is left, the table
+        has no columns: what stands above it says all.
         """
         if len(self.rows) < 2:
             return self
@@ -121,10 +126,11 @@ class Table:
             if len(found) == 1 and (one := next(iter(found))) not in (ABSENT, "")
         ]
         shared = f"The same in all rows: {'; '.join(said)}." if said else ""
+        kept = kept if kept[1:] or not said else []
         return Table(
             self.title,
             [self.headers[i] for i in kept],
-            [[row[i] for i in kept] for row in self.rows],
+            [[row[i] for i in kept] for row in self.rows] if kept else [],
             " ".join(part for part in (self.above, shared) if part),
         )
 
@@ -141,6 +147,9 @@ def text_table(table: Table, width: int | None = None) -> str:
     What does not fit the width goes into further blocks of columns, each of which begins with the
     first column. A cell that alone is too wide is folded.
     """
+    if not table.headers:
+        parts = [part for part in (visible(table.title), visible(table.above)) if part]
+        return "\n".join(line for part in parts for line in _fold(part, width or len(part))) + "\n"
     cells = [[visible(cell) for cell in row] for row in (table.headers, *table.rows)]
     columns = [list(column) for column in zip(*cells, strict=True)]
     natural = [max(map(_width, column)) for column in columns]
@@ -263,7 +272,8 @@ def markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(visible(cell).replace("|", "\\|") for cell in cells) + " |"
 
-    lines = [line(table.headers), line(["---"] * len(table.headers)), *map(line, table.rows)]
+    rule = ["---"] * len(table.headers)
+    lines = [line(table.headers), line(rule), *map(line, table.rows)] if table.headers else []
     parts = [f"### {visible(table.title)}\n\n" if table.title else ""]
     parts += [f"{visible(table.above)}\n\n" if table.above else ""]
     return "".join(parts) + "\n".join(lines) + "\n"

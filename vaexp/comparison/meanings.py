@@ -13,6 +13,9 @@ _TRAINED = {
     "minus the sum of distortion and rate.",
     "iw_bound": "The importance-weighted bound, E ln of the mean over K draws z ~ q(z|x) of "
     "p(x, z) / q(z|x) (Burda et al. 2016). It is nearer to ln p(x) than the ELBO.",
+    "iw_jackknife": "The importance-weighted bound without its error of order 1/K, which the "
+    "jackknife finds by leaving out one draw after the other (Nowozin 2018). It is no bound: it "
+    "may lie above ln p(x).",
     "rate": "KL(q(z|x) ‖ p(z)): what the code of an image costs.",
     "distortion": "−E ln p(x|z) with z ~ q(z|x): what the code of an image leaves to be said.",
     "rmse_mean": "The root of the squared error of μ(z) with z ~ q(z|x), averaged over images and "
@@ -20,7 +23,7 @@ _TRAINED = {
     "rmse_sample": "The same of a draw x ~ p(x|z) in place of μ(z).",
     "sigma": "The standard deviation σ of p(x|z) with z ~ q(z|x), averaged over pixels.",
 }
-"""The definitions of what ``vaexp train`` measures. The others stand in docs/measures.md."""
+"""The definitions of what stands in the table of training. Others stand in docs/measures.md."""
 _KINDS = {
     "exact": "It has no error other than that over images.",
     "lower_bound": "It is a lower bound: what it bounds is at least as large in expectation.",

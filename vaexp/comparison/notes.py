@@ -6,6 +6,7 @@ from vaexp.comparison.compare import Comparison
 from vaexp.comparison.ranking import Ranking
 from vaexp.evaluation.tails import disagreement
 
+FEW_TAILS = 3  # contradictions of mean and median that are all said; of more, one is the example
 MOST_RANKED = 12  # runs in the sentence; the table says the place of each of more
 
 
@@ -112,7 +113,9 @@ def _tail_notes(comparison: Comparison) -> list[str]:
             for run, difference in zip(comparison.others, comparison.differences[name], strict=True)
             if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
         ]
-        if found:
-            few = found if len(found) <= 6 else [*found[:5], f"and {len(found) - 5} more"]
-            lines.append(f"Do not read {name} by its mean alone. {'; '.join(few)}.")
+        if len(found) <= FEW_TAILS:
+            lines += [f"Do not read {name} by its mean alone. {'; '.join(found)}."] if found else []
+        else:
+            alike = f"The same holds {len(found) - 1} times more"
+            lines.append(f"Do not read {name} by its mean alone. {found[0]}. {alike}.")
     return lines

@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails
 from vaexp.config.base import BaseConfig
 from vaexp.config.document import Location, Source, brief, short_text
 from vaexp.config.experiments import EXPERIMENTS
+from vaexp.config.other_names import meant_by
 from vaexp.config.section import Section
 
 
@@ -48,8 +49,26 @@ def _unknown_key(location: Location, schema: type[Section]) -> str:
             f"does not apply when model.kind is {schema.kind()}, only when it is "
             f"{' or '.join(kinds)}; the keys that apply here: {', '.join(known)}"
         )
-    close = get_close_matches(key, known, n=1)
-    elsewhere = [path for path in schema.dotted_keys() if path.endswith(f".{key}")]
-    if close or elsewhere:
-        return f"unknown key; did you mean {(close or elsewhere)[0]}?"
+    here, every = get_close_matches(key, known, n=1), list(schema.dotted_keys())
+    elsewhere = [path for path in every if path.split(".")[-1] == key]
+    meant = [path for path in meant_by(key) if path in every]
+    hints = elsewhere or meant
+    if hints or here:
+        inside = ".".join([*parents, ""])
+        shown = [hint.removeprefix(inside) for hint in hints] or here
+        is_above = parents and hints and not any("." in hint for hint in hints)
+        outside = f", outside of {'.'.join(parents)}" if is_above else ""
+        return f"unknown key; did you mean {' or '.join(shown)}{outside}?"
+    others = {
+        kind: path
+        for path in meant_by(key)
+        for kind, other in EXPERIMENTS.items()
+        if path in other.dotted_keys()
+    }
+    if others and issubclass(schema, BaseConfig):
+        named = " or ".join(dict.fromkeys(others.values()))
+        return (
+            f"unknown key; that is {named}, which does not apply when model.kind is "
+            f"{schema.kind()}, only when it is {' or '.join(others)}"
+        )
     return f"unknown key; the keys here are {', '.join(known)}"

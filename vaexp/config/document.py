@@ -6,6 +6,7 @@ PyYAML itself follows YAML 1.1, in which ``1e-3`` is a string, ``on`` is true an
 
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from yaml.resolver import Resolver
 from vaexp.errors import UserError
 
 Location = tuple[str | int, ...]
+
+STDIN = Path("<stdin>")
 
 MAX_DEPTH = 16  # No config nests deeper. This stops documents that contain themselves.
 MAX_NODES = 2_000  # No config is larger. This stops aliases of aliases of aliases.
@@ -131,13 +134,28 @@ def read_file(path: Path) -> Source:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES // 1024} kB, so not a config")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    return _read_bytes(content, path)
+
+
+def read_stdin() -> Source:
+    """The mapping in YAML from stdin, which messages call <stdin>. Raises UserError likewise."""
+    try:
+        content = b"" if sys.stdin is None else sys.stdin.buffer.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{STDIN}: cannot be read: {error.strerror}") from None
+    return _read_bytes(content, STDIN)
+
+
+def _read_bytes(content: bytes, path: Path) -> Source:
+    """The mapping in the bytes of a YAML file. Raises UserError as ``read_file``."""
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: larger than {MAX_BYTES // 1024} kB, so not a config")
+    try:
         text = content.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}:1:1: not a text file in UTF-8, so not YAML") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     return read_document(text, path)
 
 

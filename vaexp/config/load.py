@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vaexp.config.complaints import explain
-from vaexp.config.document import Location, Source, brief, read_document, read_file
+from vaexp.config.document import Location, Source, brief, read_document, read_file, read_stdin
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.overrides import apply_override, remove_overruled
 from vaexp.config.shipped import shipped_configs
@@ -20,7 +20,7 @@ MOST_ERRORS = 20  # that a message lists
 
 
 def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
-    """Read CONFIG (a YAML path, a shipped config's name or a run folder) and apply overrides.
+    """Read CONFIG (a YAML path, a shipped config's name, a run folder or -) and apply overrides.
 
     Raises UserError with one ``file:line:column: key: message`` line for each thing wrong.
     """
@@ -35,8 +35,11 @@ def load_text(text: str, path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def read_config(config: str, overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
     """The config, as ``load_config`` reads it, and notes on what its reader might not expect."""
-    path, notes = find_config(config)
-    source = read_file(path)
+    if config == "-":
+        source, notes = read_stdin(), list[str]()
+    else:
+        path, notes = find_config(config)
+        source = read_file(path)
     settings, more = resolve(source, {apply_override(source, override) for override in overrides})
     return settings, notes + more
 

@@ -13,12 +13,15 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     WithJsonSchema,
     model_serializer,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from vaexp.config.rules import Rule, as_schema, at_most_one
 
 
 def problem(message: str, *key: str) -> PydanticCustomError:
@@ -38,6 +41,8 @@ class Condition:
     """Whether the keys apply at this value of the decider."""
     otherwise: str
     """The text after 'does not apply' in a message, where {value} is the value of the decider."""
+    examples: tuple[object, ...] = ()
+    """Values that do not suit, of a decider whose possible values are too many to be listed."""
 
 
 def only_when(keys: tuple[str, ...], decider: str, *values: str) -> Condition:
@@ -85,6 +90,46 @@ class Section(BaseModel):
         if isinstance(annotation, type) and issubclass(annotation, Section):
             return annotation
         return None
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Further conditions between keys that the schema for editors knows.
+
+        The validators of the section check them too, with messages of their own.
+        """
+        return []
+
+    @classmethod
+    def default_at(cls, key: str) -> Any:
+        """The default of a dotted key of this section or of one below."""
+        first, dot, rest = key.partition(".")
+        section = cls.below(first)
+        return section.default_at(rest) if dot and section else cls.model_fields[first].default
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The JSON Schema of the section, with the conditions between its keys."""
+        reference = handler(core)
+        schema = handler.resolve_ref_schema(reference)
+        every = cls.rules()
+        for condition in cls.conditions:
+            decider = schema
+            for part in condition.decider.split("."):
+                decider = handler.resolve_ref_schema(decider["properties"][part])
+            values = [*decider.get("enum", ()), *condition.examples]
+            unsuited = [value for value in values if not condition.suits(value)]
+            every += [
+                Rule(condition.decider, {"enum": unsuited}, key, False) for key in condition.keys
+            ]
+        defaults = [(cls.default_at(rule.key), cls.default_at(rule.other)) for rule in every]
+        found = [as_schema(rule, *pair) for rule, pair in zip(every, defaults, strict=True)]
+        for keys in cls.alternatives:
+            found += at_most_one({key: cls.default_at(key) for key in keys})
+        if found:
+            schema["allOf"] = found
+        return reference
 
     @classmethod
     def dotted_keys(cls) -> Iterator[str]:

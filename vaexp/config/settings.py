@@ -3,8 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from vaexp.config import document
@@ -37,10 +35,44 @@ def digest(config: Config) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a config, which is that of one of the experiments."""
-    from pydantic import TypeAdapter  # takes a moment to import
+    """The JSON Schema (draft-07) of a config, which ``model.kind`` decides."""
+    from pydantic.json_schema import models_json_schema  # takes a moment to import
 
-    return TypeAdapter(reduce(or_, EXPERIMENTS.values())).json_schema()
+    references, schema = models_json_schema(
+        [(experiment, "validation") for experiment in EXPERIMENTS.values()],
+        ref_template="#/definitions/{model}",
+    )
+    kinds = {"enum": [*EXPERIMENTS], "description": "The kind of model."}
+    model = {"type": "object", "required": ["kind"], "properties": {"kind": kinds}}
+    is_kind = {
+        kind: {"properties": {"model": {"properties": {"kind": {"const": kind}}}}}
+        for kind in EXPERIMENTS
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A config of vaexp",
+        "description": "One experiment: a model, its data, and how it is fitted and measured.",
+        "type": "object",
+        "required": ["model"],
+        "properties": {"model": model},
+        "allOf": [
+            {"if": is_kind[kind], "then": references[experiment, "validation"]}
+            for kind, experiment in EXPERIMENTS.items()
+        ],
+        "definitions": {name: _alone(part) for name, part in schema["$defs"].items()},
+    }
+
+
+def _alone(schema: Any) -> Any:
+    """A schema in which nothing stands beside a $ref, as validators of draft-07 overlook it."""
+    if isinstance(schema, list):
+        return [_alone(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: _alone(part) for key, part in schema.items()}
+    if "$ref" in parts and len(parts) > 1:
+        return {"allOf": [{"$ref": parts.pop("$ref")}], **parts}
+    return parts
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

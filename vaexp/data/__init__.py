@@ -33,8 +33,6 @@ class Dataset:
     test: Split
     sha256: str
     doubt: str | None = None
-    validation_at: Tensor | None = None
-    """Where each validation image stands in the source's training part, (M,), counted from 0."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -62,13 +60,11 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
     cut = total - config.validation_size
     train = _rows(source.train, slice(cut))
     validation = _rows(source.train, slice(cut, None)) if config.validation_size else None
-    validation_at = torch.arange(cut, total) if config.validation_size else None
     test = source.test
 
     if config.labels is not None:
         train = _only(train, config.labels, "training")
-        if validation is not None and validation_at is not None:
-            validation_at = validation_at[torch.isin(validation.label, torch.tensor(config.labels))]
+        if validation is not None:
             validation = _only(validation, config.labels, "validation")
         test = _only(test, config.labels, "test")
 
@@ -79,12 +75,12 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
                 f"there are after the validation split and label filter"
             )
         train = _rows(train, slice(config.limit))
-    return Dataset(train, validation, test, source.sha256, source.doubt, validation_at)
+    return Dataset(train, validation, test, source.sha256, source.doubt)
 
 
 def _rows(split: Split, rows: slice | Tensor) -> Split:
     """The rows of a split that a slice, or a mask (N,), chooses."""
-    return Split(split.pixels[rows], split.label[rows])
+    return Split(split.pixels[rows], split.label[rows], split.at[rows])
 
 
 def _only(split: Split, labels: list[int], name: str) -> Split:

@@ -19,11 +19,13 @@ class Split:
     """Images and their labels, in the order of the source.
 
     `pixels`, (N, D) uint8, are grey values 0 to 255, the rows of an image one after another.
-    `label`, (N,) int64, are the digits 0 to 9.
+    `label`, (N,) int64, are the digits 0 to 9. `at`, (N,) int64, is where each image stands in its
+    part of the source, training or test, counted from 0.
     """
 
     pixels: Tensor
     label: Tensor
+    at: Tensor
 
     def __len__(self) -> int:
         return len(self.label)
@@ -80,4 +82,4 @@ def split(images: bytearray, labels: bytearray, *, transposed: bool = False) -> 
         raise ValueError(f"a label is {int(label.max())}, where 0 to {CLASSES - 1} belong")
     if transposed:
         pixels = pixels.transpose(1, 2)
-    return Split(pixels.reshape(-1, PIXELS), label.long())
+    return Split(pixels.reshape(-1, PIXELS), label.long(), torch.arange(len(label)))

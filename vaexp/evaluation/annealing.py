@@ -24,7 +24,7 @@ from vaexp.evaluation.measure import (
     average_log_likelihood,
     log_mean,
 )
-from vaexp.evaluation.monte_carlo import Parts, monte_carlo_variance, size_facts
+from vaexp.evaluation.monte_carlo import monte_carlo_variance, size_facts, spread
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 
@@ -337,17 +337,13 @@ class _Run:
     def lower_bound(self, log_w: Tensor, acceptance: Tensor) -> Measure:
         """The bound from ln weights (S, N); ``acceptance`` (N,) becomes a fact."""
         value, delta, size = log_mean(log_w)
-        parts = Parts(len(log_w), len(value), log_w.device)
-        parts.add(log_w)
         facts = {**self.facts, **size_facts(size)}
         if len(self.schedule) > 2:  # else there is no transition between the two ends
             facts["acceptance"] = acceptance.mean().item()
         return Measure(
             value,
             "nats",
-            monte_carlo_variance(parts.log_sums, self.chains, delta, size)
-            if self.chains > 1
-            else None,
+            monte_carlo_variance(spread(log_w), delta, size) if self.chains > 1 else None,
             facts=facts,
             kind="lower_bound",
             likelihood="log_prob",

@@ -139,6 +139,15 @@ _ALL = (
         ),
     ),
     Group(
+        "optimal_mean",
+        title="The learned mean and the best one",
+        answers="how far μ(z) is from μ*(z), the average of training images that no decoder can "
+        "better, and of how many images that is",
+        measure="vaexp.evaluation.optimal_mean:measure",
+        figure="vaexp.figures.evidence.optimal_mean:draw",
+        headlines=("optimal_mean_gap_prior", "optimal_mean_gap_codes", "images_averaged_codes"),
+    ),
+    Group(
         "quality",
         title="Sample quality, in the features of a digit classifier",
         answers="FID and KID in the features of a digit classifier (not Inception's), precision, "
@@ -152,6 +161,14 @@ _ALL = (
             "recall_mean",
             "recall_sample",
         ),
+    ),
+    Group(
+        "prior",
+        title="Draws of z, from the prior and from a mixture of the codes",
+        answers="the share of z ~ p(z) that lie where no codes are, and what a Gaussian mixture "
+        "fitted to the codes changes: `sample --prior gmm`",
+        measure="vaexp.evaluation.prior:measure",
+        figure="vaexp.figures.evidence.prior:draw",
     ),
     Group(
         "codes",
@@ -183,7 +200,8 @@ _ALL = (
     Group(
         "iw",
         title="The importance-weighted bound",
-        answers="a bound on ln p(x) that is nearer than the ELBO, with `-k` samples",
+        answers="a bound on ln p(x) that is nearer than the ELBO, with `-k` samples, and the "
+        "jackknife's estimate of ln p(x) from the same samples",
         measure="vaexp.evaluation.bounds:measure",
         slow=True,
         needs="a VAE",

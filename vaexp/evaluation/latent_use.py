@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, assert_never
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
-from vaexp.evaluation.blocks import blocks
+from vaexp.evaluation.aggregate import ROWS_PER_BLOCK, Posteriors, encoded
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, merge
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 
 DRAWS = 2  # of z for each image
-ROWS_PER_BLOCK = 64  # rows of the N x N densities; as many as the processor caches can hold
 ACTIVE = 0.01  # the variance above which a latent is active
 EPSILON, DELTA = 0.01, 0.01  # of a collapsed latent
 NEAR_CEILING = 0.9  # the share of ln N from which on the mutual information gets a warning
@@ -60,7 +60,7 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS) ->
         case GMM():
             return _mixture_use(model, x)
         case VAE():
-            mean, scale = _encode(model, x, label)
+            mean, scale = encoded(model, x, label)
             kl = kl_to_standard_normal(mean, scale)
             information = index_information(mean, scale, draws)
             evidence = _vector_use(mean, kl, kl.sum(1), information, draws, {})
@@ -69,7 +69,7 @@ def latent_use(model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS) ->
             within = _given_label(mean, scale, kl.sum(1), label, draws)
             return merge([evidence, Evidence({**within})])
         case LinearGaussian():
-            mean, scale = _encode(model, x, label)
+            mean, scale = encoded(model, x, label)
             root = model.posterior_root.double()
             kl = kl_to_standard_normal(mean, scale)
             rate = kl.sum(1) + total_correlation(root)
@@ -104,23 +104,18 @@ def log_posterior_ratios(z: Tensor, mean: Tensor, scale: Tensor) -> Ratios:
 
     q(z|x_n) = N(mean_n, diag scale_n^2), with mean and scale (N, L).
 
-    The N x N densities are computed block by block as matrix products: the sum over latents of
-    (z - m)^2 / s^2 is that of z^2 / s^2 - 2 z m / s^2 + m^2 / s^2. This loses digits to
-    cancellation if scales are tiny, as after training at beta = 0. But then nearly all of q(z_n) is
-    the part of image n itself, which is computed as the square of a difference.
+    The N x N densities are computed block by block. They lose digits to cancellation if scales are
+    tiny, as after training at beta = 0. But then nearly all of q(z_n) is the part of image n
+    itself, which is computed as the square of a difference.
     """
     z, mean, scale = z.double(), mean.double(), scale.double()
     n = len(z)
-    # L/2 ln(2 pi) is left out everywhere, as it cancels in the differences
-    log_scale = scale.log().sum(1)
-    own = -0.5 * ((z - mean) / scale).square().sum(1) - log_scale
-    precision = scale**-2
-    constant = -0.5 * (mean.square() * precision).sum(1) - log_scale
-    weights = torch.cat([-0.5 * precision, mean * precision], 1).T.contiguous()
+    own = Normal(mean, scale, validate_args=False).log_prob(z).sum(1)
+    posteriors = Posteriors(mean, scale)
     of_others, shared = [], torch.zeros_like(own)
     for first in range(0, n, ROWS_PER_BLOCK):
         rows = z[first : first + ROWS_PER_BLOCK]
-        densities = torch.addmm(constant, torch.cat([rows.square(), rows], 1), weights)
+        densities = posteriors.log_prob(rows)
         densities.diagonal(first).fill_(-math.inf)
         of_others.append(densities.logsumexp(1))
         total = torch.logaddexp(of_others[-1], own[first : first + len(rows)])
@@ -221,15 +216,6 @@ def share_below(kl: Tensor, epsilon: Tensor) -> Tensor:
     ordered = kl.T.contiguous().sort(1).values
     limits = epsilon.to(kl).expand(len(ordered), -1).contiguous()
     return torch.searchsorted(ordered, limits).T.double() / len(kl)
-
-
-def _encode(model: VAE | LinearGaussian, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """The means and standard deviations of q(z_l|x_n), (N, L) float64 each."""
-    parts = [model.encode(xs, labels) for xs, labels in blocks(x, label)]
-    return (
-        torch.cat([part.mean for part in parts]).double(),
-        torch.cat([part.stddev for part in parts]).double(),
-    )
 
 
 def _vector_use(

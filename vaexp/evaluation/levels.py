@@ -24,7 +24,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaexp.data import Transform
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.bounds import iw_bound
+from vaexp.evaluation.bounds import iw_measures
 from vaexp.evaluation.exact import exact_measures
 from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness
 from vaexp.evaluation.subject import Subject
@@ -170,7 +170,7 @@ def measure_iw(subject: Subject[Model]) -> Evidence:
     def log_likelihood(p: Distribution, x: Tensor) -> Tensor:
         return answered(_pixels(p).log_mass(*transform.edges(transform.levels(x))))
 
-    bound = iw_bound(
+    found = iw_measures(
         model,
         subject.x,
         subject.label,
@@ -178,5 +178,6 @@ def measure_iw(subject: Subject[Model]) -> Evidence:
         on_images=subject.on_images,
         log_likelihood=log_likelihood,
     )
+    bound = found["iw_bound"]
     bound = replace(bound, facts=MASS | bound.facts, headline=False)
     return Evidence({IW_NAME: bound}).with_scope("any_transform")

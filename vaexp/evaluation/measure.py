@@ -177,6 +177,19 @@ def average(
     return Estimate(mean, unit, len(values), standard_error(values), facts=facts or {}, kind=kind)
 
 
+def root_average(
+    squares: Tensor, unit: str, facts: dict[str, Any] | None = None, *, kind: Kind | None = None
+) -> Estimate:
+    """The root of the mean of squares (n,), one for each image or draw.
+
+    Its standard error over them follows from that of the mean by the delta method.
+    """
+    mean = average(squares, unit)
+    root = math.sqrt(mean.value)
+    se = mean.se / (2 * root) if mean.se is not None and root > 0 else mean.se
+    return Estimate(root, unit, len(squares), se, facts=facts or {}, kind=kind)
+
+
 def average_log_likelihood(values: Tensor, facts: dict[str, Any], *, kind: Kind) -> Estimate:
     """The mean of log-likelihoods (n,), or of differences of two, in nats, and their tails.
 

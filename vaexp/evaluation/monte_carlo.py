@@ -9,6 +9,8 @@ Letters in shapes: S draws, N images, P parts.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,75 +23,62 @@ FEWEST = 10.0  # the effective sample size below which an image's value cannot b
 SHARE_OF_TWO = 0.6
 
 
-class Parts:
-    """The sums of weights over each part of the draws, as the draws come in.
+class Spread(NamedTuple):
+    """How much a number varies over sets of fewer draws, for each image, (N,)."""
 
-    Draw s belongs to part s modulo P. There are PARTS of four draws or more, else two halves.
+    of_half: Tensor
+    """Its variance over sets of half of the draws."""
+    of_quarter: Tensor
+    """Its variance over sets of a quarter of the draws."""
+
+
+def log_mean_weight(log_w: Tensor) -> Tensor:
+    """Ln (1/S) sum_s w_s of weights whose logarithms are log_w (S, N), (N,)."""
+    return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+def spread(log_w: Tensor, number: Callable[[Tensor], Tensor] = log_mean_weight) -> Spread:
+    """The ``Spread`` of number(log_w) (N,), from parts of S >= 2 draws with weights log_w (S, N).
+
+    Draw s belongs to part s modulo P. The variance of S/2 draws is E (a - b)^2 / 2 of the values a
+    and b of two halves, of which there are three pairs, and that of S/4 draws is the variance over
+    quarters. Two or three draws have no quarters; the variance of these follows from SHARE_OF_TWO.
     """
-
-    def __init__(self, draws: int, images: int, device: torch.device):
-        self.count = PARTS if draws >= PARTS else 2
-        self.draws = 0
-        self.log_sums = torch.full(
-            (self.count, images), -math.inf, dtype=torch.float64, device=device
-        )
-
-    def add(self, log_w: Tensor) -> None:
-        """Add draws with the logarithms of their weights (S, N)."""
-        for part in range(self.count):
-            of_part = log_w[(part - self.draws) % self.count :: self.count]
-            if len(of_part):
-                log_sum = of_part.double().logsumexp(0)
-                self.log_sums[part] = torch.logaddexp(self.log_sums[part], log_sum)
-        self.draws += len(log_w)
+    if len(log_w) < PARTS:
+        of_half = (number(log_w[0::2]) - number(log_w[1::2])).square() / 2
+        return Spread(of_half, of_half / SHARE_OF_TWO)
+    quarters = [log_w[part::PARTS] for part in range(PARTS)]
+    halves = []
+    for partner in range(1, PARTS):
+        others = [quarters[part] for part in range(1, PARTS) if part != partner]
+        a = number(torch.cat([quarters[0], quarters[partner]]))
+        halves.append((a - number(torch.cat(others))).square() / 2)
+    of_quarter = torch.stack([number(quarter) for quarter in quarters]).var(0)
+    return Spread(torch.stack(halves).mean(0), of_quarter)
 
 
-def monte_carlo_variance(log_sums: Tensor, draws: int, delta: Tensor, size: Tensor) -> Tensor:
-    """The variance of ln((1/S) sum_s w_s) over other sets of S draws, for each image, (N,).
+def monte_carlo_variance(spread: Spread, delta: Tensor, size: Tensor) -> Tensor:
+    """The variance of a number over other sets of S draws, for each image, (N,).
 
-    ``log_sums`` (P, N) are those of ``Parts`` of S = ``draws`` >= 2 draws, ``delta`` (N,) is the
-    variance by the delta method, and ``size`` (N,) the effective sample size.
+    ``spread`` is that of the number, ln((1/S) sum_s w_s) or what is made of it, ``delta`` (N,) the
+    variance of this logarithm by the delta method, and ``size`` (N,) the effective sample size.
 
-    The variance of S/2 draws is E (a - b)^2 / 2 of the values a and b of two halves, of which there
-    are three pairs, and that of S/4 draws is the variance over quarters. Each halving is taken to
-    change the variance by the same factor: V(S) = V(S/2)^2 / V(S/4). It is 1/2 where weights vary
-    little, nearly 1 where the largest of them decides, and less than 1/2 where a few are far too
-    small; it is kept between 1/4 and 1. V are sums over images.
+    Each halving is taken to change the variance by the same factor: V(S) = V(S/2)^2 / V(S/4). It is
+    1/2 where weights vary little, nearly 1 where the largest of them decides, and less than 1/2
+    where a few are far too small; it is kept between 1/4 and 1. V are sums over images.
 
     The parts of one image say little of its own variance. So ``delta`` says how it differs between
     images, and the parts how large it is all in all, but not below ``delta``: once for the images
     with an effective sample size of at least FEWEST, and once for the others.
     """
-    of_image = _of_whole(log_sums, draws)
+    total = spread.of_quarter.sum()
+    factor = (spread.of_half.sum() / total).clamp(0.25, 1) if total > 0 else 1.0
+    of_image = spread.of_half * factor
     variance = torch.empty_like(delta)
     for rows in (size >= FEWEST, size < FEWEST):
         stated, found = delta[rows].sum(), of_image[rows].sum()
         variance[rows] = delta[rows] * (found / stated).clamp(min=1) if stated > 0 else delta[rows]
     return variance
-
-
-def _of_whole(log_sums: Tensor, draws: int) -> Tensor:
-    """The variance of the logarithm of the mean of all draws, from each image's parts, (N,)."""
-    parts = len(log_sums)
-    counts = [len(range(part, draws, parts)) for part in range(parts)]
-    log_counts = log_sums.new_tensor(counts).log()[:, None]
-    if parts == 2:
-        a, b = log_sums - log_counts
-        return SHARE_OF_TWO * (a - b).square() / 2
-    halves = []
-    for partner in range(1, parts):
-        with_first = [0, partner]
-        others = [part for part in range(parts) if part not in with_first]
-        a, b = (
-            log_sums[half].logsumexp(0) - log_counts[half].logsumexp(0)
-            for half in (with_first, others)
-        )
-        halves.append((a - b).square() / 2)
-    of_half = torch.stack(halves).mean(0)
-    of_quarter = (log_sums - log_counts).var(0)
-    total = of_quarter.sum()
-    factor = (of_half.sum() / total).clamp(0.25, 1) if total > 0 else 1.0
-    return of_half * factor
 
 
 def size_facts(size: Tensor) -> dict[str, float]:

@@ -6,13 +6,17 @@ are those of the small classifier of digits that ships with vaexp, not those of 
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
+from vaexp.evaluation.aggregate import Aggregate
+from vaexp.evaluation.blocks import blocks
+from vaexp.evaluation.code_mixture import CodeMixture
 from vaexp.evaluation.digit_classifier import load_classifier, read_digits
 from vaexp.evaluation.feature_distances import digit_fid, digit_kid
-from vaexp.evaluation.measure import Estimate, Evidence, average, bootstrapped
+from vaexp.evaluation.measure import Estimate, Evidence, average, bootstrapped, merge
 from vaexp.evaluation.neighbourhoods import (
     DENSITY_K,
     MANIFOLD_K,
@@ -23,7 +27,7 @@ from vaexp.evaluation.pixel_bins import bin_entries, make_bins
 from vaexp.evaluation.statistics import RESAMPLES, entropy, resample
 from vaexp.evaluation.subject import Subject
 from vaexp.evaluation.two_sample import two_sample_accuracy
-from vaexp.models import Model
+from vaexp.models import GMM, VAE, LinearGaussian, Model
 
 CONTROL = "control"
 FEATURE_MEASURES = (
@@ -40,6 +44,7 @@ FEATURE_MEASURES = (
 PIXEL_MEASURES = ("ndb", "js_divergence")
 NO_CONTROL = "there is no validation split, and the bins are made of the training images"
 NOT_DIGITS = "its features are of digits, and these images are not"
+NO_MIXTURE = "there is no mixture of codes: z is an index, or a digit has no training image"
 NOT_ASKED = "no digit was asked for"
 
 DRAWN_AT_ONCE = 1_000  # images that the model draws at once
@@ -56,7 +61,7 @@ def quality(
     digits: bool,
     real_label: Tensor,
     wanted_label: Tensor | None = None,
-    posterior: Mapping[str, Tensor] = MappingProxyType({}),
+    elsewhere: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Evidence:
     """Distances, coverage and legibility of drawn images, and the same of other real images.
 
@@ -67,8 +72,8 @@ def quality(
     made of the images ``train``. ``digits`` says whether the images are digits, as only digits have
     features. ``wanted_label`` (n,) are the digits that a conditional model was asked for.
 
-    ``posterior`` holds images (n, D) of modes that were drawn with z ~ q(z), the aggregated
-    posterior, in place of z ~ p(z); they have ``digit_fid_<mode>_posterior`` alone.
+    ``elsewhere`` holds images (n, D) that were drawn with other z than z ~ p(z), such as
+    "mean_posterior" with z ~ q(z), the aggregated posterior; they have ``digit_fid_*`` alone.
 
     Every mode and the control is a row, and the names of its entries end in _mean, _sample or
     _control. Most of these numbers depend on the number of images. All rows therefore use the same
@@ -83,9 +88,9 @@ def quality(
     from torch's global generator.
     """
     rows = dict(generated) if other_real is None else {**generated, CONTROL: other_real}
-    n = min(map(len, [*rows.values(), *posterior.values()]))
+    n = min(map(len, [*rows.values(), *elsewhere.values()]))
     if min(n, len(real), len(train)) < LEAST_IMAGES:
-        return _too_few(generated, posterior)
+        return _too_few(generated, elsewhere)
 
     absent: dict[str, str] = {}
     if wanted_label is None:
@@ -93,14 +98,14 @@ def quality(
     if other_real is None:
         absent |= dict.fromkeys(_names([*FEATURE_MEASURES, *PIXEL_MEASURES], [CONTROL]), NO_CONTROL)
     if not digits:
-        absent |= dict.fromkeys(_names_of_digits(generated, posterior), NOT_DIGITS)
+        absent |= dict.fromkeys(_names_of_digits(generated, elsewhere), NOT_DIGITS)
 
     rows = {row: images[:n] for row, images in rows.items()}
     entries: dict[str, Estimate] = {}
     arrays: dict[str, Tensor] = {}
     if digits:
-        with_posterior = {f"{row}_posterior": images[:n] for row, images in posterior.items()}
-        entries, arrays = _digit_measures(rows, with_posterior, real, real_label, wanted_label)
+        others = {row: images[:n] for row, images in elsewhere.items()}
+        entries, arrays = _digit_measures(rows, others, real, real_label, wanted_label)
     binned, shares = _bin_measures(rows, train)
     arrays |= shares
     return Evidence(
@@ -108,10 +113,10 @@ def quality(
     )
 
 
-def _too_few(generated: Mapping[str, Tensor], posterior: Mapping[str, Tensor]) -> Evidence:
+def _too_few(generated: Mapping[str, Tensor], elsewhere: Mapping[str, Tensor]) -> Evidence:
     """All names as absent, because a set has too few images."""
     names = [
-        *_names_of_digits(generated, posterior),
+        *_names_of_digits(generated, elsewhere),
         *_names(PIXEL_MEASURES, [*generated, CONTROL]),
     ]
     return Evidence(absent=dict.fromkeys(names, f"it needs {LEAST_IMAGES} images of every set"))
@@ -119,14 +124,14 @@ def _too_few(generated: Mapping[str, Tensor], posterior: Mapping[str, Tensor]) -
 
 def _digit_measures(
     rows: dict[str, Tensor],
-    with_posterior: dict[str, Tensor],
+    others: dict[str, Tensor],
     real: Tensor,
     real_label: Tensor,
     wanted_label: Tensor | None,
 ) -> tuple[dict[str, Estimate], dict[str, Tensor]]:
     """Entries and arrays from what the classifier reads in every row (n, D) and in real (N, D).
 
-    The rows ``with_posterior`` have the distance ``digit_fid`` alone.
+    The rows ``others`` have the distance ``digit_fid`` alone.
     """
     classifier = load_classifier()
     real_features, real_log_prob = read_digits(classifier, real)
@@ -146,7 +151,7 @@ def _digit_measures(
             of_row["label_accuracy"] = _accuracy(log_prob, wanted_label[: len(images)])
         entries |= _with_row(of_row, row)
         arrays[f"label_share_{row}"] = log_prob.exp().mean(0)
-    for row, images in with_posterior.items():
+    for row, images in others.items():
         features, _ = read_digits(classifier, _shown(images))
         entries |= _with_row({"digit_fid": digit_fid(features, real_features)}, row)
     return entries, arrays
@@ -180,10 +185,10 @@ def _names(measures: Iterable[str], rows: Iterable[str]) -> list[str]:
     return [f"{measure}_{row}" for measure in measures for row in rows]
 
 
-def _names_of_digits(modes: Iterable[str], posterior: Iterable[str]) -> list[str]:
+def _names_of_digits(modes: Iterable[str], elsewhere: Iterable[str]) -> list[str]:
     modes = list(modes)
     return [
-        *_names(["digit_fid"], [f"{mode}_posterior" for mode in posterior]),
+        *_names(["digit_fid"], elsewhere),
         *_names(FEATURE_MEASURES, [*modes, CONTROL]),
         *_names(["label_accuracy"], modes),
         "label_accuracy_real",
@@ -206,7 +211,7 @@ def label_entries(log_prob: Tensor) -> dict[str, Estimate]:
     }
 
 
-def drawn(subject: Subject[Model], codes: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+def drawn(subject: Subject[Model], codes: Iterable[tuple[Tensor, ...]]) -> dict[str, Tensor]:
     """mu(z) and a draw of p(x|z), (n, D) each on the display scale, at blocks of z and labels."""
     means, samples = [], []
     for z, label in codes:
@@ -214,6 +219,24 @@ def drawn(subject: Subject[Model], codes: Iterable[tuple[Tensor, Tensor]]) -> di
         means.append(subject.transform.to_unit(p.mean.float()).cpu())
         samples.append(subject.transform.to_unit(p.sample().float()).cpu())
     return {"mean": torch.cat(means), "sample": torch.cat(samples)}
+
+
+def _of_mixture(subject: Subject[Model]) -> dict[str, Tensor]:
+    """Draws of each mode at z from a mixture that is fitted to the codes, (n, D) each.
+
+    There are none for a mixture, and none where a label of the test images is of no training image.
+    """
+    match subject.model:
+        case GMM():
+            return {}
+        case VAE() | LinearGaussian() as model:
+            aggregate = Aggregate(model, subject.train)
+            if not aggregate.knows(subject.label):
+                return {}
+            z = CodeMixture(aggregate).sample(subject.label).to(subject.x)
+            return drawn(subject, blocks(z, subject.label, rows=DRAWN_AT_ONCE))
+        case _:
+            assert_never(subject.model)
 
 
 @torch.no_grad()
@@ -235,6 +258,9 @@ def measure(subject: Subject[Model]) -> Evidence:
         (model.encode(images[rows], label[rows]).sample(), label[rows])
         for rows in chosen.split(DRAWN_AT_ONCE)
     )
+    elsewhere = {f"{mode}_posterior": x for mode, x in drawn(subject, posterior).items()}
+    of_mixture = _of_mixture(subject)
+    elsewhere |= {f"{mode}_mixture": x for mode, x in of_mixture.items()}
 
     def to_unit(x: Tensor) -> Tensor:
         return subject.transform.to_unit(x.float()).cpu()
@@ -248,6 +274,9 @@ def measure(subject: Subject[Model]) -> Evidence:
         digits=subject.digits,
         real_label=subject.label.cpu(),
         wanted_label=subject.label.cpu() if model.conditional else None,
-        posterior=drawn(subject, posterior),
+        elsewhere=elsewhere,
     )
+    if not of_mixture:
+        names = _names(["digit_fid"], [f"{mode}_mixture" for mode in of_prior])
+        evidence = merge([evidence, Evidence(absent=dict.fromkeys(names, NO_MIXTURE))])
     return evidence.with_scope("same_look", look=subject.transform.look)

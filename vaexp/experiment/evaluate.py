@@ -29,6 +29,7 @@ from vaexp.experiment.prepare import Experiment
 from vaexp.models import Model
 from vaexp.progress import Reporter
 from vaexp.runs.continuing import moved
+from vaexp.runs.copying import check_measured
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import LOG
 from vaexp.runs.trained import load_weights
@@ -62,11 +63,7 @@ def evaluate(
     or whose data are other images now.
     """
     groups = find_groups(only or fast_groups())
-    if not run.metrics():
-        raise RunError(
-            f"{run.path}: has no final metrics (status {run.status()}); "
-            f"vaexp train --resume {run.path} finishes it"
-        )
+    check_measured(run)
     measured: dict[str, Entries] = {}
     with (
         run.locked(reporter.say),
@@ -104,11 +101,12 @@ def subject_of(
     config = experiment.config
 
     def validation() -> Tensor | None:
-        held_out, at = experiment.validation_images(), experiment.data.validation_at
-        if held_out is None or at is None:
+        split = experiment.data.validation
+        if split is None:
             return None
+        x = experiment.held_out_images(split, "validation")
         seen = TRAINED_ON if config.data.name == CLASSIFIER_DATA else 0
-        return held_out[0][(at >= seen).to(held_out[0].device)]
+        return x[(split.at >= seen).to(x.device)]
 
     return Subject(
         experiment.model,

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vaexp.config.likelihoods import GREY_LEVELS
 from vaexp.data import Transform
-from vaexp.evaluation.bounds import elbo_measures, iw_bound
+from vaexp.evaluation.bounds import elbo_measures, iw_measures
+from vaexp.evaluation.criteria import information_criteria
 from vaexp.evaluation.exact import exact_log_prob, exact_measures
 from vaexp.evaluation.measure import Estimate, Kind, Measure
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -31,11 +32,23 @@ def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
             assert_never(model)
 
 
+def of_all_training_images(model: Model, measures: Mapping[str, Measure]) -> dict[str, Estimate]:
+    """What follows from the ``measures`` of all training images: AIC and BIC of an exact model."""
+    match model:
+        case GMM() | LinearGaussian():
+            return information_criteria(model, measures["log_prob"].values)
+        case VAE():  # its likelihood has no maximum at which its parameters could be counted
+            return {}
+        case _:
+            assert_never(model)
+
+
 def importance_weighted(
     model: VAE, x: Tensor, label: Tensor, k: int, on_images: Callable[[int], None]
 ) -> dict[str, Measure]:
     """The importance-weighted bound with K = ``k`` samples, by its name ``iw_bound``."""
-    return {"iw_bound": iw_bound(model, x, label, k=k, on_images=on_images)}
+    found = iw_measures(model, x, label, k=k, on_images=on_images)
+    return {"iw_bound": found["iw_bound"]}
 
 
 def with_bits_per_dim(

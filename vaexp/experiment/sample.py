@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaexp.config import (
@@ -17,9 +18,13 @@ from vaexp.config import (
     VAEExperiment,
 )
 from vaexp.errors import UserError
+from vaexp.evaluation.code_mixture import CodeMixture
+from vaexp.experiment.code_mixture import mixture_of_run
 from vaexp.figures.images import samples
 from vaexp.figures.latent import latent_plane
 from vaexp.figures.style import save
+from vaexp.files import replacing
+from vaexp.paths import file_to_write
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
@@ -33,6 +38,7 @@ MODE_NAMES = {
 }
 COLUMNS = 10
 Factors = Literal["with", "without"]
+Prior = Literal["model", "gmm"]
 MOST_DRAWN = 200  # images in one picture; the arrays have all of them
 
 
@@ -120,25 +126,30 @@ def sample(
     mode: DecodeMode | None = None,
     n: int = COLUMNS,
     label: int | None = None,
+    prior: Prior = "model",
     component: int | None = None,
     grid: bool = False,
     axes: tuple[int, int] | None = None,
     seed: int | None = None,
+    out: Path | None = None,
 ) -> Drawn:
     """Draw n images, or the latent plane, and write a PNG and an npz into samples/ of the run.
 
+    ``out`` is another path for the PNG, beside which the npz is put.
     ``label`` is the digit that a conditional model draws, or the digit whose component a mixture
-    draws from; None takes all digits of the model in turn. ``component`` is that of a mixture,
-    counted from 0; None draws components from p(z). ``axes`` are the two latents of the grid,
-    counted from 1; the default is the first two. The arrays are ``z``, ``label`` if the model is
-    conditional, ``x`` on the scale of the model, and ``image`` on the display scale, unclipped.
-    Raises UserError for options that do not fit the model.
+    draws from; None takes all digits of the model in turn. ``prior`` is what z is drawn from: p(z)
+    of the model, or a mixture fitted to the codes of its training images, for which these are read.
+    ``component`` is that of a mixture, counted from 0; None draws components from p(z). ``axes``
+    are the two latents of the grid, counted from 1; the default is the first two. The arrays are
+    ``z``, ``label`` if the model is conditional, ``x`` on the scale of the model, and ``image`` on
+    the display scale, unclipped. Raises UserError for options that do not fit the model.
     """
     trained = TrainedModel.read(run)
     default = trained.config.model.decode_mode
     mode = mode or ("mean" if grid and default == "sweep" else default)
     seed = trained.config.seed if seed is None else seed
     name = [mode] + ([f"label{label}"] if label is not None else [])
+    name += [] if prior == "model" else [prior]
     match trained.config:
         case GMMExperiment(model=section):
             if grid:
@@ -153,18 +164,42 @@ def sample(
             digits = _digits(trained, label)
         case _:
             assert_never(trained.config)
+    mixture = _mixture(run, digits, prior, grid)
     with seeded(seed, "sample"):
         if grid:
             figure, arrays, drawn = _plane(trained, digits, mode, axes)
             name += ["grid", *drawn]
         else:
-            figure, arrays = _strip(trained, digits, component, mode, n)
+            figure, arrays = _strip(trained, digits, component, mixture, mode, n)
             name.append(f"n{n}")
-    stem = "-".join([*name, f"seed{seed}"])
-    path = run.files.place(f"samples/{stem}.png")
-    run.files.write_arrays(f"samples/{stem}.npz", arrays)
+    path = _write_arrays(run, "-".join([*name, f"seed{seed}"]), out, arrays)
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
+
+
+def _write_arrays(
+    run: RunFolder, stem: str, out: Path | None, arrays: dict[str, NDArray[Any]]
+) -> Path:
+    """Write the arrays into samples/ of the run, or beside ``out``. Returns where the PNG belongs.
+
+    Raises UserError if ``out`` cannot be written.
+    """
+    if out is None:
+        run.files.write_arrays(f"samples/{stem}.npz", arrays)
+        return run.files.place(f"samples/{stem}.png")
+    path = file_to_write(out, "--out", ".png")
+    with replacing(path.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def _mixture(run: RunFolder, digits: list[int], prior: Prior, grid: bool) -> CodeMixture | None:
+    """The mixture of codes to draw z from, or None to draw z from p(z) of the model."""
+    if prior == "model":
+        return None
+    if grid:
+        raise UserError("--prior: a grid shows all of the plane and draws no z; leave it out")
+    return mixture_of_run(run, digits)
 
 
 def _plane(
@@ -186,19 +221,26 @@ def _plane(
 
 
 def _strip(
-    trained: TrainedModel, digits: list[int], component: int | None, mode: DecodeMode, n: int
+    trained: TrainedModel,
+    digits: list[int],
+    component: int | None,
+    mixture: CodeMixture | None,
+    mode: DecodeMode,
+    n: int,
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """n draws in rows of ten, and their arrays. z ~ p(z), or z is one component for all draws.
+    """n draws in rows of ten, and their arrays.
 
-    A sweep has one row for each k.
+    z is from p(z) or from a ``mixture`` of the codes, or it is one component for all draws. A sweep
+    has one row for each k.
     """
-    if component is None:
-        z = trained.model.prior().sample(torch.Size([n]))
-    else:
+    asked = torch.tensor([digits[i % len(digits)] for i in range(n)])
+    if component is not None:
         z = torch.full((n,), component)
-    label = None
-    if trained.model.conditional:
-        label = torch.tensor([digits[i % len(digits)] for i in range(n)])
+    elif mixture is not None:
+        z = mixture.sample(asked).float().cpu()
+    else:
+        z = trained.model.prior().sample(torch.Size([n]))
+    label = asked if trained.model.conditional else None
     x = decode(trained, z, label, mode)
     images = trained.to_images(x)
     drawn = images[..., :MOST_DRAWN, :, :]
@@ -210,6 +252,9 @@ def _strip(
     title = MODE_NAMES[mode]
     if component is not None:
         title = title.replace("z ~ p(z)", f"z = {component}")
+    if mixture is not None:
+        each = "each digit's" if label is not None else "the"
+        title = title.replace("z ~ p(z)", f"z ~ a mixture of {each} codes")
     title += f", the first {MOST_DRAWN} of {n:,}" if n > MOST_DRAWN else ""
     subtitle = caption(trained, "with" if mode == "sweep" else None)
     if label is not None:

@@ -23,6 +23,7 @@ from vaexp.experiment.measure import (
     entry,
     importance_weighted,
     measure_split,
+    of_all_training_images,
     with_bits_per_dim,
 )
 from vaexp.experiment.prepare import Experiment
@@ -171,7 +172,10 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
         }
         for name, measures in splits.items()
     }
-    for line in _headlines(splits["test"], metrics["test"]):
+    if "first_images" not in metrics["train"]["elbo"]:
+        whole = of_all_training_images(model, splits["train"])
+        metrics["train"] |= {name: entry(one, facts) for name, one in whole.items()}
+    for line in _headlines(splits["test"], metrics):
         reporter.say(line)
     per_example = {metric: measure.values.numpy() for metric, measure in splits["test"].items()}
     run.write_metrics(metrics, {**per_example, "label": label.cpu().numpy()})
@@ -228,16 +232,24 @@ def _importance_weighted(
             assert_never(model)
 
 
-def _headlines(measures: dict[str, Measure], entries: dict[str, Any]) -> list[str]:
-    """The line that ends training: bounds on ln p(x), the tightest last, then other measures.
+def _headlines(measures: dict[str, Measure], metrics: dict[str, dict[str, Any]]) -> list[str]:
+    """The lines that end training, from the ``measures`` of test images and all entries.
 
-    Further lines say where a mean rests on few images.
+    The first has bounds on ln p(x), the tightest last, then other measures. Further lines say
+    where a mean rests on few images, and which AIC and BIC the training images give.
     """
+    entries, train = metrics["test"], metrics["train"]
     shown = [name for name, measure in measures.items() if measure.headline]
     shown.sort(key=lambda name: measures[name].tightness or math.inf)
     lines = ["test  " + "  ".join(f"{name} {show_entry(entries[name])}" for name in shown)]
     contradicted = {name: disagreement(entries[name]) for name in shown}
-    return lines + [f"  {name}: {how}" for name, how in contradicted.items() if how is not None]
+    lines += [f"  {name}: {how}" for name, how in contradicted.items() if how is not None]
+    criteria = [name for name in ("aic", "bic") if name in train]
+    if criteria:
+        shown = [f"{name} {show_entry(train[name])}" for name in criteria]
+        count = train[criteria[0]]["parameters"]
+        lines.append(f"train  {'  '.join(shown)}  ({count:,} free parameters)")
+    return lines
 
 
 def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:

@@ -91,4 +91,5 @@ def _images(trained: Sequence[tuple[RunFolder, TrainedModel]]) -> tuple[Split, l
     known = torch.isin(data.test.label, torch.tensor(digits)).nonzero()[:, 0]
     count = min(IMAGES, len(known))
     rows = known[torch.linspace(0, len(known) - 1, count).long()]
-    return Split(data.test.pixels[rows], data.test.label[rows]), digits
+    test = data.test
+    return Split(test.pixels[rows], test.label[rows], test.at[rows]), digits

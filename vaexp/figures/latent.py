@@ -65,15 +65,15 @@ def latent_plane(
         left = MARGIN + before + column * pitch[0]
         y = top + name_height + row * pitch[1]
         axes = draw(figure, board, left, y, scale)
-        _frame(axes)
+        frame(axes)
         lowest = index + across >= len(boards)
-        _ticks(axes, "x", horizontal, panel[0], width, axis_names[0] if lowest else None)
+        ticks(axes, "x", horizontal, panel[0], width, axis_names[0] if lowest else None)
         if strip:
             axes.set_yticks([])
             write(figure, left - 12, y + panel[1] / 2, name, ha="right", va="center", fontsize=TEXT)
         else:
             # imshow counts rows downwards: the first vertical value is the last row of tiles.
-            _ticks(
+            ticks(
                 axes, "y", vertical[::-1], panel[1], height, axis_names[1] if column == 0 else None
             )
             write(figure, left, y - 6, name, va="bottom", fontsize=TEXT)
@@ -85,14 +85,15 @@ def plane_board(plane: Array) -> Array:
     return mosaic(plane[::-1], gap=0)
 
 
-def _frame(axes: Axes) -> None:
+def frame(axes: Axes) -> None:
+    """Draw the frame around an image again, without a grid."""
     axes.set_axis_on()
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(True)
 
 
-def _ticks(axes: Axes, side: str, grid: Array, room: float, length: int, name: str | None) -> None:
+def ticks(axes: Axes, side: str, grid: Array, room: float, length: int, name: str | None) -> None:
     """Put ticks at the middles of tiles that say their z (n,), and name the axis.
 
     The tiles cover `length` pixels of the array and `room` pixels of the page. Every tile has a

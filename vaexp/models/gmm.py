@@ -41,6 +41,12 @@ class GMM(nn.Module):
         weight = torch.empty(size.components, dtype=dtype)
         return cls(weight, family(config.covariance).empty(size, dtype))
 
+    @property
+    def free_parameters(self) -> int:
+        """Those of K weights that sum to 1, of the means and of the covariances."""
+        k, d, _ = self.gaussians.size
+        return k - 1 + k * d + self.gaussians.covariance_parameters
+
     def prior(self) -> Distribution:
         """p(z), a Categorical over the K components."""
         return Categorical(logits=self.weight.log(), validate_args=False)

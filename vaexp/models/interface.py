@@ -42,6 +42,12 @@ class LatentVariableModel(Protocol):
 class ExactModel(LatentVariableModel, Protocol):
     """A model whose ``encode`` is the posterior p(z|x) itself and whose ln p(x) is known."""
 
+    @property
+    def free_parameters(self) -> int:
+        """How many numbers determine p(x): those of all parameters less what leaves p(x) as it is,
+        such as a rotation of the latents."""
+        ...
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Ln p(x) of images (N, D), (N,) float64, nats."""
         ...

@@ -49,6 +49,12 @@ class LinearGaussian(nn.Module, ABC):
         """The model with the same W and mu and another ``noise`` of the same shape."""
 
     @property
+    def free_parameters(self) -> int:
+        """D of mu, D L - L (L - 1) / 2 of W, whose rotations give the same p(x), and the noise."""
+        d, q = self.factors.shape
+        return d + d * q - q * (q - 1) // 2 + self.noise.numel()
+
+    @property
     @abstractmethod
     def posterior_root(self) -> Tensor:
         """Lower triangular R with R R^T the covariance of p(z|x), the same for all x, (L, L)."""

@@ -67,7 +67,8 @@ class Page:
 def of_table(table: Table, explained: Sequence[Explained] = ()) -> Section:
     """A table as a section of its own, below what stands above it."""
     above = [table.above] if table.above else []
-    return Section(table.title, sentences=above, table=table, explained=explained)
+    shown = table if table.headers else None
+    return Section(table.title, sentences=above, table=shown, explained=explained)
 
 
 def rendered(template: str, **values: Any) -> str:

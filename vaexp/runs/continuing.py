@@ -106,7 +106,8 @@ def extend(run: RunFolder, config: Config) -> None:
             if before.get(key) != after.get(key)
         },
     }
-    for name in (METRICS, PER_EXAMPLE, EVALUATION, *run.files.names("evidence", ".npz")):
+    written = [*run.files.names("evidence", ".npz"), *run.files.names("codes", "")]
+    for name in (METRICS, PER_EXAMPLE, EVALUATION, *written):
         run.files.remove(name)
     for suffix in FIGURE_SUFFIXES:
         for name in run.files.names("figures", suffix):

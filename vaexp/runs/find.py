@@ -8,18 +8,20 @@ from pathlib import Path
 from vaexp.errors import RunError, UserError
 from vaexp.paths import expanded
 from vaexp.runs.folder import RunFolder, find_runs, short_name
+from vaexp.runs.guarded import INFO
 from vaexp.visible import visible
 
 RUNS = Path("runs")
 LATEST = "latest"
+DEEPEST = 4  # levels of folders that are searched for runs; those of a sweep lie three below
 
 
 def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
     """The path of the run that an argument means.
 
-    That is a folder; or ``latest``, the run that started last in ``runs_dir``; or a unique
-    beginning of the name of a run there, with or without its date and time. Where the argument has
-    a folder before the last slash, that is the folder of the runs.
+    That is a folder; or ``latest``, the run that started last in ``runs_dir`` or a folder below;
+    or a unique beginning of the name of a run there, with or without its date and time. Where the
+    argument has a folder before the last slash, that is the folder of the runs.
 
     Raises UserError if there is no such run, or if the beginning is that of several.
     """
@@ -27,7 +29,7 @@ def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
     if os.path.lexists(path):
         return path
     parent = path.parent if len(path.parts) > 1 else expanded(runs_dir)
-    runs = find_runs(parent) if os.path.isdir(parent) else []
+    runs = runs_below(parent) if os.path.isdir(parent) else []
     if path.name == LATEST:
         if not runs:
             raise UserError(f"{visible(str(run))}: {parent} holds no runs")
@@ -40,6 +42,52 @@ def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
         candidates = "".join(f"\n  {one.path}" for one in found)
         raise UserError(f"{visible(str(run))}: several runs begin so:{candidates}")
     return found[0].path
+
+
+def find_all(arguments: Sequence[str]) -> list[Path]:
+    """The paths of the runs that arguments mean. A folder that holds runs means all of them.
+
+    Of those, the ones that other arguments name are left out. Raises UserError as ``find_run``.
+    """
+    found = [find_run(argument) for argument in arguments]
+    known = {os.path.realpath(path) for path in found}
+    paths: list[Path] = []
+    for path in found:
+        is_run = not os.path.isdir(path) or os.path.lexists(path / INFO)
+        below = [] if is_run else [run.path for run in in_order_of_time(runs_below(path))]
+        new = [run for run in below if os.path.realpath(run) not in known]
+        known |= {os.path.realpath(run) for run in new}
+        paths += new if below else [path]
+    return paths
+
+
+def runs_below(folder: Path) -> list[RunFolder]:
+    """The runs in a folder and in folders below it, the oldest of each folder first.
+
+    Folders that are hidden or links are left out, and so are those in a run, deeper than DEEPEST
+    levels, or not readable.
+    """
+    found, level = [], [folder]
+    for _ in range(DEEPEST):
+        below: list[Path] = []
+        for place in level:
+            runs = find_runs(place)
+            found += runs
+            known = {run.path for run in runs}
+            below += [path for path in _folders(place) if path not in known]
+        level = below
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder that may hold runs."""
+    with os.scandir(folder) as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        )
+    return [folder / name for name in names if os.access(folder / name, os.R_OK | os.X_OK)]
 
 
 def open_run(run: str | Path, runs_dir: Path = RUNS) -> RunFolder:

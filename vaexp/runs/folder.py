@@ -247,14 +247,14 @@ class RunFolder:
     ) -> None:
         """Add the evidence of a group of measures on the test split to a finished run.
 
-        ``entries`` replace the earlier ones of the group in metrics.json. ``per_example`` are added
-        to per_example.npz, ``arrays`` are written to evidence/<group>.npz, and ``notes`` are added
-        to evaluation.json.
+        ``entries`` replace the earlier ones of the group in metrics.json, and those of measures
+        that are absent now are removed. ``per_example`` are added to per_example.npz, ``arrays``
+        are written to evidence/<group>.npz, and ``notes`` are added to evaluation.json.
         """
         metrics, values = self.metrics(), self.per_example()
         test = metrics["test"]
         old = {name for name, entry in test.items() if entry.get("group") == group}
-        old = (old | set(entries)) & set(test)
+        old = (old | set(entries) | set(notes.get("absent", {}))) & set(test)
         kept = {name: entry for name, entry in test.items() if name not in old}
         if old:  # removed first, so that a kill leaves no number together with arrays of another
             self.files.write_json(METRICS, metrics | {"test": kept})

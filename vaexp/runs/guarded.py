@@ -25,7 +25,7 @@ CONFIG, INFO, ENVIRONMENT = "config.yaml", "run.json", "environment.json"
 RECORDS, METRICS, EVALUATION = "metrics.jsonl", "metrics.json", "evaluation.json"
 PER_EXAMPLE, LOG, LOCK = "per_example.npz", "train.log", "checkpoints/.lock"
 WEIGHTS, STATE = "checkpoints/model.safetensors", "checkpoints/state.pt"
-FOLDERS = ("checkpoints", "figures", "samples", "evidence")
+FOLDERS = ("checkpoints", "figures", "samples", "evidence", "codes")
 MOST = {
     CONFIG: 2**20,
     INFO: 2**20,

@@ -8,8 +8,8 @@ from typing import Any
 
 from vaexp.config import flatten
 from vaexp.errors import RunError, UserError, in_a_line
-from vaexp.runs.find import seconds
-from vaexp.runs.folder import RunFolder, find_runs
+from vaexp.runs.find import runs_below, seconds
+from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import FOLDERS
 from vaexp.runs.index import WORTH_WRITING, read_index, signature, write_index
 from vaexp.visible import visible
@@ -65,13 +65,13 @@ _FIELDS = {one.name for one in fields(Listed)}
 
 
 def list_runs(folder: Path) -> list[Listed]:
-    """All runs directly below ``folder``, the oldest first.
+    """All runs in ``folder`` and in folders below it, the oldest first.
 
     What was read of runs that have ended is kept in the user's cache.
     """
     known, listed, kept, read = read_index(folder), [], {}, 0
-    for run in find_runs(folder):
-        now, name = signature(run.path), run.path.name
+    for run in runs_below(folder):
+        now, name = signature(run.path), str(run.path.relative_to(folder))
         before, entry = known.get(name, ("", {}))
         if before == now and entry.keys() == _FIELDS:
             one = Listed(**entry | {"run": str(run.path)})

@@ -9,6 +9,7 @@ from vaexp.config.base import DecodeMode, ModelSection
 from vaexp.config.covariances import COVARIANCES
 from vaexp.config.data import PIXELS
 from vaexp.config.em import EMExperiment
+from vaexp.config.rules import Rule
 from vaexp.config.section import Condition, one_of, only_when, problem
 
 
@@ -103,6 +104,11 @@ class GMMExperiment(EMExperiment):
     def steps(self) -> str:
         """The class GMMSteps."""
         return "vaexp.fitting.gmm:GMMSteps"
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Where every start is the same, there is one."""
+        return [Rule("model.init", {"enum": ["labels"]}, "train.restarts", {"enum": [1]})]
 
     @model_validator(mode="after")
     def _components_suit_the_data(self) -> Self:

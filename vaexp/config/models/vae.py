@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
 from vaexp.config.data import PIXELS
 from vaexp.config.likelihoods import LIKELIHOODS, Family
+from vaexp.config.rules import Rule
 from vaexp.config.section import Condition, one_of, problem
 from vaexp.config.sigma import SIGMA_MODES, SigmaMode
 from vaexp.config.training import EvaluateConfig, SGDConfig
@@ -47,6 +48,7 @@ class VAEConfig(ModelSection):
             "hidden",
             lambda hidden: hidden != [],
             "to a linear model, whose hidden is []",
+            examples=([],),
         ),
     )
 
@@ -79,6 +81,17 @@ class VAEConfig(ModelSection):
     decode_mode: DecodeMode = "mean"
     """What figures and `vaexp sample` draw by default. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma(z), k = -2..2."""
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Which likelihoods have a sweep, and which have the factors of a sigma mode."""
+        swept = [name for name, family in LIKELIHOODS.items() if family.no_sweep is None]
+        alone = [name for name, family in LIKELIHOODS.items() if not family.factors]
+        modes = [name for name, mode in SIGMA_MODES.items() if not mode.factors]
+        return [
+            Rule("decode_mode", {"enum": ["sweep"]}, "likelihood", {"enum": swept}),
+            Rule("likelihood", {"enum": alone}, "sigma_mode", {"enum": modes}),
+        ]
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -188,6 +201,21 @@ class VAEExperiment(BaseConfig):
     model: VAEConfig
     train: SGDConfig = SGDConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Which transforms a likelihood takes, and what two settings of the training need."""
+        of_z = [name for name, mode in SIGMA_MODES.items() if mode.of_z and not mode.factors]
+        return [
+            *(
+                Rule("model.likelihood", {"enum": [name]}, "data.transform", {"enum": [*allowed]})
+                for name, allowed in ((name, one.transforms) for name, one in LIKELIHOODS.items())
+            ),
+            Rule(
+                "train.sigma_weighting", {"exclusiveMinimum": 0}, "model.sigma_mode", {"enum": of_z}
+            ),
+            Rule("train.patience", {"type": "integer"}, "data.validation_size", {"minimum": 1}),
+        ]
 
     @property
     def importance_samples(self) -> int:

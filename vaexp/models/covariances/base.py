@@ -87,6 +87,11 @@ class Gaussians(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def covariance_parameters(self) -> int:
+        """The number of free parameters of all K covariances together."""
+
+    @property
+    @abstractmethod
     def centre(self) -> Tensor:
         """The point c that sums over images are taken about, so that they lose few digits.
 

@@ -33,6 +33,12 @@ class Full(Gaussians):
         self.register_buffer("covariance", covariance)
         self.covariance: Tensor
 
+    @property
+    def covariance_parameters(self) -> int:
+        """K D (D + 1) / 2: the covariances are symmetric."""
+        k, d = self.mean.shape
+        return k * d * (d + 1) // 2
+
     @classmethod
     def empty(cls, size: Size, dtype: torch.dtype) -> Self:
         """Means (K, D) and covariances (K, D, D) without values."""

@@ -26,6 +26,11 @@ class IndependentPixels(Gaussians):
         self.register_buffer("variances", variances)
         self.variances: Tensor
 
+    @property
+    def covariance_parameters(self) -> int:
+        """The variances themselves."""
+        return self.variances.numel()
+
     @classmethod
     def from_assigned(
         cls, images: Images, assigned: Tensor, mean: Tensor, size: Size, floor: float

@@ -68,6 +68,12 @@ class LowRank(Gaussians):
         return Size(*self.factors.shape)
 
     @property
+    def covariance_parameters(self) -> int:
+        """K [D q + 1 - q (q - 1) / 2]: W W^T stays the same when the columns of W are rotated."""
+        k, d, q = self.factors.shape
+        return k * (d * q + 1 - q * (q - 1) // 2)
+
+    @property
     def noise_dim(self) -> int:
         """D + q: a draw has noise in the pixels and in the latents of the PCA."""
         return self.mean.shape[1] + self.factors.shape[2]

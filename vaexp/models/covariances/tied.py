@@ -28,6 +28,12 @@ class Tied(Gaussians):
         self.register_buffer("covariance", covariance)
         self.covariance: Tensor
 
+    @property
+    def covariance_parameters(self) -> int:
+        """D (D + 1) / 2: there is one covariance, and it is symmetric."""
+        d = self.mean.shape[1]
+        return d * (d + 1) // 2
+
     @classmethod
     def empty(cls, size: Size, dtype: torch.dtype) -> Self:
         """Means (K, D) and a covariance (D, D) without values."""

@@ -1,5 +1,6 @@
 """What is the process that outputs mu(z)? Means and draws of the same models, beside the data."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import mean
 
@@ -10,7 +11,7 @@ from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
 
 LEARNED = {
-    name: replace(study, groups=(*study.groups, "decoding", "parzen"))
+    name: replace(study, groups=(*study.groups, "decoding", "parzen", "optimal_mean"))
     for name, study in list(MODES.items())[1:]
 }
 PARTS = ("variance_of_mean", "mean_of_variance", "variance_total", "variance_data")
@@ -30,6 +31,32 @@ def _lost(runs: Repeated) -> str:
     parts, wholes = runs.values("mean_of_variance"), runs.values("variance_total")
     shares = [part / whole for part, whole in zip(parts, wholes, strict=True)]
     return f"{mean(shares):.0%}" if shares else "an unknown share"
+
+
+BEST = (
+    "optimal_mean_gap_codes",
+    "optimal_mean_gap_prior",
+    "rmse_optimal_mean",
+    "rmse_mean",
+    "images_averaged_codes",
+    "images_averaged_prior",
+)
+
+
+def _average(name: str, runs: Repeated) -> str:
+    """How near the learned mean is to the average of training images that no mean can better."""
+    start = (
+        f"With {name}, the best μ(z) that this encoder allows is an average of training images, of "
+        f"about {runs['images_averaged_codes']} at the code of an image. The learned μ(z) differs "
+        f"from it by {runs['optimal_mean_gap_codes']} per pixel there and by "
+        f"{runs['optimal_mean_gap_prior']} at z ~ p(z), "
+    )
+    return says(
+        compared(runs, "optimal_mean_gap_prior", None, "optimal_mean_gap_codes"),
+        start + "which is more, as the decoder was hardly trained with such z.",
+        start + "which is less.",
+        start + "which is as much.",
+    )
 
 
 def _sentences(name: str, runs: Repeated) -> list[str]:
@@ -64,6 +91,7 @@ def _sentences(name: str, runs: Repeated) -> list[str]:
             "",
             "A classifier does not surely tell both from real images.",
         ),
+        _average(name, runs),
     ]
 
 
@@ -90,13 +118,16 @@ def _window(name: str, runs: Repeated) -> str:
     )
 
 
-def answer(done: Done) -> Answer:
-    """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
-    rows = {name: done.of(study) for name, study in LEARNED.items()}
-    details = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
+def _short(rows: Mapping[str, Repeated]) -> list[str]:
+    """What the process is, and whether its images are nearer to real ones than draws are."""
     nearer = [compared(runs, "digit_fid_mean", None, "digit_fid_sample") for runs in rows.values()]
-    details.append(_window(*next(iter(rows.items()))))
-    short = says(
+    name, first = next(iter(rows.items()))
+    process = (
+        f"The process draws averages of training images: with {name}, the best μ(z) at z ~ p(z) is "
+        f"an average of about {first['images_averaged_prior']} of them, and the learned one "
+        f"differs from it by {first['optimal_mean_gap_prior']} per pixel."
+    )
+    looks = says(
         None if None in nearer else int(set(nearer) == {-1}),
         "The report's conjecture that images μ(z) look better than draws holds in this "
         "measure, and they are images of another process than the model that was trained.",
@@ -104,16 +135,31 @@ def answer(done: Done) -> Answer:
         "The report's conjecture that images μ(z) look better than draws does not hold in "
         "this measure for both kinds of σ.",
     )
+    return [process, looks]
+
+
+def answer(done: Done) -> Answer:
+    """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
+    rows = {name: done.of(study) for name, study in LEARNED.items()}
+    details = [sentence for pair in rows.items() for sentence in _sentences(*pair)]
+    details.append(_window(*next(iter(rows.items()))))
     each = [
         [f"{name}, {way}", *(runs[f"{measure}_{way}"] for measure in EACH)]
         for name, runs in rows.items()
         for way in WAYS
     ]
     return Answer(
-        [short],
+        _short(rows),
         details,
         [
             by_runs("The model's variance and the data's, summed over pixels", "σ", rows, PARTS),
+            by_runs(
+                "The learned mean beside the best one, in units of x, and of how many images that "
+                "is an average",
+                "σ",
+                rows,
+                BEST,
+            ),
             Table("Means, draws and other real images (control)", ["what", *EACH], each),
             by_runs("The score of a Parzen window around images, nats", "σ", rows, WINDOWS),
         ],
@@ -142,6 +188,7 @@ QUESTION = Question(
     "By the law of total variance Var x = E σ²(z) + Var μ(z), and μ(z) has the second part only. "
     "It is a distribution on a surface of L dimensions, the limit of the model as σ goes to 0, and "
     "has no density in x. So it is random in z, but it has no likelihood that training could "
-    "have raised.",
+    "have raised. Given the encoder, the squared error is least for the average of all training "
+    "images, weighted by q(z|x): μ(z) draws blends of real images.",
 )
 """The question with its runs."""
