@@ -56,7 +56,7 @@ unpack(given.model, given.text).then((model) => {
 def run(model: Model, z: Tensor, x: Tensor, draws: int = 1) -> dict[str, Any]:
     """What the script says of a model: everything of decode(z) and encode(x), row by row."""
     packing = Packing()
-    own = described(model, packing.put)
+    own = described(model, 1.0, packing.put)
     given = {"model": own, "text": packing.text(), "z": z.tolist(), "x": x.tolist()}
     assert NODE is not None
     done = subprocess.run(

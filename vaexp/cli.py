@@ -22,7 +22,7 @@ from vaexp.cli_common import (
     RunArgument,
     train_here,
 )
-from vaexp.cli_compare import compare, report
+from vaexp.cli_compare import compare, explore, report
 from vaexp.cli_configs import configs_app, schema, validate
 from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
@@ -344,6 +344,7 @@ app.command()(encode)
 app.command()(export)
 app.command()(compare)
 app.command()(report)
+app.command()(explore)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(validate)

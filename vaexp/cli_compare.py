@@ -143,7 +143,7 @@ def report(
     Example: [bold]vaexp report latest --out report.html[/bold]
     """
     from vaexp.comparison.compare import compare as compare_runs
-    from vaexp.comparison.page import page_of, stem_of
+    from vaexp.comparison.page import page_of
     from vaexp.files import write_text
     from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
@@ -152,16 +152,61 @@ def report(
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     folders = [RunFolder(Path(path)) for path in comparison.paths]
-    if out is None:
-        names = [run.name for run in folders]
-        name = "report" if len(names) == 1 else f"report-{stem_of(names)}"
-        page = folders[0].files.place(f"figures/{name}.html")
-    else:
-        page = file_to_write(out, "--out")
+    page = _place_of(folders, "report", out)
     with TemporaryDirectory() as drawn:
         pictures = _drawn_together(folders, comparison, Path(drawn) / "side by side.png")
         write_text(page, page_of(comparison, pictures, page).html())
     typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
+
+
+def explore(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of trained runs, beginnings of their names, or latest.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file of the page. The default is explore.html, or explore-….html for several "
+            "runs, in figures/ of the first run.",
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a page that runs a model in the browser, with sigma and the decode mode as controls.
+
+    Prints the path of the page, which is opened from disk and needs no network. It has the latent
+    plane with the codes of 300 test images and a point to drag, mu(z), sigma(z) and draws at that
+    point, the ELBO at any sigma, and an image to choose or to draw and encode. Several runs, such
+    as a sweep over beta, become a slider in the order of their beta. VAEs, probabilistic PCA and
+    factor analysis have such a page. Mixtures have none, as they have no latent plane.
+
+    Example: [bold]vaexp explore latest --out explore.html[/bold]
+    """
+    from vaexp.explore.page import page_of
+    from vaexp.files import write_text
+    from vaexp.runs.find import find_all
+    from vaexp.runs.folder import RunFolder
+
+    folders = [RunFolder.open(path) for path in find_all(runs)]
+    page = _place_of(folders, "explore", out)
+    write_text(page, page_of(folders))
+    typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
+
+
+def _place_of(runs: "list[RunFolder]", kind: str, out: Path | None) -> Path:
+    """Where a page of runs goes. Raises UserError if no file can be written at ``out``."""
+    from vaexp.comparison.page import stem_of
+
+    if out is None:
+        names = [run.name for run in runs]
+        name = kind if len(names) == 1 else f"{kind}-{stem_of(names)}"
+        return runs[0].files.place(f"figures/{name}.html")
+    return file_to_write(out, "--out")
 
 
 def _drawn_together(runs: "list[RunFolder]", comparison: "Comparison", path: Path) -> list[Path]:

@@ -6,12 +6,17 @@ const LEFT = 62;
 const BOTTOM = 34;
 const TOP = 10;
 
-// Points { x, y, chosen }, with the names of both axes. `scale` changes x before it is placed.
-export function drawChart(canvas, points, [nameX, nameY], scale = (x) => x) {
+// Points { x, y, chosen }, with the names of both axes, or some words where there is no point.
+// `scale` changes x before it is placed.
+export function drawChart(canvas, points, [nameX, nameY], words, scale = (x) => x) {
   const { context, width, height } = sharp(canvas);
   const colours = pageColours();
   context.clearRect(0, 0, width, height);
-  if (!points.length) return;
+  context.fillStyle = colours.muted;
+  if (!points.length) {
+    context.fillText(words, 0, height / 2);
+    return;
+  }
   const xs = rangeOf(points.map((point) => scale(point.x)));
   const ys = rangeOf(points.map((point) => point.y));
   const place = ({ x, y }) => [
@@ -20,7 +25,6 @@ export function drawChart(canvas, points, [nameX, nameY], scale = (x) => x) {
   ];
   context.strokeStyle = colours.line;
   context.strokeRect(LEFT - 6, TOP - 6, width - LEFT, height - BOTTOM - TOP + 12);
-  context.fillStyle = colours.muted;
   context.textAlign = "center";
   context.fillText(nameX, (LEFT + width) / 2, height - 4);
   for (const point of ends(points, (one) => scale(one.x))) {
@@ -59,9 +63,17 @@ function rangeOf(values) {
   return [low - margin, high + margin];
 }
 
+const minus = (text) => text.replace("-", "−");
+
 // A number with three digits, or as many as it has before the point.
 export function shown(value) {
   if (!Number.isFinite(value)) return "–";
-  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en-US");
-  return String(Number(value.toPrecision(3)));
+  if (Math.abs(value) >= 1000) return nats(Math.round(value));
+  return minus(String(Number(value.toPrecision(3))));
+}
+
+// A number of nats, with one digit behind the point.
+export function nats(value) {
+  if (Math.abs(value) >= 1e7) return minus(value.toExponential(2));
+  return minus(value.toLocaleString("en-US", { maximumFractionDigits: 1 }));
 }

@@ -1,5 +1,6 @@
 """A model as data, which ``model.js`` runs: its layers, its posterior and its likelihood."""
 
+import math
 from collections.abc import Callable
 from typing import Any, assert_never
 
@@ -22,8 +23,12 @@ MOST_WEIGHTS = 2**23  # of a model
 NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 
 
-def described(model: Model, put: Put) -> Data:
-    """The model as data. ``put`` is given each of its tensors, and returns what stands for it.
+def described(model: Model, beta: float, put: Put) -> Data:
+    """The model, trained at ``beta``, as data.
+
+    ``put`` is given each of its tensors, and returns what stands for it. ``rmseIsBest`` says
+    whether the best single sigma is the root mean squared error of mu(z). ``implied`` is the sigma
+    that training at beta amounts to, or null, and ``noImplied`` the reason.
 
     Raises UserError for a mixture, which has no plane of latents, and for a model that is too large
     for a page.
@@ -35,7 +40,7 @@ def described(model: Model, put: Put) -> Data:
         )
     match model:
         case VAE():
-            own = _vae(model, put)
+            own = _vae(model, beta, put)
         case LinearGaussian():
             own = _linear_gaussian(model, put)
         case GMM():
@@ -48,14 +53,17 @@ def described(model: Model, put: Put) -> Data:
     return {"latent": model.latent_dim, "classes": CLASSES if model.conditional else 0, **own}
 
 
-def _vae(model: VAE, put: Put) -> Data:
+def _vae(model: VAE, beta: float, put: Put) -> Data:
     weights, biases = model.posterior.weight.chunk(2), model.posterior.bias.chunk(2)
     mean, scale = (_layer(*layer, put) for layer in zip(weights, biases, strict=True))
     hidden = _layers(model.encoder, put)
+    best = model.likelihood.best_sigma(torch.ones(()), 0.0)
     return {
         "encoder": {"hidden": hidden, "mean": mean, "scale": scale, "floor": POSTERIOR_FLOOR},
         "decoder": _layers(model.decoder, put),
         "head": _head(model.likelihood, put),
+        "rmseIsBest": not isinstance(best, Absent),
+        **_implied(model.likelihood.implied_sigma(beta)),
     }
 
 
@@ -80,7 +88,17 @@ def _linear_gaussian(model: LinearGaussian, put: Put) -> Data:
             "own": {"sigma": put(model.noise.sqrt().reshape(-1))},
             "sigma": {"learned": False, "ofZ": False, "floor": 0.0},
         },
+        "rmseIsBest": True,
+        **_implied(Absent("EM maximises the ELBO itself, where beta is 1")),
     }
+
+
+def _implied(sigma: float | Absent) -> Data:
+    if isinstance(sigma, Absent):
+        return {"implied": None, "noImplied": sigma.reason}
+    if not math.isfinite(sigma):
+        return {"implied": None, "noImplied": "sigma is no finite number"}
+    return {"implied": sigma, "noImplied": ""}
 
 
 def _head(head: Likelihood, put: Put) -> Data:
@@ -90,7 +108,8 @@ def _head(head: Likelihood, put: Put) -> Data:
     scale, sigma = head.scale, None
     if not isinstance(scale, Absent):
         mode = scale.mode
-        sigma = {"learned": mode.learned, "ofZ": mode.of_z, "floor": scale.least}
+        floor = scale.least if mode.learned else 0.0
+        sigma = {"learned": mode.learned, "ofZ": mode.of_z, "floor": floor}
     return {
         "family": script_of(type(head)),
         "maps": linear,

@@ -1,6 +1,6 @@
 // The page: what the visitor does changes the state, and each change draws what depends on it.
 
-import { drawChart, shown } from "./charts.js";
+import { drawChart, nats, shown } from "./charts.js";
 import { elboOf, latentRates, meanElbo, measured, outside, rootMeanSquare, spreadOfCodes } from "./measures.js";
 import { covariance, decode } from "./model.js";
 import { randomFrom } from "./numbers.js";
@@ -10,6 +10,7 @@ import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
 import { ofPixels, toUnit } from "./transforms.js";
 import { unpack } from "./unpack.js";
 
+const REACH = 12; // of the plane and the sliders, in standard deviations of the prior
 const SWEEP = [-2, -1, 0, 1, 2];
 const STEPS = 9; // images between A and B
 const ACROSS = 21; // images along each side of the plane
@@ -19,7 +20,6 @@ const SECONDS = 4; // from A to B
 const element = (id) => document.getElementById(id);
 const say = (id, text) => { if (element(id)) element(id).textContent = text; };
 const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
-const nats = (value) => (Math.abs(value) < 1e6 ? value.toLocaleString("en-US", { maximumFractionDigits: 1 }) : value.toExponential(2));
 
 // The packed data of the page become runs with a model, and images { pixels, digit }.
 async function opened() {
@@ -41,9 +41,14 @@ class Explorer {
     this.waiting = new Set();
     const first = data.runs[0].model.latent;
     this.start = {
-      run: 0, z: fitted([], first), digit: data.digits[0], axes: this.bestAxes(0), sigma: null,
-      image: -1, seed: 1, plane: false, marked: false, from: null, to: null, along: 0,
+      run: 0, z: fitted([], first), digit: 0, axes: this.bestAxes(0), sigma: null,
+      image: 0, seed: 1, plane: false, marked: false, from: null, to: null, along: 0,
     };
+    const [here, ...others] = this.codesOf(0).map(({ q }) => [...q.mean]);
+    const sameDigit = others.findIndex((_, i) => data.images[i + 1].digit === data.images[0].digit);
+    Object.assign(this.start, {
+      z: here, digit: data.images[0].digit, from: here, to: others[Math.max(sameDigit, 0)] ?? here,
+    });
     const known = data.runs.map(({ model }) => ({ latent: model.latent, digits: data.digits }));
     this.read = () => fromHash(location.hash, this.start, known, data.images.length);
     this.state = this.read();
@@ -128,16 +133,16 @@ class Explorer {
       say("run-rate", nats(points[this.state.run].x));
       say("run-distortion", nats(points[this.state.run].y));
       points.push(points.splice(this.state.run, 1)[0]); // on top of the others
-      drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"]);
+      drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
     }
     const reach = Math.max(...this.codes.map(({ q }) => Math.max(...q.mean.map(Math.abs))));
-    this.reach = Math.min(Math.max(3.4, 1.05 * reach), 12);
+    this.reach = Math.min(Math.max(3.4, 1.05 * reach), REACH);
     const hasSigma = run.model.head.sigma !== null;
     element("sigma-part").hidden = !hasSigma;
     element("guide-sigma").hidden = !hasSigma;
-    element("closed-form").hidden = !run.closedForm;
-    element("implied").hidden = run.implied === null;
-    say("no-implied", run.implied === null ? `Here β is no choice of σ: ${run.noImplied}.` : "");
+    element("closed-form").hidden = !run.model.rmseIsBest;
+    element("implied").hidden = run.model.implied === null;
+    say("no-implied", run.model.implied === null ? `Here β is no choice of σ: ${run.model.noImplied}.` : "");
     element("sweep-part").hidden = run.noSweep !== null;
     element("guide-sweep").hidden = run.noSweep !== null;
     element("guide-no-sweep").hidden = run.noSweep === null;
@@ -160,11 +165,10 @@ class Explorer {
         new Option(`z${i + 1} (${shown(rate)} nats)`, i, false, i === state.axes[side])));
     }
     const box = element("latents");
-    if (box.children.length === latent) return;
     box.replaceChildren(...Array.from({ length: latent }, (_, i) => {
       const label = document.createElement("label");
       const slider = document.createElement("input");
-      Object.assign(slider, { type: "range", min: -6, max: 6, step: 0.01 });
+      Object.assign(slider, { type: "range", min: -this.reach, max: this.reach, step: 0.01 });
       slider.addEventListener("input", () => {
         this.change({ z: state.z.map((value, k) => (k === i ? Number(slider.value) : value)) });
       });
@@ -225,7 +229,7 @@ class Explorer {
     const near = run.trials.filter(({ y }) => y > best.y - 2000); // the others are off the chart
     drawChart(element("sigma-chart"),
       near.map((one) => ({ ...one, chosen: one.x === state.sigma })),
-      ["σ", "ELBO, nats"], Math.log);
+      ["σ", "ELBO, nats"], "Each σ that you try becomes a point.", Math.log);
   }
 
   // The image that is encoded: drawn by hand, or a test image, or none.
@@ -253,14 +257,9 @@ class Explorer {
   }
 
   drawBetween() {
-    const { from, to } = this.state;
     [...element("between").children].forEach((figure, i) => {
-      if (!from || !to) return clear(figure.firstChild);
-      const z = this.between(i / (STEPS - 1));
-      return paintImage(figure.firstChild, this.unit(this.decodeAt(z).mean));
+      paintImage(figure.firstChild, this.unit(this.decodeAt(this.between(i / (STEPS - 1))).mean));
     });
-    element("play").disabled = !from || !to;
-    element("along").disabled = !from || !to;
   }
 
   between(share) {
@@ -289,8 +288,8 @@ class Explorer {
         covariance: [covariance(q, a, a), a === b ? 0 : covariance(q, a, b), a === b ? 0 : covariance(q, b, b)],
       },
       point: at(state.z),
-      from: state.from && at(state.from),
-      to: state.to && at(state.to),
+      from: at(state.from),
+      to: at(state.to),
       names: [`z${a + 1}`, a === b ? "" : `z${b + 1}`],
     });
   }
@@ -324,7 +323,7 @@ class Explorer {
       rmse: shown(run.rmse),
       beta: shown(run.beta),
       "mean-rate": nats(this.ownOf(state.run).rate),
-      implied: run.implied === null ? "" : shown(run.implied),
+      implied: run.model.implied === null ? "" : shown(run.model.implied),
       "spread-0": shown(spreadOfCodes(this.codes, state.axes[0])),
       "spread-1": shown(spreadOfCodes(this.codes, state.axes[1])),
     };
@@ -337,7 +336,7 @@ class Explorer {
 
   goTo(index) {
     const { latent } = this.data.runs[index].model;
-    const fit = (z) => z && fitted(z, latent);
+    const fit = (z) => fitted(z, latent);
     const { z, axes, from, to } = this.state;
     this.change({ run: index, z: fit(z), axes: fittedAxes(axes, latent), from: fit(from), to: fit(to) });
   }
@@ -364,7 +363,7 @@ class Explorer {
     if (this.playing) {
       cancelAnimationFrame(this.playing);
       this.playing = null;
-    } else if (this.state.from && this.state.to) {
+    } else {
       const began = performance.now() - Math.asin(2 * this.state.along - 1) / Math.PI * 1000 * SECONDS;
       const step = (now) => {
         const along = (1 + Math.sin(((now - began) * Math.PI) / (1000 * SECONDS))) / 2;
@@ -466,7 +465,7 @@ function listen(explorer) {
     explorer.change({ sigma: target.checked ? null : 10 ** Number(element("sigma").value) });
   });
   document.querySelector("[data-sigma]").addEventListener("click", () => explorer.change({ sigma: 1 }));
-  click("set-implied", () => explorer.change({ sigma: explorer.run.implied }));
+  click("set-implied", () => explorer.change({ sigma: explorer.run.model.implied }));
   click("image-before", () => explorer.choose(explorer.state.image - 1));
   click("image-after", () => explorer.choose(explorer.state.image + 1));
   click("image-near", () => explorer.choose(explorer.nearest(explorer.point).index));

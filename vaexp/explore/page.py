@@ -14,8 +14,6 @@ from vaexp.explore.describe import Data, described
 from vaexp.explore.packing import Packing
 from vaexp.explore.script import script
 from vaexp.figures.style import LABEL_COLOURS
-from vaexp.models import VAE, LinearGaussian, Model
-from vaexp.models.absent import Absent
 from vaexp.pages.page import rendered
 from vaexp.runs.folder import RunFolder, short_names
 from vaexp.runs.trained import TrainedModel
@@ -30,13 +28,9 @@ def page_of(runs: Sequence[RunFolder]) -> str:
     Raises UserError for a model that a page cannot run, and for runs that share no test images, and
     RunError for a damaged run.
     """
-    trained = sorted(
-        (
-            (run, name, TrainedModel.read(run))
-            for run, name in zip(runs, short_names(runs), strict=True)
-        ),
-        key=lambda one: one[2].config.model.kl_factor,
-    )
+    names = short_names(runs)
+    trained = [(run, name, TrainedModel.read(run)) for run, name in zip(runs, names, strict=True)]
+    trained.sort(key=lambda one: one[2].config.model.kl_factor)
     images, digits = _images([(run, model) for run, _, model in trained])
     described_runs = [_run(*one) for one in trained]
     packing = Packing()
@@ -63,7 +57,7 @@ def page_of(runs: Sequence[RunFolder]) -> str:
 def _run(run: RunFolder, name: str, trained: TrainedModel) -> Data:
     packing, section = Packing(), trained.config.model
     try:
-        model = described(trained.model, packing.put)
+        model = described(trained.model, section.kl_factor, packing.put)
     except UserError as error:
         raise UserError(f"{visible(str(run.path))}: {error}") from None
     return {
@@ -75,28 +69,6 @@ def _run(run: RunFolder, name: str, trained: TrainedModel) -> Data:
         "model": model,
         "text": packing.text(),
         "noSweep": trained.model.no_sweep,
-        **_of_sigma(trained.model, section.kl_factor),
-    }
-
-
-def _of_sigma(model: Model, beta: float) -> Data:
-    """What the page says on sigma: whether its best value has a closed form, and what beta implies.
-
-    ``noImplied`` is the reason why ``implied``, the sigma that training at beta amounts to, is null.
-    """
-    match model:
-        case VAE():
-            best = model.likelihood.best_sigma(torch.ones(()), 0.0)
-            implied = model.likelihood.implied_sigma(beta)
-        case LinearGaussian():
-            best, implied = torch.ones(()), Absent("EM maximises the ELBO itself, at beta = 1")
-        case _:
-            raise AssertionError("a mixture was refused before")
-    is_absent = isinstance(implied, Absent)
-    return {
-        "closedForm": not isinstance(best, Absent),
-        "implied": None if is_absent else implied,
-        "noImplied": implied.reason if is_absent else "",
     }
 
 
@@ -119,4 +91,5 @@ def _images(trained: Sequence[tuple[RunFolder, TrainedModel]]) -> tuple[Split, l
     known = torch.isin(data.test.label, torch.tensor(digits)).nonzero()[:, 0]
     count = min(IMAGES, len(known))
     rows = known[torch.linspace(0, len(known) - 1, count).long()]
-    return Split(data.test.pixels[rows], data.test.label[rows]), digits
+    test = data.test
+    return Split(test.pixels[rows], test.label[rows], test.at[rows]), digits

@@ -30,13 +30,13 @@ export function drawPlane(canvas, scene) {
   }
   drawPrior(context, view, colours);
   for (const { at, colour, faded } of scene.codes) {
-    context.globalAlpha = faded ? 0.15 : 0.85;
+    context.globalAlpha = faded ? 0.25 : 0.9;
     context.fillStyle = colour;
     disc(context, view.toScreen(at), DOT);
   }
   context.globalAlpha = 1;
   if (scene.posterior) drawEllipse(context, view, scene.posterior, colours.ink);
-  if (scene.from && scene.to) drawPath(context, view, scene, colours);
+  drawPath(context, view, scene, colours);
   drawPoint(context, view.toScreen(scene.point), colours);
   context.fillStyle = scene.background ? "#222" : colours.muted;
   context.textAlign = "right";

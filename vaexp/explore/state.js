@@ -15,12 +15,12 @@ export function toHash(state, start) {
   if (state.digit !== start.digit) parts.set("digit", state.digit);
   if (state.axes.join() !== start.axes.join()) parts.set("axes", state.axes.join());
   if (state.sigma !== null) parts.set("sigma", Number(state.sigma.toPrecision(4)));
-  if (state.image !== -1) parts.set("image", state.image);
+  if (state.image !== start.image) parts.set("image", state.image);
   if (state.seed !== start.seed) parts.set("draw", state.seed);
   if (state.plane) parts.set("plane", 1);
   if (state.marked) parts.set("marked", 1);
-  if (state.from) parts.set("from", rounded(state.from));
-  if (state.to) parts.set("to", rounded(state.to));
+  if (state.from !== start.from) parts.set("from", rounded(state.from));
+  if (state.to !== start.to) parts.set("to", rounded(state.to));
   if (state.along) parts.set("along", Number(state.along.toFixed(3)));
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }
@@ -50,12 +50,12 @@ export function fromHash(hash, start, runs, images) {
     digit: digits.includes(digit) ? digit : digits[0],
     axes: axes.length === 2 && axes.every(isAxis) ? axes : fittedAxes(start.axes, latent),
     sigma: sigma > 0 && Number.isFinite(sigma) ? sigma : null,
-    image: whole("image", -1, images - 1, -1),
+    image: whole("image", -1, images - 1, start.image),
     seed: whole("draw", 1, 2 ** 31, start.seed),
     plane: parts.has("plane"),
     marked: parts.has("marked"),
-    from: vector("from"),
-    to: vector("to"),
+    from: vector("from") ?? fitted(start.from, latent),
+    to: vector("to") ?? fitted(start.to, latent),
     along: along > 0 && along <= 1 ? along : 0,
   };
 }
