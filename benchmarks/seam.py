@@ -4,9 +4,9 @@
 
 In some runs the plane of the digit 1 is folded: between two slants mu(z) fades from one stroke into
 another, and shows both. The script trains the quickstart with each of SETTINGS and five seeds, as
-far as RUNS_DIR does not have the runs, and begins none after SECONDS, and ends with exit code 75 if
-some are left. KEY=VALUE changes all of them. It prints a Markdown table of what is there: for each
-setting, over the cells of a grid of equal prior probability,
+far as RUNS_DIR does not have the runs. It goes on with those that were stopped, begins none after
+SECONDS, and ends with exit code 75 if some are left. KEY=VALUE changes all of them. It prints a
+Markdown table of what is there, for each setting over the cells of a grid of equal prior mass:
 
 - unsure: the share of cells whose mu(z) the shipped classifier does not read as a 1 with a
   probability of at least 0.9, which is what crossed strokes do;
@@ -29,14 +29,12 @@ from vaexp.runs.trained import TrainedModel
 from vaexp.tables import show_number
 
 SETTINGS = {
-    "as shipped": [],
-    "model.beta_warmup=5": ["model.beta_warmup=5"],
-    "model.sigma=1 at the start": ["model.sigma=1"],
-    "model.activation=tanh": ["model.activation=tanh"],
-    "model.hidden=[256]": ["model.hidden=[256]"],
-    "model.hidden=[1024, 512]": ["model.hidden=[1024, 512]"],
-    "train.learning_rate=3e-3": ["train.learning_rate=3e-3"],
-    "train.batch_size=64": ["train.batch_size=64"],
+    "as shipped (σ from 0.3)": [],
+    "σ from 0.6": ["model.sigma=0.6"],
+    "β rises for 5 epochs": ["model.beta_warmup=5"],
+    "one hidden layer of 256": ["model.hidden=[256]"],
+    "hidden layers of 1,024 and 512": ["model.hidden=[1024, 512]"],
+    "tanh in place of gelu": ["model.activation=tanh"],
 }
 SEEDS = range(1, 6)
 CELLS = 30  # along each side of the plane
@@ -61,33 +59,45 @@ def jump(trained: TrainedModel, digit: int) -> float:
     return (torch.cat(steps).max() / torch.cat(steps).median()).item()
 
 
-def finished(folder: Path) -> dict[int, RunFolder]:
-    """The finished runs of a folder by their seed."""
+def runs_of(folder: Path) -> dict[int, RunFolder]:
+    """The runs of a setting by their seed, whether they have finished or not."""
     runs = find_runs(folder) if folder.is_dir() else []
-    return {run.config().seed: run for run in runs if run.status() == "finished"}
+    return {run.config().seed: run for run in runs}
+
+
+def train(folder: Path, seed: int, changes: list[str]) -> None:
+    """Train the quickstart with a seed and changes, or go on with the run that is there."""
+    known = runs_of(folder).get(seed)
+    if known is None:
+        given = ["quickstart", f"seed={seed}", *changes, "evaluate.importance_samples=0"]
+        given += ["--runs-dir", str(folder)]
+    else:
+        given = ["--resume", str(known.path)]
+    command = [sys.executable, "-m", "vaexp", "train", *given, "--quick"]
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def main() -> None:
-    runs_dir = Path(sys.argv[1])
+    runs_dir, changes = Path(sys.argv[1]), sys.argv[3:]
     until = time.monotonic() + float(sys.argv[2] if len(sys.argv) > 2 else "inf")
+    folders = {name: runs_dir / f"setting-{at}" for at, name in enumerate(SETTINGS)}
     left = 0
-    for at, changes in enumerate(SETTINGS.values()):
-        folder = runs_dir / f"setting-{at}"
-        for seed in SEEDS:
-            if seed in finished(folder):
+    for seed in SEEDS:
+        for name, folder in folders.items():
+            known = runs_of(folder).get(seed)
+            if known is not None and known.status() == "finished":
                 continue
             if time.monotonic() > until:
                 left += 1
             else:
-                given = [f"seed={seed}", *changes, *sys.argv[3:], "evaluate.importance_samples=0"]
-                command = [sys.executable, "-m", "vaexp", "train", "quickstart", *given, "--quick"]
-                subprocess.run([*command, "--runs-dir", str(folder)], check=True)
+                train(folder, seed, [*SETTINGS[name], *changes])
     header = (
         "setting | seeds | unsure of 1, each seed | mean | jump | other digits | validation elbo"
     )
     print(f"| {header} |\n|---|---|---|---|---|---|---|")
-    for at, name in enumerate(SETTINGS):
-        runs = [run for _, run in sorted(finished(runs_dir / f"setting-{at}").items())]
+    for name, folder in folders.items():
+        known_runs = sorted(runs_of(folder).items())
+        runs = [run for _, run in known_runs if run.status() == "finished"]
         if not runs:
             continue
         models = [TrainedModel.read(run) for run in runs]
