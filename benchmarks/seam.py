@@ -8,10 +8,10 @@ far as RUNS_DIR does not have the runs. It goes on with those that were stopped,
 SECONDS, and ends with exit code 75 if some are left. KEY=VALUE changes all of them. It prints a
 Markdown table of what is there, for each setting over the cells of a grid of equal prior mass:
 
-- unsure: the share of cells whose mu(z) the shipped classifier does not read as a 1 with a
-  probability of at least 0.9, which is what crossed strokes do;
+- far: the share of cells whose mu(z) is further from every training image of a 1 than 95 % of the
+  test images of a 1 are, which is what crossed strokes do;
 - jump: the largest distance of mu(z) between neighbouring cells over the median one;
-- other digits: the mean of "unsure" over the nine other digits.
+- other digits: the mean of "far" over the nine other digits.
 """
 
 import subprocess
@@ -19,10 +19,13 @@ import sys
 import time
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from vaexp.evaluation.digit_classifier import load_classifier, read_digits
+from vaexp.config import DataConfig
+from vaexp.data import Dataset, load
 from vaexp.experiment.sample import latent_grid
 from vaexp.runs.folder import RunFolder, find_runs
 from vaexp.runs.trained import TrainedModel
@@ -38,16 +41,32 @@ SETTINGS = {
 }
 SEEDS = range(1, 6)
 CELLS = 30  # along each side of the plane
-SURE = 0.9
+USUAL = 0.95
+
+
+class Ruler(NamedTuple):
+    """How far images of a digit lie from the training images of it."""
+
+    train: Tensor
+    """(M, D), on the scale of 0 to 1."""
+    reach: float
+    """The distance to the nearest of them within which the share USUAL of the test images lies."""
+
+    @classmethod
+    def of(cls, data: Dataset, digit: int) -> "Ruler":
+        train, test = (
+            split.pixels[split.label == digit].float() / 255 for split in (data.train, data.test)
+        )
+        return cls(train, torch.cdist(test, train).min(1).values.quantile(USUAL).item())
 
 
 @torch.no_grad()
-def unsure(trained: TrainedModel, digit: int) -> float:
-    """The share of the plane where mu(z) of a digit is not surely read as it."""
+def far(trained: TrainedModel, digit: int, ruler: Ruler) -> float:
+    """The share of the plane where mu(z) of a digit is further from it than its images are."""
     z, _ = latent_grid(trained.model.latent_dim, (0, 1), CELLS)
-    images = trained.model.decode(z, torch.tensor(digit)).mean.flatten(0, 1).clamp(0, 1)
-    _, log_prob = read_digits(load_classifier(), images)
-    return (log_prob[:, digit].exp() < SURE).double().mean().item()
+    images = trained.model.decode(z, torch.tensor(digit)).mean.flatten(0, 1)
+    nearest = torch.cdist(images, ruler.train).min(1).values
+    return (nearest > ruler.reach).double().mean().item()
 
 
 @torch.no_grad()
@@ -91,20 +110,21 @@ def main() -> None:
                 left += 1
             else:
                 train(folder, seed, [*SETTINGS[name], *changes])
-    header = (
-        "setting | seeds | unsure of 1, each seed | mean | jump | other digits | validation elbo"
-    )
+    header = "setting | seeds | far of 1, each seed | mean | jump | other digits | validation elbo"
     print(f"| {header} |\n|---|---|---|---|---|---|---|")
+    data = load(DataConfig())
+    rulers = {digit: Ruler.of(data, digit) for digit in range(10)}
     for name, folder in folders.items():
         known_runs = sorted(runs_of(folder).items())
         runs = [run for _, run in known_runs if run.status() == "finished"]
         if not runs:
             continue
         models = [TrainedModel.read(run) for run in runs]
-        shares = [unsure(model, 1) for model in models]
+        shares = [far(model, 1, rulers[1]) for model in models]
         jumps = [jump(model, 1) for model in models]
         others = [
-            mean(unsure(model, digit) for digit in range(10) if digit != 1) for model in models
+            mean(far(model, digit, rulers[digit]) for digit in range(10) if digit != 1)
+            for model in models
         ]
         elbo = torch.tensor([run.records()[-1]["validation"]["elbo"] for run in runs])
         spread = elbo.std().item() if len(runs) > 1 else None
