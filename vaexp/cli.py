@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaexp import __version__, signals, streams
+from vaexp import __version__, cli_completion, signals, streams
 from vaexp.cli_common import (
     Commands,
     JsonFlag,
@@ -51,7 +51,6 @@ class Decode(StrEnum):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -79,6 +78,17 @@ def root(
     """
 
 
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Go on with a run that was stopped early, or with a larger train.epochs. latest "
+        "is the last one in the folder of the runs.",
+        autocompletion=cli_completion.runs,
+    ),
+]
+
+
 @app.command()
 def train(
     config: Annotated[
@@ -86,20 +96,14 @@ def train(
         typer.Argument(
             metavar="CONFIG",
             help="A YAML file, the name of a shipped config, a run folder, or - for stdin.",
+            autocompletion=cli_completion.configs,
         ),
     ] = None,
     overrides: Overrides = None,
     runs_dir: Annotated[
         Path, typer.Option(help="The folder in which the run folder is made.")
     ] = Path("runs"),
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Go on with a run that was stopped early, or with a larger train.epochs. latest "
-            "is the last one in the folder of the runs.",
-        ),
-    ] = None,
+    resume: ResumeOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config with all settings; train nothing.")
     ] = False,
@@ -241,7 +245,10 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="[data.root=DIR]", help="Where the data of the run lie now."),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help=only_help(), autocompletion=cli_completion.groups),
+    ] = None,
     importance_samples: Annotated[
         int | None,
         typer.Option(
