@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaexp import __version__, signals, streams
+from vaexp import __version__, cli_completion, signals, streams
 from vaexp.cli_common import (
     Commands,
     JsonFlag,
@@ -58,7 +58,6 @@ class Prior(StrEnum):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -92,6 +91,7 @@ ResumeOption = Annotated[
         metavar="RUN",
         help="Go on with a run that was stopped early, or train a finished one for longer, as by "
         "train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the runs.",
+        autocompletion=cli_completion.runs,
     ),
 ]
 
@@ -103,6 +103,7 @@ def train(
         typer.Argument(
             metavar="CONFIG",
             help="A YAML file, the name of a shipped config, a run folder, or - for stdin.",
+            autocompletion=cli_completion.configs,
         ),
     ] = None,
     overrides: Overrides = None,
@@ -262,7 +263,10 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="[data.root=DIR]", help="Where the data of the run lie now."),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help=only_help(), autocompletion=cli_completion.groups),
+    ] = None,
     importance_samples: Annotated[
         int | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag, RunArgument
 from vaexp.errors import RunError, UserError
 from vaexp.paths import folder_to_write
@@ -98,7 +99,9 @@ def export(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run folders, beginnings of their names, or folders of runs."
+            metavar="RUN...",
+            help="Run folders, beginnings of their names, or folders of runs.",
+            autocompletion=cli_completion.runs,
         ),
     ],
     out: Annotated[
