@@ -172,6 +172,11 @@ def picture(tab: Tab, selector: str) -> str:
     return str(tab.ask(f"document.querySelector({selector!r}).toDataURL()"))
 
 
+def latents(tab: Tab) -> list[float]:
+    shown = "[...document.querySelectorAll('#latents output')].map((one) => one.textContent)"
+    return [float(text) for text in tab.ask(shown)]
+
+
 def of_page(trained: TrainedModel, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
     images, _ = _images([(RunFolder(run), trained)])
     return images.pixels / 255, images.label
@@ -225,10 +230,7 @@ def test_what_a_visitor_does_shows_at_once(browser: Browser, page: Path) -> None
     moved = picture(tab, "#mean")
     tab.ask("document.querySelector('#plane').focus()")
     tab.press("Home", 36)
-    origin = [float(text) for text in tab.ask(
-        "[...document.querySelectorAll('#latents output')].map((one) => one.textContent)"
-    )]  # fmt: skip
-    assert origin == [0, 0]
+    assert latents(tab) == [0, 0]
     tab.press("ArrowUp", 38)
     assert picture(tab, "#mean") != moved
     tab.press("Enter", 13)
@@ -247,9 +249,10 @@ def test_what_a_visitor_does_shows_at_once(browser: Browser, page: Path) -> None
     assert tab.ask("document.querySelector('#along').value") != before
     tab.click("#play")
     hash_ = tab.ask("location.hash")
-    shown = picture(tab, "#mean")
     again = browser.open(page, hash_=hash_)
-    assert picture(again, "#mean") == shown
+    assert again.ask("location.hash") == hash_
+    assert latents(again) == latents(tab)
+    assert latents(again) != [0, 0]
     assert again.ask("document.querySelector('#plane-images').checked")
     assert tab.complaints == again.complaints == []
 
