@@ -229,6 +229,7 @@ def test_folders_that_are_links_are_not_written_through(
         ["evaluate", run],
         ["compare", run, fixed, "--html"],
         ["report", run],
+        ["explore", run],
     ):
         done = invoke(*arguments)
         assert done.exit_code == 1, done.stdout

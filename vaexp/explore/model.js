@@ -14,22 +14,32 @@ const ACTIVATIONS = {
   elu: (x) => (x > 0 ? x : Math.expm1(x)),
 };
 
-// weight x + bias, and the activation of each output if the layer has one.
+// weight x + bias, and the activation of each output if the layer has one. Four rows at a time have
+// four sums, which the processor adds up side by side.
 export function dense({ weight, bias, activation }, x) {
   const inputs = x.length;
   const out = new Float32Array(bias.length);
-  const whole = inputs - (inputs % 4);
-  for (let row = 0, at = 0; row < out.length; row += 1, at += inputs) {
-    let [a, b, c, d] = [bias[row], 0, 0, 0]; // four sums, which the processor adds up side by side
-    let i = 0;
-    for (; i < whole; i += 4) {
-      a += weight[at + i] * x[i];
-      b += weight[at + i + 1] * x[i + 1];
-      c += weight[at + i + 2] * x[i + 2];
-      d += weight[at + i + 3] * x[i + 3];
+  const whole = out.length - (out.length % 4);
+  for (let row = 0; row < whole; row += 4) {
+    const first = row * inputs;
+    const [second, third, fourth] = [first + inputs, first + 2 * inputs, first + 3 * inputs];
+    let [a, b, c, d] = [0, 0, 0, 0];
+    for (let i = 0; i < inputs; i += 1) {
+      const value = x[i];
+      a += weight[first + i] * value;
+      b += weight[second + i] * value;
+      c += weight[third + i] * value;
+      d += weight[fourth + i] * value;
     }
-    for (; i < inputs; i += 1) a += weight[at + i] * x[i];
-    out[row] = a + b + c + d;
+    out[row] = a + bias[row];
+    out[row + 1] = b + bias[row + 1];
+    out[row + 2] = c + bias[row + 2];
+    out[row + 3] = d + bias[row + 3];
+  }
+  for (let row = whole; row < out.length; row += 1) {
+    let sum = bias[row];
+    for (let i = 0; i < inputs; i += 1) sum += weight[row * inputs + i] * x[i];
+    out[row] = sum;
   }
   return activation ? out.map(ACTIVATIONS[activation]) : out;
 }

@@ -7,7 +7,7 @@ from importlib.resources import files
 from vaexp.errors import UserError
 
 ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
-PAGE = ("painting", "charts", "plane", "page")
+PAGE = ("painting", "charts", "plane", "explorer", "controls", "page")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
@@ -18,9 +18,13 @@ def engine(families: Iterable[str]) -> str:
     Raises UserError for a likelihood that no script runs.
     """
     names = sorted(set(families))
-    likelihoods = [_module(f"likelihoods/{name}") for name in names]
-    table = f"const LIKELIHOODS = {{ {', '.join(names)} }};\n"
-    return "\n".join([*map(_module, ENGINE), *likelihoods, table])
+    # each in a scope of its own, as several of them have a function of the same name
+    likelihoods = "".join(
+        f"{name}: (() => {{\n{_module(f'likelihoods/{name}')}return {name};\n}})(),\n"
+        for name in names
+    )
+    table = f"const LIKELIHOODS = {{\n{likelihoods}}};\n"
+    return "\n".join([*map(_module, ENGINE), table])
 
 
 def script(families: Iterable[str]) -> str:

@@ -19,8 +19,9 @@ export function toHash(state, start) {
   if (state.seed !== start.seed) parts.set("draw", state.seed);
   if (state.plane) parts.set("plane", 1);
   if (state.marked) parts.set("marked", 1);
-  if (state.from !== start.from) parts.set("from", rounded(state.from));
-  if (state.to !== start.to) parts.set("to", rounded(state.to));
+  for (const name of ["from", "to"]) {
+    if (rounded(state[name]) !== rounded(start[name])) parts.set(name, rounded(state[name]));
+  }
   if (state.along) parts.set("along", Number(state.along.toFixed(3)));
   return `#${parts.toString().replaceAll("%2C", ",")}`;
 }

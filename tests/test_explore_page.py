@@ -1,0 +1,281 @@
+"""``vaexp explore``: the page as a file, and as a person finds it in a browser."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from browser import CHROMIUM, Browser, Tab, started
+from pages import Page
+from safetensors.torch import load_file, save_file
+
+from vaexp.errors import UserError
+from vaexp.explore.page import IMAGES, _images, page_of
+from vaexp.explore.script import engine
+from vaexp.models.elbo import elbo_terms
+from vaexp.models.vae import VAE
+from vaexp.runs.folder import RunFolder
+from vaexp.runs.trained import TrainedModel
+
+NODE = shutil.which("node")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not here")
+pytestmark = pytest.mark.xdist_group("explore")
+
+MOST_CODE = 60_000  # bytes of script and style
+
+
+@pytest.fixture(scope="module")
+def page(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Given the label, sigma fixed at 1, L = 2."""
+    path = tmp_path_factory.mktemp("explore") / "page.html"
+    path.write_text(page_of([RunFolder(fixed)]), encoding="utf-8")
+    return path
+
+
+def script_of(text: str) -> str:
+    return text.split('<script type="module">')[1].split("</script>")[0]
+
+
+def data_of(text: str) -> Any:
+    return json.loads(text.split('<script type="application/json" id="data">')[1].split("</")[0])
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert parsed.tags.count("script") == 2
+    assert not {"link", "iframe", "object", "embed", "base", "img"} & set(parsed.tags)
+    assert parsed.sources == ["#main"]
+    assert not any(name.startswith("on") for _, attrs in parsed.found for name in attrs)
+    assert not re.search(r"url\(|@import|https?:|\beval\b", text)
+    digest = base64.b64encode(hashlib.sha256(script_of(text).encode()).digest()).decode()
+    (policy,) = [p for p in parsed.of("meta", "content") if p and "default-src" in p]
+    assert f"script-src 'sha256-{digest}';" in policy  # no other script runs, whatever a run holds
+    style = text.split("<style>")[1].split("</style>")[0]
+    assert len(script_of(text).encode()) + len(style.encode()) < MOST_CODE
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_command_says_where_the_page_is(
+    fixed: Path, learned: Path, copy_of: Any, invoke: Any
+) -> None:
+    before = sorted(fixed.rglob("*"))
+    done = invoke("explore", fixed, learned, "--out", "both.html", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout) == {"page": "both.html"}
+    assert sorted(fixed.rglob("*")) == before
+    text = Path("both.html").read_text(encoding="utf-8")
+    ids = [attrs["id"] for _, attrs in Page(text).found if "id" in attrs]
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'\b(?:element|click|say|on)\("([a-z0-9-]+)"', text)) <= set(ids)
+    data = data_of(text)
+    assert [run["beta"] for run in data["runs"]] == [1, 2]
+    assert [run["model"]["latent"] for run in data["runs"]] == [2, 3]
+    run = copy_of(fixed)
+    done = invoke("explore", run)
+    assert (done.exit_code, done.stdout) == (0, f"{run}/figures/explore.html\n")
+    done = invoke("explore", run, "--out", "no/page.html")
+    assert done.exit_code == 2
+    assert done.stderr == "--out no/page.html: there is no folder no; make it first\n"
+
+
+def test_what_has_no_page_is_refused_with_the_reason(exact: Any, invoke: Any) -> None:
+    mixture = exact("diag").path
+    done = invoke("explore", mixture)
+    assert done.exit_code == 2
+    assert f"{mixture}: a mixture has no plane of latents" in done.stderr
+    with pytest.raises(UserError, match="no script runs this likelihood in a page"):
+        engine(["laplace"])
+
+
+def test_runs_need_test_images_in_common(fixed: Path) -> None:
+    run, trained = RunFolder(fixed), TrainedModel.read(RunFolder(fixed))
+
+    def other(**changes: Any) -> TrainedModel:
+        data = trained.config.data.model_copy(update=changes)
+        return replace(trained, config=trained.config.model_copy(update={"data": data}))
+
+    images, digits = _images([(run, trained), (run, other(labels=[9, 3]))])
+    assert digits == [9]
+    assert images.label.unique().tolist() == [9]
+    assert len(images) == IMAGES
+    with pytest.raises(UserError, match="no digit in common"):
+        _images([(run, trained), (run, other(labels=[3]))])
+    with pytest.raises(UserError, match="different data"):
+        _images([(run, trained), (run, other(name="kmnist"))])
+
+
+def test_a_run_of_a_stranger_is_only_text(fixed: Path, tmp_path: Path) -> None:
+    evil = "x</script><b onclick=alert(1)>\x1b[31m\n"
+    run = Path(shutil.copytree(fixed, tmp_path / evil.replace("/", "∕").strip()))
+    weights = run / "checkpoints" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["decoder.0.weight"][0, 0] = torch.nan
+    tensors["likelihood.sigma"][:] = torch.inf
+    metadata = {"at": str(TrainedModel.read(RunFolder(fixed)).at)}
+    save_file(tensors, weights, metadata)
+    text = page_of([RunFolder(run)])
+    parsed = Page(text)
+    assert "b" not in parsed.tags
+    assert parsed.tags.count("script") == 2
+    assert "\x1b" not in text
+    assert "\\x1b[31m" in data_of(text)["runs"][0]["name"]
+
+
+# The script without a page
+
+ROUND_TRIP = """
+const start = { run: 0, z: [0, 0], digit: 4, axes: [0, 1], sigma: null, image: 0, seed: 1,
+  plane: false, marked: false, from: [1, 0], to: [0, 1], along: 0 };
+const runs = [{ latent: 2, digits: [4, 9] }, { latent: 3, digits: [4, 9] }];
+const read = (hash) => fromHash(hash, start, runs, 300);
+const state = { run: 1, z: [0.5, -1.25, 2], digit: 9, axes: [0, 2], sigma: 0.125, image: -1,
+  seed: 7, plane: true, marked: true, from: [1, 2, 3], to: [-1, -2, -3], along: 0.5 };
+const bad = "#run=9&z=1,2,x&digit=3&axes=0,7&sigma=-1&image=1e9&draw=0.5&from=1&along=NaN";
+console.log(JSON.stringify([state, read(toHash(state, start)), start, read(""), read(bad)]));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="node, which runs the script, is not here")
+def test_an_address_holds_the_state_and_a_bad_one_does_no_harm() -> None:
+    assert NODE is not None
+    text = subprocess.check_output([NODE, "-e", engine([]) + ROUND_TRIP], text=True)
+    state, again, start, empty, bad = json.loads(text)
+    assert again == state
+    assert empty == start
+    assert bad == start
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with started(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def number(tab: Tab, selector: str) -> float:
+    text = tab.ask(f"document.querySelector({selector!r}).textContent")
+    return float(re.sub(r"[, %]", "", text).replace("−", "-"))
+
+
+def picture(tab: Tab, selector: str) -> str:
+    return str(tab.ask(f"document.querySelector({selector!r}).toDataURL()"))
+
+
+def latents(tab: Tab) -> list[float]:
+    shown = "[...document.querySelectorAll('#latents output')].map((one) => one.textContent)"
+    return [float(text) for text in tab.ask(shown)]
+
+
+def of_page(trained: TrainedModel, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    images, _ = _images([(RunFolder(run), trained)])
+    return images.pixels / 255, images.label
+
+
+@needs_browser
+def test_the_numbers_on_the_page_are_those_of_the_run(
+    browser: Browser, page: Path, fixed: Path
+) -> None:
+    """The rate is exact, and the ELBO has other draws: 300 images bring it within half a nat."""
+    tab = browser.open(page)
+    trained = TrainedModel.read(RunFolder(fixed))
+    assert isinstance(trained.model, VAE)
+    x, label = of_page(trained, fixed)
+    terms = elbo_terms(trained.model, x, label)
+    assert number(tab, "#rate") == pytest.approx(float(terms.rate.mean()), abs=0.06)
+    elbo = -(terms.rate + terms.distortion)
+    assert number(tab, "#own-elbo") == pytest.approx(float(elbo.mean()), abs=0.5)
+    # at another sigma, from the mean squared error that the page shows: no draws are in it
+    rmse = number(tab, "[data-number=rmse]")
+    tab.drag("#sigma", (0.5, 0.5), (0.6, 0.5))
+    sigma = 10 ** float(tab.ask("document.querySelector('#sigma').value"))
+    log_prob = -392 * (torch.log(torch.tensor(2 * torch.pi * sigma**2)) + (rmse / sigma) ** 2)
+    expected = float(log_prob) - number(tab, "#rate")
+    assert number(tab, "#elbo") == pytest.approx(expected, rel=0.01)
+    assert tab.complaints == []
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_narrow_page_has_no_overflow_and_no_complaint(
+    browser: Browser, page: Path, dark: bool
+) -> None:
+    tab = browser.open(page, width=360, dark=dark)
+    assert tab.ask("document.documentElement.scrollWidth") <= 360
+    paper = tab.ask("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(24, 24, 24)" if dark else "rgb(255, 255, 255)")
+    assert tab.complaints == []
+    assert tab.requests == [page.as_uri()]
+
+
+@needs_browser
+def test_what_a_visitor_does_shows_at_once(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    mean, draw = picture(tab, "#mean"), picture(tab, "#draw")
+    tab.click("#redraw")
+    assert picture(tab, "#mean") == mean
+    assert picture(tab, "#draw") != draw
+    tab.drag("#plane", (0.5, 0.5), (0.6, 0.4))
+    assert picture(tab, "#mean") != mean
+    moved = picture(tab, "#mean")
+    tab.ask("document.querySelector('#plane').focus()")
+    tab.press("Home", 36)
+    assert latents(tab) == [0, 0]
+    tab.press("ArrowUp", 38)
+    assert picture(tab, "#mean") != moved
+    tab.press("Enter", 13)
+    assert "Test image" in tab.ask("document.querySelector('#pad-text').textContent")
+    tab.click("#image-clear")
+    tab.drag("#pad", (0.4, 0.2), (0.6, 0.2), (0.5, 0.8))
+    words = "document.querySelector('#image-numbers').textContent"
+    first = tab.ask(words)
+    assert re.fullmatch(r"ELBO −[\d,.]+ = −rate [\d.]+ − distortion [\d,.]+ nats\.", first)
+    tab.drag("#pad", (0.2, 0.5), (0.8, 0.5))
+    assert tab.ask(words) != first
+    tab.click("#plane-images")
+    tab.click("#play")
+    before = tab.ask("document.querySelector('#along').value")
+    tab.rest()
+    assert tab.ask("document.querySelector('#along').value") != before
+    tab.click("#play")
+    hash_ = tab.ask("location.hash")
+    again = browser.open(page, hash_=hash_)
+    assert again.ask("location.hash") == hash_
+    assert latents(again) == latents(tab)
+    assert latents(again) != [0, 0]
+    assert again.ask("document.querySelector('#plane-images').checked")
+    assert tab.complaints == again.complaints == []
+
+
+@needs_browser
+def test_several_runs_are_one_slider(
+    browser: Browser, fixed: Path, learned: Path, bernoulli: Path, tmp_path: Path
+) -> None:
+    """With two, three and one latents, with and without sigma and labels."""
+    path = tmp_path / "runs.html"
+    path.write_text(page_of([RunFolder(run) for run in (learned, fixed, bernoulli)]), "utf-8")
+    tab = browser.open(path)
+    parts = ("#digit-part", "#axes-part", "#sigma-part", "#sweep-part")
+    seen = set()
+    for place in (0.01, 0.5, 0.99):
+        tab.drag("#run", (place, 0.5))
+        latents = tab.ask("document.querySelectorAll('#latents input').length")
+        caption = tab.ask("document.querySelector('#caption').textContent")
+        hidden = [tab.ask(f"document.querySelector('{part}').hidden") for part in parts]
+        seen.add((caption.split(", ")[1], latents, *hidden))
+    assert seen == {
+        ("L = 2", 2, False, True, False, False),
+        ("L = 3", 3, False, False, False, False),
+        ("L = 1", 1, True, True, True, True),
+    }
+    assert tab.complaints == []

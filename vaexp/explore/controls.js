@@ -1,0 +1,170 @@
+// What the visitor does: the controls of the page, the plane and the pad change the state.
+
+import { STEPS, SWEEP, element, ofGrey, say } from "./explorer.js";
+import { SIDE, paintImage } from "./painting.js";
+
+// A small picture with room for a name below it.
+function small(name, words) {
+  const figure = document.createElement("figure");
+  const canvas = document.createElement("canvas");
+  canvas.className = "image";
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", words);
+  const caption = document.createElement("figcaption");
+  caption.textContent = name;
+  figure.append(canvas, caption);
+  return figure;
+}
+
+export function build(explorer) {
+  const { data } = explorer;
+  element("sweep").replaceChildren(...SWEEP.map((k) => {
+    const name = String(k).replace("-", "−");
+    return small(`k = ${name}`, `The mean plus ${name} sigma`);
+  }));
+  element("between").replaceChildren(...Array.from({ length: STEPS }, (_, i) =>
+    small(i === 0 ? "A" : i === STEPS - 1 ? "B" : "", `Image ${i + 1} of ${STEPS} from A to B`)));
+  element("digit").replaceChildren(...data.digits.map((digit) => new Option(digit, digit)));
+  element("legend").replaceChildren(...data.digits.map((digit) => {
+    const item = document.createElement("li");
+    const dot = document.createElement("canvas");
+    dot.setAttribute("aria-hidden", "true");
+    dot.style.background = data.colours[digit];
+    item.append(dot, String(digit));
+    return item;
+  }));
+}
+
+export function listen(explorer) {
+  const on = (id, event, action) => element(id)?.addEventListener(event, action);
+  const click = (id, action) => on(id, "click", action);
+  on("run", "input", ({ target }) => explorer.goTo(Number(target.value)));
+  click("redraw", () => explorer.redraw());
+  document.querySelector("[data-redraw]").addEventListener("click", () => explorer.redraw());
+  on("marked", "change", ({ target }) => explorer.change({ marked: target.checked }));
+  on("plane-images", "change", ({ target }) => explorer.change({ plane: target.checked }));
+  on("digit", "change", ({ target }) => explorer.change({ digit: Number(target.value) }));
+  for (const side of [0, 1]) {
+    on(`axis-${side}`, "change", ({ target }) => {
+      const axes = [...explorer.state.axes];
+      const chosen = Number(target.value);
+      if (axes[1 - side] === chosen) axes[1 - side] = axes[side]; // the two change places
+      axes[side] = chosen;
+      explorer.change({ axes });
+    });
+  }
+  on("sigma", "input", ({ target }) => explorer.change({ sigma: 10 ** Number(target.value) }));
+  on("sigma-own", "change", ({ target }) => {
+    explorer.change({ sigma: target.checked ? null : 10 ** Number(element("sigma").value) });
+  });
+  document.querySelector("[data-sigma]").addEventListener("click", () => explorer.change({ sigma: 1 }));
+  click("set-implied", () => explorer.change({ sigma: explorer.run.model.implied }));
+  click("image-before", () => explorer.choose(explorer.state.image - 1));
+  click("image-after", () => explorer.choose(explorer.state.image + 1));
+  click("image-near", () => explorer.choose(explorer.nearest(explorer.point).index));
+  click("image-clear", () => {
+    explorer.sketch = null;
+    explorer.change({ image: -1, sketch: null });
+  });
+  click("set-from", () => explorer.change({ from: [...explorer.state.z] }));
+  click("set-to", () => explorer.change({ to: [...explorer.state.z] }));
+  click("play", () => explorer.play());
+  on("along", "input", ({ target }) => {
+    const along = Number(target.value);
+    explorer.change({ along, z: explorer.between(along) });
+  });
+  click("save", () => explorer.save());
+  click("reset", () => {
+    explorer.sketch = null;
+    explorer.change({ ...explorer.start, sketch: null });
+    showBoxes(explorer);
+  });
+}
+
+export function listenToPlane(explorer) {
+  const plane = element("plane");
+  const place = (event) => {
+    const box = plane.getBoundingClientRect();
+    return explorer.view.toLatent([event.clientX - box.left, event.clientY - box.top]);
+  };
+  const move = (event) => explorer.change({ z: explorer.moved(...place(event)) });
+  plane.addEventListener("pointerdown", (event) => {
+    plane.setPointerCapture(event.pointerId);
+    move(event);
+  });
+  plane.addEventListener("pointermove", (event) => {
+    if (event.buttons) move(event);
+    hover(explorer, event.buttons ? null : place(event));
+  });
+  plane.addEventListener("pointerleave", () => hover(explorer, null));
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+  plane.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = steps[event.key];
+    const size = event.shiftKey ? 0.5 : 0.1;
+    const [across, up] = explorer.point;
+    if (step) explorer.change({ z: explorer.moved(across + size * step[0], up + size * step[1]) });
+    else if (event.key === "Home") explorer.change({ z: explorer.moved(0, 0) });
+    else if (event.key === "Enter") explorer.choose(explorer.nearest(explorer.point).index);
+    else if (event.key.toLowerCase() === "r") explorer.redraw();
+    else if (event.key.toLowerCase() === "p") explorer.play();
+    else return;
+    event.preventDefault();
+  });
+}
+
+// Show the test image whose code is at a place of the plane, if one is near.
+function hover(explorer, place) {
+  const box = element("hover");
+  const near = place && explorer.nearest(place);
+  box.hidden = !near || near.distance * explorer.view.scale > 8;
+  if (box.hidden) return;
+  const { pixels, digit } = explorer.data.images[near.index];
+  paintImage(element("hover-image"), ofGrey(pixels));
+  say("hover-text", `digit ${digit}`);
+  const [x, y] = explorer.view.toScreen(place);
+  const { width } = element("plane").getBoundingClientRect();
+  box.style.left = `${x > width - 90 ? x - 80 : x + 12}px`;
+  box.style.top = `${Math.max(0, y - 40)}px`;
+}
+
+// Draw on the pad: each place that the pointer passes gets ink, most in the middle.
+export function listenToPad(explorer) {
+  const pad = element("pad");
+  let last = null;
+  const ink = (event) => {
+    const box = pad.getBoundingClientRect();
+    const to = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
+      .map((share) => share * SIDE - 0.5);
+    const from = last ?? to;
+    const count = Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1]) * 2) + 1;
+    for (let i = 1; i <= count; i += 1) {
+      dab(explorer.sketch, from.map((value, k) => value + (i / count) * (to[k] - value)));
+    }
+    last = to;
+    explorer.change({ sketch: null, image: -1 });
+  };
+  pad.addEventListener("pointerdown", (event) => {
+    pad.setPointerCapture(event.pointerId);
+    explorer.sketch ??= new Float32Array(SIDE * SIDE);
+    last = null;
+    ink(event);
+  });
+  pad.addEventListener("pointermove", (event) => { if (event.buttons && explorer.sketch) ink(event); });
+}
+
+function dab(pixels, [x, y]) {
+  for (let row = Math.floor(y) - 2; row <= y + 2; row += 1) {
+    for (let column = Math.floor(x) - 2; column <= x + 2; column += 1) {
+      if (row < 0 || column < 0 || row >= SIDE || column >= SIDE) continue;
+      const ink = Math.min(255, 400 * Math.exp(-((column - x) ** 2 + (row - y) ** 2) / 1.4));
+      const at = row * SIDE + column;
+      pixels[at] = Math.max(pixels[at], ink < 12 ? 0 : Math.round(ink));
+    }
+  }
+}
+
+export function showBoxes({ state }) {
+  element("marked").checked = state.marked;
+  element("plane-images").checked = state.plane;
+}
