@@ -138,8 +138,8 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     "real images, by a Parzen window": (
         sampling.answer,
         {"parzen_centroids": {"": 284.6}, "parzen_train": {"": 243.8}},
-        "averages of real images more than ten times as many real images",
-        "averages of real images fewer than ten times as many real images",
+        "averages of real images score more than ten times as many real images",
+        "Averages of real images score less than ten times as many real images",
     ),
     "covariance": (
         covariance.answer,

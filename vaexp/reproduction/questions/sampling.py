@@ -110,10 +110,10 @@ def _window(name: str, runs: Repeated) -> str:
         + f", {runs['parzen_mean']} against {runs['parzen_sample']}. "
         + says(
             compared(runs, "parzen_centroids", None, "parzen_train"),
-            "But it also gives averages of real images more than ten times as many real images, "
-            "which no model can outdo: such a score rewards averages and is no likelihood.",
-            "It gives averages of real images fewer than ten times as many real images.",
-            "It gives averages of real images as many as ten times as many real images.",
+            "But averages of real images score more than ten times as many real images, which no "
+            "model can outdo. So this score rewards averages and is no likelihood.",
+            "Averages of real images score less than ten times as many real images.",
+            "Averages of real images score no more than ten times as many real images.",
         )
     )
 
@@ -165,7 +165,7 @@ def answer(done: Done) -> Answer:
         ],
         [
             Strips("Means μ(z) and draws of p(x|z)", rows),
-            Points("The Parzen trap: averages outscore real images", rows, WINDOWS),
+            Points("The score of a Parzen window around images", rows, WINDOWS),
             Points(
                 "How far means and draws are from real images, and how smooth",
                 rows,
