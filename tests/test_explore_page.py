@@ -17,9 +17,10 @@ from browser import CHROMIUM, Browser, Tab, started
 from pages import Page
 from safetensors.torch import load_file, save_file
 
+from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.errors import UserError
 from vaexp.explore.page import IMAGES, _images, page_of
-from vaexp.explore.script import engine
+from vaexp.explore.script import engine, script
 from vaexp.models.elbo import elbo_terms
 from vaexp.models.vae import VAE
 from vaexp.runs.folder import RunFolder
@@ -29,7 +30,7 @@ NODE = shutil.which("node")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not here")
 pytestmark = pytest.mark.xdist_group("explore")
 
-MOST_CODE = 60_000  # bytes of script and style
+MOST_CODE = 60_000  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(page: Path) -> None:
     assert f"script-src 'sha256-{digest}';" in policy  # no other script runs, whatever a run holds
     style = text.split("<style>")[1].split("</style>")[0]
     assert len(script_of(text).encode()) + len(style.encode()) < MOST_CODE
+    assert len(script(LIKELIHOODS).encode()) < MOST_CODE  # of runs with all likelihoods
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -173,7 +175,7 @@ def picture(tab: Tab, selector: str) -> str:
 
 
 def latents(tab: Tab) -> list[float]:
-    shown = "[...document.querySelectorAll('#latents output')].map((one) => one.textContent)"
+    shown = "[...document.querySelectorAll('#latents span')].map((one) => one.textContent)"
     return [float(text) for text in tab.ask(shown)]
 
 

@@ -112,14 +112,10 @@ export class Explorer {
       element("run").max = this.data.runs.length - 1;
       element("run").value = this.state.run;
       element("run").setAttribute("aria-valuetext", run.name);
-      const points = this.data.runs.map((_, i) => {
-        const { rate, distortion } = this.ownOf(i);
-        return { x: rate, y: distortion, chosen: i === this.state.run };
-      });
-      say("run-rate", nats(points[this.state.run].x));
-      say("run-distortion", nats(points[this.state.run].y));
-      points.push(points.splice(this.state.run, 1)[0]); // on top of the others
-      drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
+      const { rate, distortion } = this.ownOf(this.state.run);
+      say("run-rate", nats(rate));
+      say("run-distortion", nats(distortion));
+      this.drawRuns();
     }
     const reach = Math.max(...this.codes.map(({ q }) => Math.max(...q.mean.map(Math.abs))));
     this.reach = Math.min(Math.max(3.4, 1.05 * reach), REACH);
@@ -136,6 +132,23 @@ export class Explorer {
     const why = run.noSweep && `There is no strip μ(z) + k σ(z) here, as ${run.noSweep}.`;
     say("no-sweep", why ?? "");
     say("guide-no-sweep", why ?? "");
+  }
+
+  // The runs that have been measured so far. The one that is shown lies on top of the others.
+  drawRuns() {
+    const points = this.data.runs.filter(({ own }) => own).map((run) => (
+      { x: run.own.rate, y: run.own.distortion, chosen: run === this.run }));
+    points.sort((one, other) => one.chosen - other.chosen);
+    drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
+  }
+
+  // Measure the other runs, one after another, so that the page answers in between.
+  async measureAll() {
+    for (let i = 0; i < this.data.runs.length; i += 1) {
+      await new Promise((go) => { setTimeout(go); });
+      this.ownOf(i);
+      this.drawRuns();
+    }
   }
 
   // The controls of the point: its digit, the axes, and a slider for each latent.
@@ -159,7 +172,9 @@ export class Explorer {
       slider.addEventListener("input", () => {
         this.change({ z: state.z.map((value, k) => (k === i ? Number(slider.value) : value)) });
       });
-      label.append(`latent z${i + 1}`, slider, document.createElement("output"));
+      const value = document.createElement("span");
+      value.setAttribute("aria-hidden", "true"); // the slider says it
+      label.append(`latent z${i + 1}`, slider, value);
       return label;
     }));
   }
