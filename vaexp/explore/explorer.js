@@ -129,7 +129,8 @@ export class Explorer {
     element("sweep-part").hidden = run.noSweep !== null;
     element("guide-sweep").hidden = run.noSweep !== null;
     element("guide-no-sweep").hidden = run.noSweep === null;
-    const why = run.noSweep && `There is no strip μ(z) + k σ(z) here, as ${run.noSweep}.`;
+    const why = run.noSweep
+      && `This likelihood has no strip μ(z) + k σ(z): ${run.noSweep}.`;
     say("no-sweep", why ?? "");
     say("guide-no-sweep", why ?? "");
   }
@@ -247,17 +248,19 @@ export class Explorer {
       say("image-numbers", "Draw a digit, or choose a test image.");
       return;
     }
-    paintImage(element("pad"), ofGrey(pixels));
     const digit = this.sketch ? state.digit : image.digit;
     const which = `Test image ${state.image + 1} of ${data.images.length}, digit ${digit}.`;
     say("pad-text", this.sketch ? "Drawn by hand." : which);
     const x = ofPixels(run.transform, pixels, randomFrom(3));
+    paintImage(element("pad"), this.unit(x));
     const found = elboOf(run, x, digit, state.sigma, LIKELIHOODS);
     this.posterior = found.q;
     paintImage(element("rebuilt"), this.unit(this.decodeAt(found.q.mean, digit).mean), state.marked);
     const { elbo, rate, distortion } = found;
+    const byHand = state.sigma !== null && run.model.head.sigma !== null;
+    const at = byHand ? ` at σ = ${shown(state.sigma)}` : "";
     say("image-numbers",
-      `ELBO ${nats(elbo)} = −rate ${nats(rate)} − distortion ${nats(distortion)} nats.`);
+      `ELBO ${nats(elbo)} = −rate ${nats(rate)} − distortion ${nats(distortion)} nats${at}.`);
   }
 
   drawBetween() {
