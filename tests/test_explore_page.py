@@ -176,7 +176,7 @@ def picture(tab: Tab, selector: str) -> str:
 
 def latents(tab: Tab) -> list[float]:
     shown = "[...document.querySelectorAll('#latents span')].map((one) => one.textContent)"
-    return [float(text) for text in tab.ask(shown)]
+    return [float(text.replace("−", "-")) for text in tab.ask(shown)]
 
 
 def of_page(trained: TrainedModel, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -292,10 +292,13 @@ def test_several_runs_are_one_slider(
     seen = set()
     for place in (0.01, 0.5, 0.99):
         tab.drag("#run", (place, 0.5))
-        latents = tab.ask("document.querySelectorAll('#latents input').length")
+        count = tab.ask("document.querySelectorAll('#latents input').length")
+        assert len(codes := latents(tab)) == count
+        tab.click("#image-near")  # the point is the code of the same image in every run
+        assert latents(tab) == codes
         caption = tab.ask("document.querySelector('#caption').textContent")
         hidden = [tab.ask(f"document.querySelector('{part}').hidden") for part in parts]
-        seen.add((caption.split(", ")[1], latents, *hidden))
+        seen.add((caption.split(", ")[1], count, *hidden))
     assert seen == {
         ("L = 2", 2, False, True, False, False),
         ("L = 3", 3, False, False, False, False),

@@ -1,6 +1,6 @@
 // The explorer: it holds the state, and each change of it draws what depends on that.
 
-import { drawChart, nats, shown } from "./charts.js";
+import { drawChart, minus, nats, shown } from "./charts.js";
 import {
   elboOf, latentRates, meanElbo, measured, outside, rootMeanSquare, spreadOfCodes, withSigma,
 } from "./measures.js";
@@ -205,7 +205,7 @@ export class Explorer {
     [...element("latents").children].forEach((label, i) => {
       const [slider, output] = label.children;
       slider.value = state.z[i];
-      output.textContent = state.z[i].toFixed(2);
+      output.textContent = minus(state.z[i].toFixed(2));
     });
   }
 
@@ -351,12 +351,17 @@ export class Explorer {
 
   // Actions
 
+  // Show another run. A point that is the code of an image stays the code of that image.
   goTo(index) {
     const { latent } = this.data.runs[index].model;
-    const fit = (z) => fitted(z, latent);
+    const moved = (z) => {
+      const isHere = ({ q }) => q.mean.every((value, i) => Math.abs(value - z[i]) < 1e-3);
+      const image = this.codes.findIndex(isHere);
+      return image < 0 ? fitted(z, latent) : [...this.codesOf(index)[image].q.mean];
+    };
     const { z, from, to } = this.state;
     const axes = fittedAxes(this.state.axes, latent);
-    this.change({ run: index, z: fit(z), axes, from: fit(from), to: fit(to) });
+    this.change({ run: index, z: moved(z), axes, from: moved(from), to: moved(to) });
   }
 
   choose(index) {
@@ -421,7 +426,7 @@ export class Explorer {
       });
       context.fillText("μ(z) + k σ(z), k = −2 … 2", 520, 366);
     }
-    const z = this.state.z.map((value) => value.toFixed(2)).slice(0, 8).join(", ");
+    const z = this.state.z.map((value) => minus(value.toFixed(2))).slice(0, 8).join(", ");
     context.fillText(`z = (${z}${this.state.z.length > 8 ? ", …" : ""})`, 520, 400, 460);
     out.toBlob((blob) => {
       const link = document.createElement("a");
