@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,12 @@ class Tab:
             kind = "mouseMoved" if i else "mousePressed"
             self._mouse(kind, x, y)
         self._mouse("mouseReleased", x, y)
+        self.rest()
+
+    def point(self, selector: str, across: float, down: float) -> None:
+        """Move the pointer over a place within an element, without pressing it."""
+        x, y = self.centre(selector, across, down)
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self.rest()
 
     def click(self, selector: str) -> None:
@@ -118,8 +125,10 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         tab.call("Emulation.setEmulatedMedia", features=features)
         tab.call("Page.navigate", url=path.resolve().as_uri() + hash_)
-        while not tab.ask("document.getElementById('caption')?.textContent"):
-            pass
+        deadline = time.monotonic() + 60
+        while not tab.ask("document.querySelector('main:not([aria-busy])') !== null"):
+            assert time.monotonic() < deadline, tab.complaints
+            time.sleep(0.05)
         tab.rest()
         return tab
 

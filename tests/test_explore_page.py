@@ -17,9 +17,10 @@ from browser import CHROMIUM, Browser, Tab, started
 from pages import Page
 from safetensors.torch import load_file, save_file
 
+from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.errors import UserError
 from vaexp.explore.page import IMAGES, _images, page_of
-from vaexp.explore.script import engine
+from vaexp.explore.script import engine, script
 from vaexp.models.elbo import elbo_terms
 from vaexp.models.vae import VAE
 from vaexp.runs.folder import RunFolder
@@ -29,7 +30,7 @@ NODE = shutil.which("node")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not here")
 pytestmark = pytest.mark.xdist_group("explore")
 
-MOST_CODE = 60_000  # bytes of script and style
+MOST_CODE = 60_000  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(page: Path) -> None:
     assert f"script-src 'sha256-{digest}';" in policy  # no other script runs, whatever a run holds
     style = text.split("<style>")[1].split("</style>")[0]
     assert len(script_of(text).encode()) + len(style.encode()) < MOST_CODE
+    assert len(script(LIKELIHOODS).encode()) < MOST_CODE  # of runs with all likelihoods
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -173,8 +175,8 @@ def picture(tab: Tab, selector: str) -> str:
 
 
 def latents(tab: Tab) -> list[float]:
-    shown = "[...document.querySelectorAll('#latents output')].map((one) => one.textContent)"
-    return [float(text) for text in tab.ask(shown)]
+    shown = "[...document.querySelectorAll('#latents span')].map((one) => one.textContent)"
+    return [float(text.replace("−", "-")) for text in tab.ask(shown)]
 
 
 def of_page(trained: TrainedModel, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,10 +253,31 @@ def test_what_a_visitor_does_shows_at_once(browser: Browser, page: Path) -> None
     hash_ = tab.ask("location.hash")
     again = browser.open(page, hash_=hash_)
     assert again.ask("location.hash") == hash_
-    assert latents(again) == latents(tab)
+    assert latents(again) == pytest.approx(latents(tab), abs=0.011)  # of a last digit
     assert latents(again) != [0, 0]
     assert again.ask("document.querySelector('#plane-images').checked")
     assert tab.complaints == again.complaints == []
+
+
+@needs_browser
+def test_a_dot_shows_its_image_and_the_page_is_saved(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    hidden = "document.querySelector('#hover').hidden"
+    assert tab.ask(hidden)
+    # the point starts at the code of the first image, which is marked A too
+    reach = "Number(document.querySelector('#latents input').max)"
+    across, up = (value / tab.ask(reach) for value in latents(tab))
+    tab.point("#plane", (1 + across) / 2, (1 - up) / 2)
+    assert not tab.ask(hidden)
+    assert tab.ask("document.querySelector('#hover-text').textContent").startswith("digit ")
+    tab.ask(
+        "HTMLAnchorElement.prototype.click = function () { window.saved = "
+        "[this.download, this.href.slice(0, 5)]; }"
+    )
+    tab.click("#save")
+    name = data_of(page.read_text("utf-8"))["runs"][0]["name"]
+    assert tab.ask("window.saved") == [f"{name}.png", "blob:"]
+    assert tab.complaints == []
 
 
 @needs_browser
@@ -269,10 +292,13 @@ def test_several_runs_are_one_slider(
     seen = set()
     for place in (0.01, 0.5, 0.99):
         tab.drag("#run", (place, 0.5))
-        latents = tab.ask("document.querySelectorAll('#latents input').length")
+        count = tab.ask("document.querySelectorAll('#latents input').length")
+        assert len(codes := latents(tab)) == count
+        tab.click("#image-near")  # the point is the code of the same image in every run
+        assert latents(tab) == codes
         caption = tab.ask("document.querySelector('#caption').textContent")
         hidden = [tab.ask(f"document.querySelector('{part}').hidden") for part in parts]
-        seen.add((caption.split(", ")[1], latents, *hidden))
+        seen.add((caption.split(", ")[1], count, *hidden))
     assert seen == {
         ("L = 2", 2, False, True, False, False),
         ("L = 3", 3, False, False, False, False),

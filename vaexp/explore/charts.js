@@ -63,7 +63,7 @@ function rangeOf(values) {
   return [low - margin, high + margin];
 }
 
-const minus = (text) => text.replace("-", "−");
+export const minus = (text) => text.replace("-", "−");
 
 // A number with three digits, or as many as it has before the point.
 export function shown(value) {

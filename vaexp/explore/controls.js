@@ -75,6 +75,7 @@ export function listen(explorer) {
   });
   click("save", () => explorer.save());
   click("reset", () => {
+    if (explorer.playing) explorer.play();
     explorer.sketch = null;
     explorer.change({ ...explorer.start, sketch: null });
     showBoxes(explorer);

@@ -1,6 +1,6 @@
 // The explorer: it holds the state, and each change of it draws what depends on that.
 
-import { drawChart, nats, shown } from "./charts.js";
+import { drawChart, minus, nats, shown } from "./charts.js";
 import {
   elboOf, latentRates, meanElbo, measured, outside, rootMeanSquare, spreadOfCodes, withSigma,
 } from "./measures.js";
@@ -112,14 +112,10 @@ export class Explorer {
       element("run").max = this.data.runs.length - 1;
       element("run").value = this.state.run;
       element("run").setAttribute("aria-valuetext", run.name);
-      const points = this.data.runs.map((_, i) => {
-        const { rate, distortion } = this.ownOf(i);
-        return { x: rate, y: distortion, chosen: i === this.state.run };
-      });
-      say("run-rate", nats(points[this.state.run].x));
-      say("run-distortion", nats(points[this.state.run].y));
-      points.push(points.splice(this.state.run, 1)[0]); // on top of the others
-      drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
+      const { rate, distortion } = this.ownOf(this.state.run);
+      say("run-rate", nats(rate));
+      say("run-distortion", nats(distortion));
+      this.drawRuns();
     }
     const reach = Math.max(...this.codes.map(({ q }) => Math.max(...q.mean.map(Math.abs))));
     this.reach = Math.min(Math.max(3.4, 1.05 * reach), REACH);
@@ -133,9 +129,27 @@ export class Explorer {
     element("sweep-part").hidden = run.noSweep !== null;
     element("guide-sweep").hidden = run.noSweep !== null;
     element("guide-no-sweep").hidden = run.noSweep === null;
-    const why = run.noSweep && `There is no strip μ(z) + k σ(z) here, as ${run.noSweep}.`;
+    const why = run.noSweep
+      && `This likelihood has no strip μ(z) + k σ(z): ${run.noSweep}.`;
     say("no-sweep", why ?? "");
     say("guide-no-sweep", why ?? "");
+  }
+
+  // The runs that have been measured so far. The one that is shown lies on top of the others.
+  drawRuns() {
+    const points = this.data.runs.filter(({ own }) => own).map((run) => (
+      { x: run.own.rate, y: run.own.distortion, chosen: run === this.run }));
+    points.sort((one, other) => one.chosen - other.chosen);
+    drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
+  }
+
+  // Measure the other runs, one after another, so that the page answers in between.
+  async measureAll() {
+    for (let i = 0; i < this.data.runs.length; i += 1) {
+      await new Promise((go) => { setTimeout(go); });
+      this.ownOf(i);
+      this.drawRuns();
+    }
   }
 
   // The controls of the point: its digit, the axes, and a slider for each latent.
@@ -159,7 +173,9 @@ export class Explorer {
       slider.addEventListener("input", () => {
         this.change({ z: state.z.map((value, k) => (k === i ? Number(slider.value) : value)) });
       });
-      label.append(`latent z${i + 1}`, slider, document.createElement("output"));
+      const value = document.createElement("span");
+      value.setAttribute("aria-hidden", "true"); // the slider says it
+      label.append(`latent z${i + 1}`, slider, value);
       return label;
     }));
   }
@@ -189,7 +205,7 @@ export class Explorer {
     [...element("latents").children].forEach((label, i) => {
       const [slider, output] = label.children;
       slider.value = state.z[i];
-      output.textContent = state.z[i].toFixed(2);
+      output.textContent = minus(state.z[i].toFixed(2));
     });
   }
 
@@ -232,17 +248,19 @@ export class Explorer {
       say("image-numbers", "Draw a digit, or choose a test image.");
       return;
     }
-    paintImage(element("pad"), ofGrey(pixels));
     const digit = this.sketch ? state.digit : image.digit;
     const which = `Test image ${state.image + 1} of ${data.images.length}, digit ${digit}.`;
     say("pad-text", this.sketch ? "Drawn by hand." : which);
     const x = ofPixels(run.transform, pixels, randomFrom(3));
+    paintImage(element("pad"), this.unit(x));
     const found = elboOf(run, x, digit, state.sigma, LIKELIHOODS);
     this.posterior = found.q;
     paintImage(element("rebuilt"), this.unit(this.decodeAt(found.q.mean, digit).mean), state.marked);
     const { elbo, rate, distortion } = found;
+    const byHand = state.sigma !== null && run.model.head.sigma !== null;
+    const at = byHand ? ` at σ = ${shown(state.sigma)}` : "";
     say("image-numbers",
-      `ELBO ${nats(elbo)} = −rate ${nats(rate)} − distortion ${nats(distortion)} nats.`);
+      `ELBO ${nats(elbo)} = −rate ${nats(rate)} − distortion ${nats(distortion)} nats${at}.`);
   }
 
   drawBetween() {
@@ -333,12 +351,17 @@ export class Explorer {
 
   // Actions
 
+  // Show another run. A point that is the code of an image stays the code of that image.
   goTo(index) {
     const { latent } = this.data.runs[index].model;
-    const fit = (z) => fitted(z, latent);
+    const moved = (z) => {
+      const isHere = ({ q }) => q.mean.every((value, i) => Math.abs(value - z[i]) < 1e-3);
+      const image = this.codes.findIndex(isHere);
+      return image < 0 ? fitted(z, latent) : [...this.codesOf(index)[image].q.mean];
+    };
     const { z, from, to } = this.state;
     const axes = fittedAxes(this.state.axes, latent);
-    this.change({ run: index, z: fit(z), axes, from: fit(from), to: fit(to) });
+    this.change({ run: index, z: moved(z), axes, from: moved(from), to: moved(to) });
   }
 
   choose(index) {
@@ -403,7 +426,7 @@ export class Explorer {
       });
       context.fillText("μ(z) + k σ(z), k = −2 … 2", 520, 366);
     }
-    const z = this.state.z.map((value) => value.toFixed(2)).slice(0, 8).join(", ");
+    const z = this.state.z.map((value) => minus(value.toFixed(2))).slice(0, 8).join(", ");
     context.fillText(`z = (${z}${this.state.z.length > 8 ? ", …" : ""})`, 520, 400, 460);
     out.toBlob((blob) => {
       const link = document.createElement("a");

@@ -1,7 +1,7 @@
 // The page: it unpacks its data and starts the explorer.
 
 import { build, listen, listenToPad, listenToPlane, showBoxes } from "./controls.js";
-import { Explorer, element } from "./explorer.js";
+import { Explorer, element, say } from "./explorer.js";
 import { SIDE } from "./painting.js";
 import { unpack } from "./unpack.js";
 
@@ -27,12 +27,14 @@ async function main() {
     explorer.change({ ...explorer.state });
   };
   all();
+  element("main").removeAttribute("aria-busy");
   window.addEventListener("hashchange", () => {
     explorer.state = explorer.read();
     all();
   });
   window.addEventListener("resize", all);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
+  if (explorer.data.runs.length > 1) await explorer.measureAll();
 }
 
-main();
+main().catch((error) => say("caption", `This page cannot run here: ${error.message}.`));

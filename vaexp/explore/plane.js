@@ -35,10 +35,11 @@ export function drawPlane(canvas, scene) {
     disc(context, view.toScreen(at), DOT);
   }
   context.globalAlpha = 1;
-  if (scene.posterior) drawEllipse(context, view, scene.posterior, colours.ink);
+  const ink = scene.background ? "#222" : colours.ink; // images are on white paper
+  if (scene.posterior) drawEllipse(context, view, scene.posterior, ink);
   drawPath(context, view, scene, colours);
   drawPoint(context, view.toScreen(scene.point), colours);
-  context.fillStyle = scene.background ? "#222" : colours.muted;
+  context.fillStyle = ink;
   context.textAlign = "right";
   context.fillText(scene.names[0], width - 6, height / 2 - 6);
   context.textAlign = "left";

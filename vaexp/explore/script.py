@@ -10,6 +10,8 @@ ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
 PAGE = ("painting", "charts", "plane", "explorer", "controls", "page")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
+_COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
+HEAD = "// The modules of vaexp/explore, joined without their comments."
 
 
 def engine(families: Iterable[str]) -> str:
@@ -29,13 +31,13 @@ def engine(families: Iterable[str]) -> str:
 
 def script(families: Iterable[str]) -> str:
     """The whole script of a page whose models have these likelihoods."""
-    return "\n".join([engine(families), *map(_module, PAGE)])
+    return "\n".join([HEAD, engine(families), *map(_module, PAGE)])
 
 
 def _module(name: str) -> str:
-    """A module without its imports and exports, as all of them share one scope."""
+    """A module without imports and exports, as all share one scope, and without comment lines."""
     file = files("vaexp.explore").joinpath(f"{name}.js")
     if not file.is_file():
         raise UserError(f"no script runs this likelihood in a page: vaexp/explore/{name}.js")
     text = file.read_text(encoding="utf-8")
-    return _EXPORT.sub("", _IMPORT.sub("", text))
+    return _EXPORT.sub("", _IMPORT.sub("", _COMMENT.sub("", text))).lstrip("\n")

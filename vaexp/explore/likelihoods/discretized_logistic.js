@@ -16,10 +16,13 @@ export function discretized_logistic(head, features) {
 function rounded(mean, sigma) {
   const location = mean.map((value) => LAST * value);
   const scale = sigma.map((value) => LAST * SCALE_OF_SIGMA * value);
-  const moments = Array.from(location, (m, j) => momentsOf(m, scale[j]));
+  // only when they are asked for, as they take far longer than all else
+  const moments = once(() => Array.from(location, (m, j) => momentsOf(m, scale[j])));
+  const means = once(() => location.map((_, j) => moments()[j].mean / LAST));
+  const deviations = once(() => location.map((_, j) => moments()[j].deviation / LAST));
   return {
-    mean: location.map((_, j) => moments[j].mean / LAST),
-    deviation: location.map((_, j) => moments[j].deviation / LAST),
+    get mean() { return means(); },
+    get deviation() { return deviations(); },
     draw: (random) => location.map((m, j) => {
       const uniform = random.uniform();
       const value = m + scale[j] * Math.log(uniform / (1 - uniform));
@@ -36,6 +39,15 @@ function rounded(mean, sigma) {
       return sum + term;
     }, 0),
     withSigma: (other) => rounded(mean, new Float32Array(mean.length).fill(other)),
+  };
+}
+
+// A function that computes its value the first time only.
+function once(compute) {
+  let value = null;
+  return () => {
+    value ??= compute();
+    return value;
   };
 }
 
