@@ -14,6 +14,7 @@ export function drawChart(canvas, points, [nameX, nameY], words, scale = (x) => 
   context.clearRect(0, 0, width, height);
   context.fillStyle = colours.muted;
   if (!points.length) {
+    context.textAlign = "left";
     context.fillText(words, 0, height / 2);
     return;
   }

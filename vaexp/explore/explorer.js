@@ -6,7 +6,7 @@ import {
 } from "./measures.js";
 import { covariance, decode } from "./model.js";
 import { randomFrom } from "./numbers.js";
-import { clear, mosaic, paintHeat, paintImage } from "./painting.js";
+import { clear, forgetSizes, mosaic, paintHeat, paintImage } from "./painting.js";
 import { drawPlane, viewOf } from "./plane.js";
 import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
 import { ofPixels, toUnit } from "./transforms.js";
@@ -18,7 +18,9 @@ const ACROSS = 15; // images along each side of the plane
 const SECONDS = 4; // from A to B
 
 export const element = (id) => document.getElementById(id);
-export const say = (id, text) => { if (element(id)) element(id).textContent = text; };
+// A text that stays the same is not written again, as the browser would lay out the page again.
+const write = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
+export const say = (id, text) => write(element(id), text);
 export const ofGrey = (pixels) => Float32Array.from(pixels, (pixel) => pixel / 255);
 const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
@@ -92,7 +94,10 @@ export class Explorer {
   }
 
   draw(has) {
-    if (has("run")) this.drawRun();
+    if (has("run")) {
+      forgetSizes();
+      this.drawRun();
+    }
     if (has("run", "digit", "axes")) this.drawControls();
     if (has("run", "z", "digit", "seed", "marked", "sigma")) this.drawPoint();
     if (has("run", "sigma")) this.drawSigma();
@@ -205,7 +210,7 @@ export class Explorer {
     [...element("latents").children].forEach((label, i) => {
       const [slider, output] = label.children;
       slider.value = state.z[i];
-      output.textContent = minus(state.z[i].toFixed(2));
+      write(output, minus(state.z[i].toFixed(2)));
     });
   }
 
@@ -345,7 +350,7 @@ export class Explorer {
       "spread-1": shown(spreadOfCodes(this.codes, state.axes[1])),
     };
     for (const output of document.querySelectorAll("[data-number]")) {
-      output.textContent = numbers[output.dataset.number] ?? "–";
+      write(output, numbers[output.dataset.number] ?? "–");
     }
   }
 
