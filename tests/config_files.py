@@ -42,6 +42,7 @@ VAE_DEFAULTS = COMMON | {
     "train.schedule": "constant",
     "train.gradient_clip": None,
     "train.sigma_weighting": 0.0,
+    "train.checkpoint_minutes": 10.0,
     "train.patience": None,
     "evaluate.importance_samples": 1000,
 }

@@ -18,6 +18,7 @@ COMMANDS = [
     ["train"],
     ["sample"],
     ["encode"],
+    ["export"],
     ["compare"],
     ["report"],
     ["explore"],

@@ -25,7 +25,9 @@ OF_A_GAUSSIAN_VAE = {
     "induced": "induced_elbo",
     "singularities": "train_test_gap",
     "decoding": "coverage_1",
+    "optimal_mean": "optimal_mean_gap_prior",
     "quality": "digit_fid_mean",
+    "prior": "outside_prior",
     "codes": "linear_probe_accuracy",
     "labels": "elbo_labels_summed",
 }
@@ -208,9 +210,15 @@ def test_an_unconditional_model_has_no_label_accuracy(
 
 
 @pytest.mark.parametrize(
-    "model", ["{kind: gmm, components: 3, covariance: diag}", "{kind: ppca, latent_dim: 3}"]
+    ("model", "more"),
+    [
+        ("{kind: gmm, components: 3, covariance: diag}", set()),
+        ("{kind: ppca, latent_dim: 3}", {"prior"}),
+    ],
 )
-def test_exact_models(model: str, tmp_path: Path, invoke: Any, evaluate: Any) -> None:
+def test_exact_models(
+    model: str, more: set[str], tmp_path: Path, invoke: Any, evaluate: Any
+) -> None:
     data = "data: {limit: 256, validation_size: 500, labels: [4, 9]}\n"
     (tmp_path / "exact.yaml").write_text(f"model: {model}\n{data}train: {{max_iter: 3}}\n")
     done = invoke("train", tmp_path / "exact.yaml", "--runs-dir", tmp_path)
@@ -218,8 +226,8 @@ def test_exact_models(model: str, tmp_path: Path, invoke: Any, evaluate: Any) ->
     run = Path(done.stdout.strip())
     found = evaluate(run)
     measured = [entry for entry in found.values() if "absent" not in entry]
-    assert {entry["group"] for entry in measured} == {
-        "rate", "levels", "singularities", "decoding", "quality", "codes",
+    assert {entry["group"] for entry in measured} == more | {
+        "rate", "levels", "singularities", "decoding", "optimal_mean", "quality", "codes",
     }  # fmt: skip
     assert "exact" in RunFolder(run).evaluation()["induced"]["absent"]["induced_elbo"]
 

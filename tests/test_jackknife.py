@@ -104,7 +104,7 @@ def test_its_bias_is_smaller_than_that_of_the_bound(k: int, at_most: float) -> N
         assert bias["iw_jackknife"] > 4 * error["iw_jackknife"]
 
 
-@pytest.mark.parametrize("k", [5, 20, 100])
+@pytest.mark.parametrize("k", [5, 40])
 @pytest.mark.parametrize(
     ("columns", "sigma", "stretch"),
     [(TWO, 0.5, 1.6), (TWO, 0.5, 0.5), ((3.0, 2.0), 0.02, 0.3)],

@@ -16,7 +16,7 @@ from pages import Page, is_png
 from run_folders import assert_same_results
 from test_pictures import Varied
 
-from vaexp.config import load_config, shipped_configs
+from vaexp.config import load_config, shipped_configs, summary
 from vaexp.errors import RunError, UserError
 from vaexp.progress import Reporter
 from vaexp.reproduction import work
@@ -69,7 +69,7 @@ def test_every_config_of_the_report_is_shipped_and_drawn() -> None:
     named = {
         int(number)
         for name in shipped
-        for number in re.findall(r"\d+", shipped_configs()[name].read_text().split(":")[0])
+        for number in re.findall(r"\d+", summary(shipped_configs()[name]).split(":")[0])
     }
     assert named == set(range(1, 15))
     for name in shipped:
@@ -198,9 +198,14 @@ def test_a_pair_of_beta_and_sigma_has_the_same_variance() -> None:
 
 def test_the_findings_are_markdown_with_the_answer_before_the_numbers() -> None:
     table = Table("Numbers", ["run", "elbo"], [["a|b", "1"]])
-    question = Question("Why?", "Section 1.", (), lambda _: Answer([], []), "So.")
-    text = findings([(question, Answer(["Because.", "It is."], [table]))], ["How."])
-    assert text.index("## Why?") < text.index("Because. It is.") < text.index("| run | elbo |")
+    question = Question("Why?", "Section 1.", (), lambda _: Answer([], [], []), "So.")
+    text = findings([(question, Answer(["Because."], ["It is."], [table]))], ["How."])
+    assert (
+        text.index("## Why?")
+        < text.index("**Because.**")
+        < text.index("- It is.")
+        < text.index("| run | elbo |")
+    )
     assert "| a\\|b | 1 |" in text
 
 

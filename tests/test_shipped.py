@@ -133,7 +133,7 @@ def test_the_schema_documents_every_key(capsys: pytest.CaptureFixture[str]) -> N
     sections = ["DataConfig", "EvaluateConfig"]
     sections += ["VAEConfig", "GMMConfig", "PPCAConfig", "SGDConfig", "EMConfig"]
     for section in sections:
-        for key, entry in document["$defs"][section]["properties"].items():
+        for key, entry in document["definitions"][section]["properties"].items():
             assert entry.get("description"), f"{section}.{key} has no documentation"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaexp import __version__, signals, streams
+from vaexp import __version__, cli_completion, signals, streams
 from vaexp.cli_common import (
     Commands,
     JsonFlag,
@@ -24,7 +24,7 @@ from vaexp.cli_common import (
 )
 from vaexp.cli_compare import compare, explore, report
 from vaexp.cli_configs import configs_app, schema, validate
-from vaexp.cli_export import encode
+from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
@@ -58,7 +58,6 @@ class Prior(StrEnum):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -92,6 +91,7 @@ ResumeOption = Annotated[
         metavar="RUN",
         help="Go on with a run that was stopped early, or train a finished one for longer, as by "
         "train.epochs=40 or train.max_iter=900. latest is the last one in the folder of the runs.",
+        autocompletion=cli_completion.runs,
     ),
 ]
 
@@ -103,6 +103,7 @@ def train(
         typer.Argument(
             metavar="CONFIG",
             help="A YAML file, the name of a shipped config, a run folder, or - for stdin.",
+            autocompletion=cli_completion.configs,
         ),
     ] = None,
     overrides: Overrides = None,
@@ -163,7 +164,9 @@ def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
                 typer.echo(f"{run.path} is finished already", err=True)
             return longer
         case "running":
-            raise UserError(f"{run.path} is still running, as process {run.info()['pid']}")
+            info = run.info()
+            where = f"as process {info['pid']} on {info['host']}"
+            raise UserError(f"{run.path} is still running, {where}")
         case "unknown":
             host = run.info()["host"]
             typer.echo(f"note: it last ran on {host}; make sure that it has ended there", err=True)
@@ -260,7 +263,10 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="[data.root=DIR]", help="Where the data of the run lie now."),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME,...", help=only_help())] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help=only_help(), autocompletion=cli_completion.groups),
+    ] = None,
     importance_samples: Annotated[
         int | None,
         typer.Option(
@@ -339,6 +345,7 @@ def _print_measured(
 
 
 app.command()(encode)
+app.command()(export)
 app.command()(compare)
 app.command()(report)
 app.command()(explore)

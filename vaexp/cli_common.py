@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from vaexp import signals
+from vaexp import cli_completion, signals
 from vaexp.config import Config
 from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 from vaexp.paths import expanded
@@ -107,7 +107,9 @@ class Format(StrEnum):
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY=VALUE", help="Settings of the config to change, such as model.beta=4."
+        metavar="KEY=VALUE",
+        help="Settings of the config to change, such as model.beta=4.",
+        autocompletion=cli_completion.settings,
     ),
 ]
 RunArgument = Annotated[
@@ -116,6 +118,7 @@ RunArgument = Annotated[
         metavar="RUN",
         help="The run folder that train printed, a unique beginning of the name of one in runs/, "
         "or latest.",
+        autocompletion=cli_completion.runs,
     ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the answer.")]

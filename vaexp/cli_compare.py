@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaexp import cli_completion
 from vaexp.cli_common import Format, FormatOption, JsonFlag
 from vaexp.errors import RunError, UserError
 from vaexp.paths import file_to_write, folder_to_write
@@ -22,6 +23,7 @@ BaselineOption = Annotated[
         metavar="RUN",
         help="The run from which differences are taken, by its path or name. The default is the "
         "first.",
+        autocompletion=cli_completion.runs,
     ),
 ]
 
@@ -40,6 +42,7 @@ def compare(
         typer.Argument(
             metavar="RUN RUN...",
             help="Folders of finished runs, beginnings of their names, latest, or folders of runs.",
+            autocompletion=cli_completion.runs,
         ),
     ],
     baseline: BaselineOption = None,
@@ -122,6 +125,7 @@ def report(
         typer.Argument(
             metavar="RUN...",
             help="Folders of finished runs, beginnings of their names, latest, or folders of runs.",
+            autocompletion=cli_completion.runs,
         ),
     ],
     out: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag
 from vaexp.config import Config, json_schema, read_config, shipped_configs, summary
 from vaexp.config.data import BUNDLED, TRAINING_IMAGES
@@ -21,6 +22,11 @@ configs_app = typer.Typer(
     "Example: [bold]vaexp configs list[/bold]",
 )
 
+ShippedName = Annotated[
+    str,
+    typer.Argument(help="The name of a shipped config.", autocompletion=cli_completion.configs),
+]
+
 
 def validate(
     arguments: Annotated[
@@ -28,6 +34,7 @@ def validate(
         typer.Argument(
             metavar="CONFIG... [KEY=VALUE]...",
             help="The configs to check (- is stdin), and settings to change in each of them.",
+            autocompletion=cli_completion.configs_or_settings,
         ),
     ],
     as_json: JsonFlag = False,
@@ -112,7 +119,7 @@ def configs_list(as_json: JsonFlag = False) -> None:
 
 @configs_app.command("show")
 def configs_show(
-    name: Annotated[str, typer.Argument(help="The name of a shipped config.")],
+    name: ShippedName,
 ) -> None:
     """Print a shipped config with its comments.
 
@@ -123,7 +130,7 @@ def configs_show(
 
 @configs_app.command("copy")
 def configs_copy(
-    name: Annotated[str, typer.Argument(help="The name of a shipped config.")],
+    name: ShippedName,
     to: Annotated[Path, typer.Argument(help="The new file, or the folder it is put in.")] = Path(),
 ) -> None:
     """Copy a shipped config, so that it can be changed. Prints the path of the new file.

@@ -3,12 +3,18 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag, RunArgument
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
+from vaexp.paths import folder_to_write
+from vaexp.visible import visible_lines
+
+if TYPE_CHECKING:
+    from vaexp.runs.folder import RunFolder
 
 
 class Part(StrEnum):
@@ -25,6 +31,14 @@ class Arrays(StrEnum):
     npz = "npz"
     csv = "csv"
     parquet = "parquet"
+
+
+class Kind(StrEnum):
+    """Where runs are exported to."""
+
+    csv = "csv"
+    parquet = "parquet"
+    mlflow = "mlflow"
 
 
 def encode(
@@ -78,3 +92,79 @@ def _format(chosen: Arrays | None, out: Path | None) -> Arrays:
     if chosen is not None and named is not None and chosen != named:
         raise UserError(f"--out {out}: ends with .{named}, but --format is {chosen}")
     return chosen or named or Arrays.npz
+
+
+def export(
+    kind: Annotated[Kind, typer.Argument(metavar="csv|parquet|mlflow", help="What to export to.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, beginnings of their names, or folders of runs.",
+            autocompletion=cli_completion.runs,
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="csv, parquet: the folder of the tables, by default export. mlflow: the address "
+            "of the tracking server, or a folder; by default what MLflow itself would take.",
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write runs into files or a tracking server of other tools. Prints what was written.
+
+    csv and parquet are three tables, which their column run joins. runs has a row for each run: its
+    status and all settings. metrics has one for each run, split and final metric: value, se and all
+    other facts of metrics.json. history has one for each run and epoch or iteration. parquet needs
+    an extra, pip install 'vaexp[parquet]', and mlflow another, 'vaexp[mlflow]'. MLflow gets all
+    of it and the figures, and replaces what it had of these runs.
+
+    Example: [bold]vaexp export csv runs --out tables[/bold]
+    """
+    from vaexp.runs.find import find_all
+    from vaexp.runs.folder import RunFolder
+
+    folders, wrong = [], []
+    for path in find_all(runs):
+        try:
+            folder = RunFolder.open(path)
+            folder.config(), folder.info(), folder.metrics(), folder.records()
+        except (RunError, UserError) as error:
+            wrong.append(str(error))
+        else:
+            folders.append(folder)
+    if not folders:
+        raise RunError("\n".join(wrong))
+    for why in wrong:
+        typer.echo(visible_lines(f"left out: {why}"), err=True)
+    written = _exported(kind, folders, out)
+    typer.echo(json.dumps({"written": written}) if as_json else "\n".join(written))
+
+
+def _exported(kind: Kind, runs: "list[RunFolder]", out: str | None) -> list[str]:
+    """Export readable runs; returns the paths of the files, or the ids of the runs of MLflow."""
+    from vaexp.columns import check_parquet, write_csv, write_parquet
+    from vaexp.files import replacing
+    from vaexp.runs import export as rows
+    from vaexp.runs.tracking import log_runs
+
+    if kind == Kind.mlflow:
+        return log_runs(runs, out)
+    if kind == Kind.parquet:
+        check_parquet()
+    tables = {
+        "runs": [rows.run_row(run) for run in runs],
+        "metrics": [row for run in runs for row in rows.metric_rows(run)],
+        "history": [row for run in runs for row in rows.history_rows(run)],
+    }
+    folder, written = folder_to_write(out or "export", "--out"), []
+    for name, content in tables.items():
+        path = folder / f"{name}.{kind}"
+        with replacing(path) as temporary:
+            write = write_csv if kind == Kind.csv else write_parquet
+            write(temporary, rows.columns_of(content))
+        written.append(str(path))
+    return written

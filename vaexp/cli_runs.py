@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vaexp import cli_completion
 from vaexp.cli_common import Format, FormatOption, JsonFlag, RunArgument
 from vaexp.errors import UserError
 from vaexp.paths import expanded
@@ -21,7 +22,9 @@ class _ListedByDefault(TyperGroup):
     """``vaexp runs [DIR]`` is ``vaexp runs list [DIR]``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The arguments, after ``list`` if no command is named."""
+        """The arguments, after ``list`` if no command is named, unless one may be completed."""
+        if not args and ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
         named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
         return super().parse_args(ctx, args if named else [DEFAULT, *args])
 
@@ -34,7 +37,11 @@ runs_app = typer.Typer(
 )
 RunsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="RUN...", help="Run folders, beginnings of their names, or latest."),
+    typer.Argument(
+        metavar="RUN...",
+        help="Run folders, beginnings of their names, or latest.",
+        autocompletion=cli_completion.runs,
+    ),
 ]
 RunsDir = Annotated[Path, typer.Option(help="The folder that holds the runs.")]
 

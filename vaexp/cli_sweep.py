@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag, Overrides, train_here
 from vaexp.errors import RunError, Terminated, UserError
 
@@ -32,12 +33,20 @@ SEEN = (*FAILED, "elsewhere")  # what a trial's folder alone does not say
 Grid = Annotated[
     list[str] | None,
     typer.Option(
-        "--grid", metavar="KEY=A,B,...", help="Try each value, in all combinations of keys."
+        "--grid",
+        metavar="KEY=A,B,...",
+        help="Try each value, in all combinations of keys.",
+        autocompletion=cli_completion.varied_settings,
     ),
 ]
 Zip = Annotated[
     list[str] | None,
-    typer.Option("--zip", metavar="KEY=A,B,...", help="Vary several such keys in step."),
+    typer.Option(
+        "--zip",
+        metavar="KEY=A,B,...",
+        help="Vary several such keys in step.",
+        autocompletion=cli_completion.varied_settings,
+    ),
 ]
 Random = Annotated[
     int | None,
@@ -49,6 +58,7 @@ Ranges = Annotated[
         "--range",
         metavar="KEY=LOW..HIGH",
         help="A range that --random draws from. KEY=log:LOW..HIGH is uniform in the logarithm.",
+        autocompletion=cli_completion.varied_settings,
     ),
 ]
 Seeds = Annotated[
@@ -93,6 +103,7 @@ def sweep(
         typer.Argument(
             metavar="CONFIG",
             help="A config as for train, a YAML file that describes a sweep, or a sweep's folder.",
+            autocompletion=cli_completion.configs,
         ),
     ],
     overrides: Overrides = None,

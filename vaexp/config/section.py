@@ -7,7 +7,7 @@ editors.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -130,6 +130,20 @@ class Section(BaseModel):
         if found:
             schema["allOf"] = found
         return reference
+
+    @classmethod
+    def choices(cls, key: str) -> list[str]:
+        """The values of a key as they are written, where its type lists them; else nothing."""
+        field = cls.model_fields[key]
+        if field.annotation is bool:
+            return ["true", "false"]
+        listed = [
+            one.json_schema["enum"]
+            for one in field.metadata
+            if isinstance(one, WithJsonSchema) and one.json_schema is not None
+        ]
+        literal = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        return [str(value) for value in (*literal, *(value for one in listed for value in one))]
 
     @classmethod
     def dotted_keys(cls) -> Iterator[str]:

@@ -21,11 +21,13 @@ LATER: dict[tuple[str, str], Any] = {("train", "sigma_weighting"): 0.0}
 def digest(config: Config) -> str:
     """The SHA-256 of the resolved config, whatever the layout of the file it came from.
 
-    Where the data lie is not part of what a run is, so ``data.root`` counts as null, and neither is
-    the section ``output``. A key of LATER is left out at the value that runs before it had.
+    Where the data lie is not part of what a run is, so ``data.root`` counts as null, and neither
+    are the section ``output`` and how often checkpoints are saved. A key of LATER is left out at
+    the value that runs before it had.
     """
     settings = config.model_dump()
     settings["data"]["root"] = None
+    settings.get("train", {}).pop("checkpoint_minutes", None)
     del settings["output"]
     for (section, key), before in LATER.items():
         if settings.get(section, {}).get(key) == before:

@@ -50,6 +50,9 @@ class SGDConfig(Section):
     """b: each pixel's ln p(x|z) is multiplied by sigma(z)^(2b), through which no gradient flows
     (beta-NLL, Seitzer et al. 2022). 0 trains the likelihood itself. At 1 all pixels have the same
     weight in the gradient of a Gaussian's mean, that of sigma = 1; model.beta is not rescaled."""
+    checkpoint_minutes: float | None = Field(10.0, gt=0)
+    """Also save a checkpoint after so many minutes within an epoch, so that a kill loses no more.
+    null saves only after each epoch. It changes no number."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many epochs without a better validation ELBO, and keep the weights of the best
     epoch. null trains to the end and keeps the last weights."""

@@ -60,19 +60,15 @@ def elbo_gain(
     It is the ELBO with m in place of p(z), minus the ELBO. No m gains more, on average, than
     KL(q(z) to p(z)) for the q(z) of these images.
     """
-    values, variances = [], []
-    prior = model.prior()
-    for xs, labels in blocks(x, label):
-        q, moments = model.encode(xs, labels), Moments()
-        for _ in range(CODES):
-            z = q.sample()
-            moments.add(mixture.log_prob(z, labels) - prior.log_prob(z))
-        values.append(moments.mean)
-        variances.append(moments.variance_of_mean())
+    posteriors = [model.encode(xs, labels) for xs, labels in blocks(x, label)]
+    moments = Moments()
+    for _ in range(CODES):
+        z = torch.cat([q.sample() for q in posteriors])
+        moments.add(mixture.log_prob(z, label) - model.prior().log_prob(z))
     return Measure(
-        torch.cat(values).cpu(),
+        moments.mean.cpu(),
         "nats",
-        torch.cat(variances).cpu(),
+        moments.variance_of_mean().cpu(),
         facts={"draws": CODES, "components": sum(mixture.components.values())},
         kind="estimate",
         scope="any_transform",

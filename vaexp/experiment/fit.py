@@ -48,7 +48,8 @@ def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
         )
     run.truncate_records(state["records"] if state else 0)
     if state is not None:
-        reporter.say(f"resuming after {experiment.config.model.unit} {state['at']}")
+        inside = f", step {state['step']}" if "inside" in state else ""
+        reporter.say(f"resuming after {experiment.config.model.unit} {state['at']}{inside}")
     match experiment.config:
         case VAEExperiment() as config:
             _fit_by_gradients(experiment, config, run, reporter, state)
@@ -76,7 +77,8 @@ def _fit_by_gradients(
     steps_per_epoch = -(-n // options.batch_size)
     epochs = -(-steps // steps_per_epoch)
     images = n * (steps // steps_per_epoch) + options.batch_size * (steps % steps_per_epoch)
-    with reporter.bar("training", images, "images", done=n * state["at"] if state else 0):
+    done = n * state["at"] + state.get("inside", {}).get("count", 0) if state else 0
+    with reporter.bar("training", images, "images", done=done):
         fitted = sgd.fit(
             model,
             lambda rows: transform(pixels[rows]),
@@ -199,8 +201,8 @@ def write_steps(
 ) -> None:
     """Write the steps of a fit to the run folder, at most once in ``every`` seconds.
 
-    Every finished step is written, however the fit ends. ``show`` gets the record of the last step
-    of each write, and ``on_step`` is called after each step.
+    Every finished step is written, however the fit ends. ``show`` gets the last record of each
+    write, and ``on_step`` is called after each step.
     """
     done = len(run.records())
     pending: list[FitStep] = []
@@ -209,18 +211,20 @@ def write_steps(
     def write() -> None:
         # The run can be resumed after a kill at any point: the state is written last, and the
         # resumed step writes again, with the same values, what was written before the state.
-        run.append_records([step.record for step in pending])
+        records = [step.record for step in pending if step.record is not None]
+        run.append_records(records)
         kept = [step for step in pending if step.keep]
         if kept:
             run.save_weights(kept[-1].state["model"], kept[-1].at)
         run.save_state(pending[-1].state | {"at": pending[-1].at, "records": done})
-        show(pending[-1].record)
+        if records:
+            show(records[-1])
         pending.clear()
 
     try:
         for step in steps:
             pending.append(step)
-            done += 1
+            done += step.record is not None
             on_step()
             if time.monotonic() - written >= every:
                 write()
@@ -228,5 +232,5 @@ def write_steps(
     finally:
         if pending:
             # The stop may have come in the middle of a write.
-            run.truncate_records(done - len(pending))
+            run.truncate_records(done - sum(step.record is not None for step in pending))
             write()

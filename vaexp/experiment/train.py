@@ -4,7 +4,7 @@ import math
 import os
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -35,6 +35,7 @@ from vaexp.runs import environment
 from vaexp.runs.continuing import extend
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import ENVIRONMENT, LOG
+from vaexp.runs.heartbeat import beating
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
@@ -66,9 +67,11 @@ def train(
         run.files.append(LOG) as log,
         reporter.logging_to(log),
         reserved(run.path) as reserve,
+        ExitStack() as beats,
     ):
         try:
             run.start()
+            beats.enter_context(beating(run.files, run.info()))
             if resume is not None:
                 extend(run, config)
             _note_environment(experiment, run)

@@ -1,4 +1,4 @@
-"""Fitting: each method yields one FitStep per iteration and writes nothing."""
+"""Fitting: each method yields a FitStep per iteration, and within long ones, and writes nothing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +9,9 @@ class FitStep:
     """What one epoch of gradients, or one iteration of EM, yields."""
 
     at: int
-    """The number of the epoch, or of the EM iteration."""
-    record: dict[str, Any]
-    """The line of metrics.jsonl."""
+    """The number of epochs, or of EM iterations, that are finished."""
+    record: dict[str, Any] | None
+    """The line of metrics.jsonl; None in the middle of an epoch, where only the state counts."""
     state: dict[str, Any]
     """All that is needed to go on from here. The next step changes its tensors: save it before."""
     keep: bool

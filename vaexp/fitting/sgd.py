@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, assert_never
 
 import torch
@@ -22,6 +22,11 @@ HELPS = "a lower train.learning_rate or a train.gradient_clip usually helps"
 NOT_FINITE = f"training diverged in its last steps; {HELPS}"
 """The cause and the cure that a user is told when a number of the trained model is not finite."""
 
+MISFIT = (
+    "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes from "
+    "another run"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGDOptions:
@@ -35,6 +40,7 @@ class SGDOptions:
     schedule: Literal["constant", "cosine"]
     gradient_clip: float | None
     patience: int | None
+    checkpoint_minutes: float | None = None
     beta: float
     beta_warmup: float
     sigma_weighting: float = 0.0
@@ -56,6 +62,10 @@ class SGDOptions:
                 return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         assert_never(self.schedule)
 
+    def is_due(self, seconds: float) -> bool:
+        """Whether a checkpoint is due so many seconds after the last one."""
+        return self.checkpoint_minutes is not None and seconds >= 60 * self.checkpoint_minutes
+
     def total_steps(self, images: int) -> int:
         """The number of optimizer steps on so many ``images``, without early stopping."""
         return self.steps or (self.epochs or 0) * math.ceil(images / self.batch_size)
@@ -74,7 +84,9 @@ def fit(
 ) -> Iterator[FitStep]:
     """Maximise E_q ln p(x|z) - beta KL(q(z|x) to p(z)), and yield after every epoch.
 
-    With ``options.sigma_weighting`` the first term is ``weighted_log_prob`` in its place.
+    With ``options.checkpoint_minutes`` it also yields, without a record, whenever so many minutes
+    have passed within an epoch, between two steps. With ``options.sigma_weighting`` the first term
+    is ``weighted_log_prob`` in its place.
 
     ``images`` maps row numbers (B,) to those training images (B, D), with fresh noise from torch's
     generator where the transform is random. ``label`` is (N,). ``validation`` holds images and
@@ -87,38 +99,84 @@ def fit(
     """
     optimizer = _optimizer(model, options)
     at = _Position() if state is None else _restore(state, model, optimizer)
-    steps_per_epoch = math.ceil(len(label) / options.batch_size)
+    part = None if state is None else _part_of(state, label.device)
+    ascent = _Ascent(model, optimizer, images, label, options, on_batch, at, part)
     total_steps = options.total_steps(len(label))
     while at.step < total_steps and not (options.patience and at.stale >= options.patience):
-        start, totals = time.perf_counter(), _Totals(model.has_sigma)
         with seeded(seed, "epoch", at.epoch):
-            batches = torch.randperm(len(label), device=label.device).split(options.batch_size)
-            for batch in batches[: total_steps - at.step]:
-                beta = options.beta_at(at.step / steps_per_epoch)
-                learning_rate = options.learning_rate_at(at.step / total_steps)
-                x = images(batch)
-                terms = elbo_terms(model, x, label[batch])
-                distortion, rate = terms.distortion.mean(), terms.rate.mean()
-                _check_finite(distortion, rate, "training", at.epoch + 1, at.step + 1)
-                loss = _distortion(terms, x, options.sigma_weighting) + beta * rate
-                _descend(loss, model, optimizer, learning_rate, options.gradient_clip)
-                at.step += 1
-                totals.add(len(batch), distortion, rate, loss, terms.decoded)
-                on_batch(len(batch))
-        at.epoch += 1
+            record = yield from ascent.epoch()
         _check_weights(model, at.epoch, at.step)
-        seconds = time.perf_counter() - start
-        record: dict[str, Any] = {"epoch": at.epoch, "step": at.step, "beta": beta}
-        record |= {"learning_rate": learning_rate, "train": totals.means()}
         keep = True
         if validation is not None:
             with seeded(seed, "validation", at.epoch):
                 record["validation"] = _measure(model, *validation, at.epoch, at.step)
             if options.patience:
                 keep = at.improves(record["validation"]["elbo"])
-        record |= {"seconds": seconds, "images_per_second": totals.count / seconds}
-        weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        yield FitStep(at.epoch, record, weights | asdict(at), keep)
+        ascent.saved = time.monotonic()
+        yield FitStep(at.epoch, record, ascent.state(), keep)
+
+
+@dataclass
+class _Ascent:
+    """The steps on the training images, epoch by epoch. ``fit`` documents its parts."""
+
+    model: VAE
+    optimizer: torch.optim.Optimizer
+    images: Callable[[Tensor], Tensor]
+    label: Tensor
+    options: SGDOptions
+    on_batch: Callable[[int], None]
+    at: "_Position"
+    part: "_Part | None"
+    """The part of the next epoch that was over when training stopped, if it stopped within one."""
+    saved: float = field(default_factory=lambda: time.monotonic())
+    """When the last checkpoint was due."""
+
+    def state(self, inside: "_Part | None" = None) -> dict[str, Any]:
+        """All that is needed to go on; ``inside`` is the part of an epoch that is over."""
+        weights = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return weights | asdict(self.at) | ({} if inside is None else {"inside": asdict(inside)})
+
+    def epoch(self) -> Generator[FitStep, None, dict[str, Any]]:
+        """Make the steps of an epoch, or the rest of them; returns its record.
+
+        Yields where a checkpoint is due in between.
+        """
+        options, at, device = self.options, self.at, self.label.device
+        start, totals, done = time.perf_counter(), _Totals(self.model.has_sigma), 0
+        batches = torch.randperm(len(self.label), device=device).split(options.batch_size)
+        total_steps = options.total_steps(len(self.label))
+        if self.part is not None:
+            start -= self.part.seconds
+            done, self.part = self.part.resume(totals, device), None
+        left = batches[done : done + total_steps - at.step]
+        for i, batch in enumerate(left, start=1):
+            beta = options.beta_at(at.step / len(batches))
+            learning_rate = options.learning_rate_at(at.step / total_steps)
+            x = self.images(batch)
+            terms = elbo_terms(self.model, x, self.label[batch])
+            distortion, rate = terms.distortion.mean(), terms.rate.mean()
+            _check_finite(distortion, rate, "training", at.epoch + 1, at.step + 1)
+            loss = _distortion(terms, x, options.sigma_weighting) + beta * rate
+            _descend(loss, self.model, self.optimizer, learning_rate, options.gradient_clip)
+            at.step += 1
+            totals.add(len(batch), distortion, rate, loss, terms.decoded)
+            self.on_batch(len(batch))
+            if i < len(left) and options.is_due(time.monotonic() - self.saved):
+                self.saved = time.monotonic()
+                part = _Part.of(done + i, totals, time.perf_counter() - start, device)
+                yield FitStep(at.epoch, None, self.state(part), keep=False)
+        at.epoch += 1
+        seconds = time.perf_counter() - start
+        return {
+            "epoch": at.epoch,
+            "step": at.step,
+            "beta": beta,
+            "learning_rate": learning_rate,
+            "train": totals.means(),
+            "seconds": seconds,
+            "images_per_second": totals.count / seconds,
+        }
 
 
 def _distortion(terms: ElboTerms, x: Tensor, weighting: float) -> Tensor:
@@ -159,6 +217,60 @@ class _Position:
         return better
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A part of an epoch, up to a checkpoint in its middle."""
+
+    batches: int
+    """How many of its batches are over."""
+    sums: Tensor
+    """Those of ``_Totals``."""
+    count: int
+    seconds: float
+    """How long it took."""
+    random: list[Tensor]
+    """The states of torch's generators: that of the CPU, and that of the GPU if one is used."""
+
+    @classmethod
+    def of(cls, batches: int, totals: "_Totals", seconds: float, device: torch.device) -> "_Part":
+        """The part of an epoch that is over now."""
+        random = [torch.get_rng_state()]
+        if device.type == "cuda":
+            random.append(torch.cuda.get_rng_state(device))
+        assert isinstance(totals.sums, Tensor)
+        return cls(batches, totals.sums, totals.count, seconds, random)
+
+    def resume(self, totals: "_Totals", device: torch.device) -> int:
+        """Go on from here with the epoch's sums and random numbers; returns the batches before."""
+        totals.sums, totals.count = self.sums.to(device), self.count
+        torch.set_rng_state(self.random[0])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(self.random[1], device)
+        return self.batches
+
+
+def _part_of(state: dict[str, Any], device: torch.device) -> _Part | None:
+    """The part of an epoch in a state, or None if that is of an epoch's end.
+
+    Raises RunError where it does not fit.
+    """
+    inside = state.get("inside")
+    if inside is None:
+        return None
+    try:
+        part = _Part(**inside)
+        numbers = [type(number) for number in (part.batches, part.count, part.seconds)]
+        if numbers != [int, int, float] or part.batches < 0:
+            raise TypeError("a number is of another type")
+        if part.sums.dtype != torch.float64 or len(part.random) != 1 + (device.type == "cuda"):
+            raise ValueError("a tensor is of another type")
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(part.random[0])
+    except (RuntimeError, ValueError, TypeError, AttributeError):
+        raise RunError(MISFIT) from None
+    return part
+
+
 def _restore(state: dict[str, Any], model: VAE, optimizer: torch.optim.Optimizer) -> _Position:
     """Give model and optimizer the values in ``state``; returns where training stood then.
 
@@ -172,10 +284,7 @@ def _restore(state: dict[str, Any], model: VAE, optimizer: torch.optim.Optimizer
             raise TypeError("a number is of another type")
         return _Position(**stored)
     except (RuntimeError, ValueError, KeyError, TypeError):
-        raise RunError(
-            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
-            "comes from another run"
-        ) from None
+        raise RunError(MISFIT) from None
 
 
 def _descend(

@@ -37,6 +37,7 @@ from vaexp.runs.guarded import (
     WEIGHTS,
     RunFiles,
 )
+from vaexp.runs.heartbeat import status_elsewhere
 from vaexp.runs.parts import Status
 from vaexp.runs.process import alive, info_of_this_process, now
 from vaexp.visible import visible
@@ -128,14 +129,14 @@ class RunFolder:
     def status(self) -> Status:
         """The status in run.json, except that a running run whose process is gone is dead.
 
-        The process cannot be seen from another host. There the status of a running run is unknown.
+        The process cannot be seen from another host, where its heartbeat decides.
         """
         info = self.info()
         status: Status = info["status"]
         if status != "running":
             return status
         if info["host"] != socket.gethostname():
-            return "unknown"
+            return status_elsewhere(self.files, info)
         return "running" if alive(info["pid"], info["pid_started"]) else "dead"
 
     @contextmanager

@@ -25,6 +25,7 @@ CONFIG, INFO, ENVIRONMENT = "config.yaml", "run.json", "environment.json"
 RECORDS, METRICS, EVALUATION = "metrics.jsonl", "metrics.json", "evaluation.json"
 PER_EXAMPLE, LOG, LOCK = "per_example.npz", "train.log", "checkpoints/.lock"
 WEIGHTS, STATE = "checkpoints/model.safetensors", "checkpoints/state.pt"
+HEARTBEAT = "checkpoints/heartbeat.json"
 FOLDERS = ("checkpoints", "figures", "samples", "evidence", "codes")
 MOST = {
     CONFIG: 2**20,
@@ -36,6 +37,7 @@ MOST = {
     PER_EXAMPLE: 2**28,
     LOG: 2**30,
     LOCK: 2**10,
+    HEARTBEAT: 2**10,
     WEIGHTS: MOST_WEIGHTS,
     STATE: MOST_STATE,
 }

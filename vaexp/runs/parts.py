@@ -38,6 +38,15 @@ class Info(_Part):
     trimmed: str | None = None
 
 
+class Heartbeat(_Part):
+    """checkpoints/heartbeat.json: the time, in seconds since 1970, and the process of run.json."""
+
+    at: float
+    host: str
+    pid: int
+    pid_started: float
+
+
 class Environment(_Part):
     """environment.json."""
 
@@ -115,6 +124,7 @@ class Step(_Part):
 Kind = TypeVar("Kind")
 
 INFO: TypeAdapter[Info] = TypeAdapter(Info)
+HEARTBEAT: TypeAdapter[Heartbeat] = TypeAdapter(Heartbeat)
 ENVIRONMENT: TypeAdapter[Environment] = TypeAdapter(Environment)
 METRICS: TypeAdapter[Metrics] = TypeAdapter(Metrics)
 EVALUATION: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)

@@ -1,0 +1,152 @@
+"""``vaexp export`` through the command line, read back by the tools it is for."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import VAEXP
+from exact_runs import Exact
+
+from vaexp.config import flatten
+from vaexp.runs.folder import RunFolder
+
+
+@pytest.fixture
+def two(exact: Exact, learned: Path) -> list[RunFolder]:
+    return [exact("full").run, RunFolder(learned)]
+
+
+def expected_history(run: RunFolder) -> list[float]:
+    return [
+        record["train"]["elbo" if "epoch" in record else "log_prob"] for record in run.records()
+    ]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_csv(invoke: Any, two: list[RunFolder]) -> None:
+    done = invoke("export", "csv", *[run.path for run in two], "--json")
+    assert done.exit_code == 0, done.stderr
+    written = [Path(path) for path in json.loads(done.stdout)["written"]]
+    assert written == [Path("export") / f"{name}.csv" for name in ("runs", "metrics", "history")]
+    tables = {}
+    for path in written:
+        with path.open(newline="") as file:
+            tables[path.stem] = list(csv.DictReader(file))
+    for run in two:
+        [row] = [row for row in tables["runs"] if row["run"] == run.name]
+        assert row["folder"] == str(run.path)
+        for key, value in flatten(run.config().model_dump()).items():
+            assert row[key] == {None: "", True: "true", False: "false"}.get(
+                value if value is None or isinstance(value, bool) else 0.5,
+                json.dumps(value) if isinstance(value, list) else str(value),
+            ), key
+        metrics = [row for row in tables["metrics"] if row["run"] == run.name]
+        found = {
+            (row["split"], row["metric"]): (float(row["value"]), row["unit"]) for row in metrics
+        }
+        assert found == {
+            (split, name): (entry["value"], entry["unit"])
+            for split, entries in run.metrics().items()
+            for name, entry in entries.items()
+        }
+        history = [row for row in tables["history"] if row["run"] == run.name]
+        key = "train.elbo" if "epoch" in run.records()[0] else "train.log_prob"
+        assert [float(row[key]) for row in history] == expected_history(run)
+
+
+def test_parquet_has_the_types_and_the_numbers(
+    invoke: Any, two: list[RunFolder], tmp_path: Path
+) -> None:
+    from pyarrow import parquet
+
+    done = invoke("export", "parquet", *[run.path for run in two], "--out", tmp_path / "tables")
+    assert done.exit_code == 0, done.stderr
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    runs, metrics, history = (parquet.read_table(path).to_pylist() for path in paths)
+    assert [row["run"] for row in runs] == [run.name for run in two]
+    assert runs[1]["model.latent_dim"] == 3
+    assert runs[0]["model.latent_dim"] is None
+    assert runs[1]["model.conditional"] is True
+    assert json.loads(runs[0]["data.labels"]) == [4, 9]
+    for run in two:
+        [value] = [
+            row["value"]
+            for row in metrics
+            if (row["run"], row["split"], row["metric"]) == (run.name, "test", "elbo")
+        ]
+        assert value == run.metrics()["test"]["elbo"]["value"]
+        assert len([row for row in history if row["run"] == run.name]) == len(run.records())
+
+
+def test_a_folder_of_runs_without_those_that_are_damaged(
+    invoke: Any, forge: Any, tmp_path: Path
+) -> None:
+    good, bad = forge("good"), forge("bad")
+    (bad / "metrics.json").write_text("{")
+    done = invoke("export", "csv", forge.folder, "--out", tmp_path / "tables")
+    assert done.exit_code == 0
+    assert f"left out: {bad}/metrics.json: damaged" in done.stderr
+    with (tmp_path / "tables" / "runs.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == [good.name]
+    done = invoke("export", "csv", bad, "--out", tmp_path / "none")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "mlflow"])
+def test_without_its_package_it_is_one_line(forge: Any, tmp_path: Path, package: str) -> None:
+    run, kind = forge("a"), {"pyarrow": "parquet", "mlflow": "mlflow"}[package]
+    stub = tmp_path / "stub"
+    stub.mkdir()
+    (stub / f"{package}.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(stub), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, VAEXP, "export", kind, run, "--out", tmp_path / "tables"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{kind} needs the package {package}, which cannot be imported")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "tables").exists()
+
+
+@pytest.fixture
+def mlflow_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A client of a store in a folder, which this MLflow may want to be asked for."""
+    mlflow = pytest.importorskip("mlflow", reason="it is large, so not in the extra dev")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    return mlflow.MlflowClient(tracking_uri=str(tmp_path / "mlruns"))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # MLflow on its store in a folder
+def test_mlflow(invoke: Any, two: list[RunFolder], mlflow_client: Any, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time in place of the first
+        done = invoke("export", "mlflow", *[run.path for run in two], "--out", tmp_path / "mlruns")
+        assert done.exit_code == 0, done.stderr or done.exception
+    experiment = mlflow_client.get_experiment_by_name("vaexp").experiment_id
+    found = {one.info.run_name: one for one in mlflow_client.search_runs([experiment])}
+    assert sorted(found) == sorted(run.name for run in two)
+    assert sorted(done.stdout.split()) == sorted(one.info.run_id for one in found.values())
+    for run in two:
+        logged = found[run.name]
+        assert logged.info.status == "FINISHED"
+        assert logged.data.params["model.kind"] == run.config().model.kind
+        elbo = run.metrics()["test"]["elbo"]
+        assert logged.data.metrics["final.test.elbo"] == elbo["value"]
+        assert logged.data.metrics["final.test.elbo.se"] == elbo["se"]
+        key = "train.elbo" if "epoch" in run.records()[0] else "train.log_prob"
+        history = mlflow_client.get_metric_history(logged.info.run_id, key)
+        assert [one.value for one in sorted(history, key=lambda one: one.step)] == expected_history(
+            run
+        )
+        artifacts = mlflow_client.list_artifacts(logged.info.run_id, "figures")
+        assert {Path(one.path).name for one in artifacts} == {
+            path.name for path in run.path.glob("figures/*.png")
+        }

@@ -1,0 +1,57 @@
+"""What a run holds as rows of tables, for other tools and for notebooks. Imports no torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vaexp.config import flatten
+from vaexp.runs.folder import RunFolder
+
+Row = dict[str, Any]
+
+
+def run_row(run: RunFolder) -> Row:
+    """One row for a run: how it went, and all its settings by their dotted keys."""
+    config, info = run.config(), run.info()
+    return {
+        "run": run.name,
+        "folder": str(run.path),
+        "status": run.status(),
+        "start": info["start"],
+        "end": info.get("end"),
+        "model": config.describe(),
+        **flatten(config.model_dump()),
+    }
+
+
+def metric_rows(run: RunFolder) -> list[Row]:
+    """A row for each split and final metric, with all facts of its entry in metrics.json."""
+    return [
+        {"run": run.name, "split": split, "metric": name, **entry}
+        for split, entries in run.metrics().items()
+        for name, entry in entries.items()
+    ]
+
+
+def history_rows(run: RunFolder) -> list[Row]:
+    """A row for each epoch or iteration in metrics.jsonl, with keys such as train.elbo."""
+    return [{"run": run.name, **flatten(record)} for record in run.records()]
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The rows as columns that have one kind of value each, as files with types need them.
+
+    What a row does not have is None. Lists become JSON, and so does a column in which texts are
+    mixed with other values.
+    """
+    names = dict.fromkeys(key for row in rows for key in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return {name: _of_one_kind(values) for name, values in columns.items()}
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    given = [value for value in values if value is not None]
+    texts = [isinstance(value, str) for value in given]
+    if any(isinstance(value, list | dict) for value in given) or any(texts) != all(texts):
+        return [None if value is None else json.dumps(value) for value in values]
+    return values

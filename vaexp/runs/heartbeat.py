@@ -1,0 +1,63 @@
+"""A file that says, again and again, that a process still works on a run.
+
+Another host cannot see the process. It sees the heartbeat on a disk that both share, where their
+clocks have to agree to half a minute. The time stands in the file, as that of the file itself
+changes when a run folder is copied.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from vaexp.errors import RunError
+from vaexp.runs import parts
+from vaexp.runs.guarded import HEARTBEAT, RunFiles
+
+EVERY = 10.0  # seconds
+FRESH = 60.0  # seconds that a heartbeat counts; a disk on the network may show it late
+_OWNER = ("host", "pid", "pid_started")
+
+
+@contextmanager
+def beating(files: RunFiles, info: dict[str, Any], every: float = EVERY) -> Iterator[None]:
+    """Write a heartbeat at once and every so many seconds inside the block; then remove it.
+
+    ``info`` is run.json of this process. Whatever stops a heartbeat from being written does not
+    stop the work.
+    """
+    owner = {key: info[key] for key in _OWNER}
+    over = threading.Event()
+
+    def beat() -> None:
+        with suppress(OSError, RunError):
+            files.write_json(HEARTBEAT, {"at": time.time(), **owner})
+
+    def go_on() -> None:
+        while not over.wait(every):
+            beat()
+
+    beat()
+    thread = threading.Thread(target=go_on, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(every)
+        with suppress(OSError, RunError):
+            files.remove(HEARTBEAT)
+
+
+def status_elsewhere(files: RunFiles, info: dict[str, Any]) -> parts.Status:
+    """Whether a run that says of itself that it is running, on another host, still does so.
+
+    It is unknown of a run of a version that wrote no heartbeat. Raises RunError if the file is
+    damaged.
+    """
+    if not files.has(HEARTBEAT):
+        return "unknown"
+    heartbeat = files.json(HEARTBEAT, parts.HEARTBEAT)
+    is_own = all(heartbeat[key] == info[key] for key in _OWNER)
+    return "running" if is_own and abs(time.time() - heartbeat["at"]) < FRESH else "dead"
