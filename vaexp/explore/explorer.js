@@ -230,7 +230,7 @@ export class Explorer {
     element("sigma").setAttribute("aria-valuetext", value);
     for (const name of ["elbo", "rate", "distortion"]) say(name, nats(now[name]));
     const best = run.trials.reduce((a, b) => (b.y > a.y ? b : a), { x: NaN, y: -Infinity });
-    run.best = best;
+    element("tried").hidden = !run.trials.length;
     say("best-elbo", run.trials.length ? nats(best.y) : "–");
     say("best-sigma", shown(best.x));
     say("own-elbo", nats(own.elbo));
