@@ -78,3 +78,6 @@ export function nats(value) {
   if (Math.abs(value) >= 1e7) return minus(value.toExponential(2));
   return minus(value.toLocaleString("en-US", { maximumFractionDigits: 1 }));
 }
+
+export const percent = (share) => (
+  `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);

@@ -29,6 +29,9 @@ const INKS = Array.from({ length: 256 }, (_, level) => [255 - level, 255 - level
 const ink = (value) => INKS[Math.round(255 * Math.min(Math.max(value, 0), 1))];
 const marked = (value) => (value < 0 ? BELOW : value > 1 ? ABOVE : ink(value));
 
+// Grey values 0 to 255 as numbers to paint.
+export const ofGrey = (pixels) => Float32Array.from(pixels, (pixel) => pixel / 255);
+
 export const paintImage = (canvas, unit, isMarked) => paint(canvas, unit, isMarked ? marked : ink);
 
 export const clear = (canvas) => resized(canvas, SIDE, SIDE).clearRect(0, 0, SIDE, SIDE);
