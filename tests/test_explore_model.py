@@ -1,6 +1,7 @@
 """The inference in the browser against torch's. The script runs in node, as it does in a page."""
 
 import json
+import math
 import shutil
 import subprocess
 from typing import Any, cast
@@ -53,25 +54,45 @@ unpack(given.model, given.text).then((model) => {
 """
 
 
+MEASURES = """
+const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+unpack(given.model, given.text).then((model) => {
+  const images = given.pixels.map((pixels) => ({ pixels, digit: null }));
+  const all = measured({ transform: "scale", model }, images, LIKELIHOODS);
+  const one = elboOf({ model }, all[0].x, null, 0.3, LIKELIHOODS);
+  console.log(JSON.stringify({
+    own: meanElbo(all, null), byHand: meanElbo(all, 0.3), rmse: rootMeanSquare(all),
+    rates: latentRates(all, model.latent), spread: spreadOfCodes(all, 1), one,
+    outside: outside([-0.1, 0, 0.5, 1, 1.1]),
+  }));
+});
+"""
+
+
 def run(model: Model, z: Tensor, x: Tensor, draws: int = 1) -> dict[str, Any]:
     """What the script says of a model: everything of decode(z) and encode(x), row by row."""
+    answer = answered(model, DRIVER, z=z.tolist(), x=x.tolist(), draws=draws)
+    return {
+        key: None if value is None else torch.tensor(value, dtype=torch.float64)
+        for key, value in answer.items()
+    }
+
+
+def answered(model: Model, driver: str, **given: Any) -> dict[str, Any]:
+    """What a driver prints that is given a model and more."""
     packing = Packing()
     own = described(model, 1.0, packing.put)
-    given = {"model": own, "text": packing.text(), "z": z.tolist(), "x": x.tolist()}
     assert NODE is not None
     done = subprocess.run(
-        [NODE, "-e", engine([own["head"]["family"]]) + DRIVER],
-        input=json.dumps(given | {"draws": draws}),
+        [NODE, "-e", engine([own["head"]["family"]]) + driver],
+        input=json.dumps({"model": own, "text": packing.text(), **given}),
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     answer: dict[str, Any] = json.loads(done.stdout)
-    return {
-        key: None if value is None else torch.tensor(value, dtype=torch.float64)
-        for key, value in answer.items()
-    }
+    return answer
 
 
 def images(family: str, count: int) -> Tensor:
@@ -193,3 +214,26 @@ def test_a_network_of_the_size_of_the_quickstart_is_within_a_thousandth_of_torch
     p = model.decode(z, torch.arange(IMAGES) % 10)
     assert 0 < (found["mean"] - p.mean).abs().max() < 1e-3
     close(found["deviation"], p.variance.sqrt(), relative=1e-3, absolute=0)
+
+
+@torch.no_grad()
+def test_the_measures_of_images_are_those_of_torch() -> None:
+    """What has no draws is exact; the ELBO of a sigma by hand follows from the squared error."""
+    model = rough_vae(PIXELS, 0.3, latent_dim=LATENTS, sigma_mode="global", sigma=0.4)
+    pixels = torch.randint(0, 256, (50, PIXELS))
+    found = answered(model, MEASURES, pixels=pixels.tolist())
+    q = model.encode(pixels / 255)
+    rates = torch.distributions.kl_divergence(q.base_dist, model.prior().base_dist).mean(0)
+    assert found["rates"] == pytest.approx(rates.tolist(), rel=1e-4)
+    assert found["own"]["rate"] == pytest.approx(float(rates.sum()), rel=1e-4)
+    assert found["spread"] == pytest.approx(float(q.mean[:, 1].var(correction=0)), rel=1e-4)
+    scales = {"own": float(model.likelihood.sigma_of(torch.empty(0))), "byHand": 0.3}
+    for name, sigma in scales.items():
+        log_prob = math.log(2 * math.pi * sigma**2) + (found["rmse"] / sigma) ** 2
+        assert found[name]["distortion"] == pytest.approx(PIXELS / 2 * log_prob, rel=1e-4)
+        terms = found[name]
+        assert terms["elbo"] == pytest.approx(-terms["rate"] - terms["distortion"])
+    first = torch.distributions.kl_divergence(q, model.prior())[0]
+    assert found["one"]["rate"] == pytest.approx(float(first), rel=1e-4)
+    assert found["one"]["distortion"] == pytest.approx(found["byHand"]["distortion"], rel=0.5)
+    assert found["outside"] == pytest.approx(0.4)

@@ -168,7 +168,8 @@ def explore(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Folders of trained runs, beginnings of their names, or latest.",
+            help="Folders of trained runs, beginnings of their names, latest, or folders of runs.",
+            autocompletion=cli_completion.runs,
         ),
     ],
     out: Annotated[
@@ -185,9 +186,10 @@ def explore(
 
     Prints the path of the page, which is opened from disk and needs no network. It has the latent
     plane with the codes of 300 test images and a point to drag, mu(z), sigma(z) and draws at that
-    point, the ELBO at any sigma, and an image to choose or to draw and encode. Several runs, such
-    as a sweep over beta, become a slider in the order of their beta. VAEs, probabilistic PCA and
-    factor analysis have such a page. Mixtures have none, as they have no latent plane.
+    point, and an image to choose or to draw, which is encoded. Where the likelihood has a sigma, a
+    slider sets it and shows the ELBO. Several runs, such as a sweep over beta, become a slider in
+    the order of their beta. VAEs, probabilistic PCA and factor analysis have such a page. Mixtures
+    have none, as they have no latent plane.
 
     Example: [bold]vaexp explore latest --out explore.html[/bold]
     """

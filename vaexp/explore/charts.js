@@ -14,6 +14,7 @@ export function drawChart(canvas, points, [nameX, nameY], words, scale = (x) => 
   context.clearRect(0, 0, width, height);
   context.fillStyle = colours.muted;
   if (!points.length) {
+    context.textAlign = "left";
     context.fillText(words, 0, height / 2);
     return;
   }
@@ -77,3 +78,6 @@ export function nats(value) {
   if (Math.abs(value) >= 1e7) return minus(value.toExponential(2));
   return minus(value.toLocaleString("en-US", { maximumFractionDigits: 1 }));
 }
+
+export const percent = (share) => (
+  `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);

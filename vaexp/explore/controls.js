@@ -1,7 +1,9 @@
 // What the visitor does: the controls of the page, the plane and the pad change the state.
 
-import { STEPS, SWEEP, element, ofGrey, say } from "./explorer.js";
-import { SIDE, paintImage } from "./painting.js";
+import { element, say } from "./elements.js";
+import { STEPS, SWEEP } from "./explorer.js";
+import { SIDE, ofGrey, paintImage, sizeOf } from "./painting.js";
+import { save } from "./saving.js";
 
 // A small picture with room for a name below it.
 function small(name, words) {
@@ -73,7 +75,7 @@ export function listen(explorer) {
     const along = Number(target.value);
     explorer.change({ along, z: explorer.between(along) });
   });
-  click("save", () => explorer.save());
+  click("save", () => save(explorer));
   click("reset", () => {
     if (explorer.playing) explorer.play();
     explorer.sketch = null;
@@ -124,7 +126,7 @@ function hover(explorer, place) {
   paintImage(element("hover-image"), ofGrey(pixels));
   say("hover-text", `digit ${digit}`);
   const [x, y] = explorer.view.toScreen(place);
-  const { width } = element("plane").getBoundingClientRect();
+  const { width } = sizeOf(element("plane"));
   box.style.left = `${x > width - 90 ? x - 80 : x + 12}px`;
   box.style.top = `${Math.max(0, y - 40)}px`;
 }

@@ -1,12 +1,13 @@
 // The explorer: it holds the state, and each change of it draws what depends on that.
 
-import { drawChart, minus, nats, shown } from "./charts.js";
+import { drawChart, minus, nats, percent, shown } from "./charts.js";
+import { element, say, write } from "./elements.js";
 import {
   elboOf, latentRates, meanElbo, measured, outside, rootMeanSquare, spreadOfCodes, withSigma,
 } from "./measures.js";
 import { covariance, decode } from "./model.js";
 import { randomFrom } from "./numbers.js";
-import { clear, mosaic, paintHeat, paintImage } from "./painting.js";
+import { clear, forgetSizes, mosaic, paintHeat, paintImage } from "./painting.js";
 import { drawPlane, viewOf } from "./plane.js";
 import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
 import { ofPixels, toUnit } from "./transforms.js";
@@ -17,27 +18,19 @@ export const STEPS = 9; // images between A and B
 const ACROSS = 15; // images along each side of the plane
 const SECONDS = 4; // from A to B
 
-export const element = (id) => document.getElementById(id);
-export const say = (id, text) => { if (element(id)) element(id).textContent = text; };
-export const ofGrey = (pixels) => Float32Array.from(pixels, (pixel) => pixel / 255);
-const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
-
 export class Explorer {
   constructor(data) {
     this.data = data;
     this.sketch = null; // grey values 0 to 255 that were drawn by hand
     this.playing = null;
     this.waiting = new Set();
-    const first = data.runs[0].model.latent;
-    this.start = {
-      run: 0, z: fitted([], first), digit: 0, axes: this.bestAxes(0), sigma: null,
-      image: 0, seed: 1, plane: false, marked: false, from: null, to: null, along: 0,
-    };
     const [here, ...others] = this.codesOf(0).map(({ q }) => [...q.mean]);
-    const sameDigit = others.findIndex((_, i) => data.images[i + 1].digit === data.images[0].digit);
-    Object.assign(this.start, {
-      z: here, digit: data.images[0].digit, from: here, to: others[Math.max(sameDigit, 0)] ?? here,
-    });
+    const { digit } = data.images[0];
+    const sameDigit = data.images.slice(1).findIndex((image) => image.digit === digit);
+    this.start = {
+      run: 0, z: here, digit, axes: this.bestAxes(0), sigma: null, image: 0, seed: 1,
+      plane: false, marked: false, from: here, to: others[Math.max(sameDigit, 0)] ?? here, along: 0,
+    };
     const known = data.runs.map(({ model }) => ({ latent: model.latent, digits: data.digits }));
     this.read = () => fromHash(location.hash, this.start, known, data.images.length);
     this.state = this.read();
@@ -92,7 +85,10 @@ export class Explorer {
   }
 
   draw(has) {
-    if (has("run")) this.drawRun();
+    if (has("run")) {
+      forgetSizes();
+      this.drawRun();
+    }
     if (has("run", "digit", "axes")) this.drawControls();
     if (has("run", "z", "digit", "seed", "marked", "sigma")) this.drawPoint();
     if (has("run", "sigma")) this.drawSigma();
@@ -205,7 +201,7 @@ export class Explorer {
     [...element("latents").children].forEach((label, i) => {
       const [slider, output] = label.children;
       slider.value = state.z[i];
-      output.textContent = minus(state.z[i].toFixed(2));
+      write(output, minus(state.z[i].toFixed(2)));
     });
   }
 
@@ -225,7 +221,7 @@ export class Explorer {
     element("sigma").setAttribute("aria-valuetext", value);
     for (const name of ["elbo", "rate", "distortion"]) say(name, nats(now[name]));
     const best = run.trials.reduce((a, b) => (b.y > a.y ? b : a), { x: NaN, y: -Infinity });
-    run.best = best;
+    element("tried").hidden = !run.trials.length;
     say("best-elbo", run.trials.length ? nats(best.y) : "–");
     say("best-sigma", shown(best.x));
     say("own-elbo", nats(own.elbo));
@@ -270,8 +266,7 @@ export class Explorer {
   }
 
   between(share) {
-    const { from, to } = this.state;
-    return from.map((value, i) => value + share * (to[i] - value));
+    return this.state.from.map((value, i) => value + share * (this.state.to[i] - value));
   }
 
   drawPlane() {
@@ -345,7 +340,7 @@ export class Explorer {
       "spread-1": shown(spreadOfCodes(this.codes, state.axes[1])),
     };
     for (const output of document.querySelectorAll("[data-number]")) {
-      output.textContent = numbers[output.dataset.number] ?? "–";
+      write(output, numbers[output.dataset.number] ?? "–");
     }
   }
 
@@ -402,38 +397,5 @@ export class Explorer {
     }
     element("play").setAttribute("aria-pressed", String(this.playing !== null));
     say("play", this.playing ? "Stop" : "Play");
-  }
-
-  // The plane and the pictures of the point, as one picture to keep.
-  save() {
-    const out = document.createElement("canvas");
-    [out.width, out.height] = [1000, 560];
-    const context = out.getContext("2d");
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, out.width, out.height);
-    context.drawImage(element("plane"), 20, 60, 480, 480);
-    context.imageSmoothingEnabled = false;
-    context.fillStyle = "#222";
-    context.font = "16px system-ui, sans-serif";
-    context.fillText(this.run.caption, 20, 32, 960);
-    [["mean", "μ(z)"], ["deviation", "σ(z)"], ["draw", "x ~ p(x|z)"]].forEach(([id, name], i) => {
-      context.drawImage(element(id), 520 + 156 * i, 60, 140, 140);
-      context.fillText(name, 520 + 156 * i, 222);
-    });
-    if (this.run.noSweep === null) {
-      [...element("sweep").children].forEach((figure, i) => {
-        context.drawImage(figure.firstChild, 520 + 92 * i, 260, 84, 84);
-      });
-      context.fillText("μ(z) + k σ(z), k = −2 … 2", 520, 366);
-    }
-    const z = this.state.z.map((value) => minus(value.toFixed(2))).slice(0, 8).join(", ");
-    context.fillText(`z = (${z}${this.state.z.length > 8 ? ", …" : ""})`, 520, 400, 460);
-    out.toBlob((blob) => {
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(blob);
-      link.download = `${this.run.name}.png`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    });
   }
 }

@@ -1,7 +1,8 @@
 // The page: it unpacks its data and starts the explorer.
 
 import { build, listen, listenToPad, listenToPlane, showBoxes } from "./controls.js";
-import { Explorer, element, say } from "./explorer.js";
+import { element, say } from "./elements.js";
+import { Explorer } from "./explorer.js";
 import { SIDE } from "./painting.js";
 import { unpack } from "./unpack.js";
 

@@ -8,9 +8,7 @@ const ABOVE = [189, 31, 1];
 
 // An image of SIDE x SIDE numbers, whatever the size of the canvas on the screen.
 function paint(canvas, values, colourOf) {
-  canvas.width = SIDE;
-  canvas.height = SIDE;
-  const context = canvas.getContext("2d");
+  const context = resized(canvas, SIDE, SIDE);
   const pixels = context.createImageData(SIDE, SIDE);
   writePixels(pixels, 0, 0, values, colourOf);
   context.putImageData(pixels, 0, 0);
@@ -31,11 +29,18 @@ const INKS = Array.from({ length: 256 }, (_, level) => [255 - level, 255 - level
 const ink = (value) => INKS[Math.round(255 * Math.min(Math.max(value, 0), 1))];
 const marked = (value) => (value < 0 ? BELOW : value > 1 ? ABOVE : ink(value));
 
+// Grey values 0 to 255 as numbers to paint.
+export const ofGrey = (pixels) => Float32Array.from(pixels, (pixel) => pixel / 255);
+
 export const paintImage = (canvas, unit, isMarked) => paint(canvas, unit, isMarked ? marked : ink);
 
-export function clear(canvas) {
-  canvas.width = SIDE;
-  canvas.height = SIDE;
+export const clear = (canvas) => resized(canvas, SIDE, SIDE).clearRect(0, 0, SIDE, SIDE);
+
+// The context of a canvas of this many pixels. One that has them already is left as it is.
+function resized(canvas, width, height) {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+  return canvas.getContext("2d");
 }
 
 // A heat map from the smallest value to the largest one, which are returned.
@@ -73,14 +78,25 @@ export function pageColours() {
   return { ink: of("ink"), muted: of("muted"), line: of("line"), paper: of("paper"), link: of("link") };
 }
 
+// The size of a canvas on the page is asked for once, until the page is laid out anew: to ask in
+// every frame makes the browser lay out the page in every frame.
+const sizes = new Map();
+export const forgetSizes = () => sizes.clear();
+
+export function sizeOf(canvas) {
+  if (!sizes.has(canvas)) {
+    const { width, height } = canvas.getBoundingClientRect();
+    sizes.set(canvas, { width, height });
+  }
+  return sizes.get(canvas);
+}
+
 // Make a canvas as sharp as the screen, and return its context in units of the page.
 export function sharp(canvas) {
-  const { width, height } = canvas.getBoundingClientRect();
+  const { width, height } = sizeOf(canvas);
   const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
+  const context = resized(canvas, Math.round(width * ratio), Math.round(height * ratio));
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.font = "12px system-ui, sans-serif";
   return { context, width, height };
 }

@@ -1,12 +1,12 @@
 // The latent plane: the prior, the codes of the test images, a posterior, and the point z.
 
-import { pageColours, sharp } from "./painting.js";
+import { pageColours, sharp, sizeOf } from "./painting.js";
 
 const DOT = 3;
 
 // A square view of two latents, from -reach to reach along both.
 export function viewOf(canvas, reach) {
-  const { width } = canvas.getBoundingClientRect();
+  const { width } = sizeOf(canvas);
   const scale = width / (2 * reach);
   return {
     reach,

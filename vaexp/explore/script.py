@@ -7,7 +7,7 @@ from importlib.resources import files
 from vaexp.errors import UserError
 
 ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
-PAGE = ("painting", "charts", "plane", "explorer", "controls", "page")
+PAGE = ("elements", "painting", "charts", "plane", "explorer", "saving", "controls", "page")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 _COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
