@@ -42,7 +42,7 @@ def leaves(kind: str) -> set[str]:
 
 
 def test_commands(completed: Any) -> None:
-    assert completed("vaexp ex") == ["export"]
+    assert completed("vaexp ex") == ["export", "explore"]
     assert completed("vaexp runs tr") == ["trim"]
     assert completed("vaexp train --no-f") == ["--no-figures"]
 

@@ -118,7 +118,11 @@ def test_every_number_carries_what_it_is(exact: Exact, name: str) -> None:
     kinds |= {"log_prob_bits_per_dim": "upper_bound", "elbo_bits_per_dim": "upper_bound"}
     for split, count in (("train", 300), ("validation", 100), ("test", 982 + 1009)):
         entries = {key: entry for key, entry in metrics[split].items() if "group" not in entry}
-        assert metrics[split].keys() - entries.keys() == (
+        criteria = [entries.pop(key) for key in ("aic", "bic") if split == "train"]
+        assert [(one["kind"], one["aggregate"], one["n"]) for one in criteria] == (
+            [("exact", "whole", count)] * len(criteria)
+        )
+        assert metrics[split].keys() - entries.keys() - {"aic", "bic"} == (
             ({"mutual_information", "marginal_kl", "rate_bits"} if split == "test" else set())
             | ({"active_units", "collapsed_latents"} if split == "test" and not mixture else set())
         )

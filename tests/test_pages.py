@@ -251,15 +251,25 @@ def test_the_page_of_a_reproduction_is_as_sound(tmp_path: Path) -> None:
         for number, name in ((1, "figure-01.png"), (9, "figure-09a.png"))
     ]
     table = Table("By sigma", ["sigma", "elbo"], [["0.1", "2.5"]])
-    question = Question("Why?", "Section 1.", (), lambda _: Answer([], []), "Theory.")
-    content = Content(["How."], figures, [(question, Answer(["Because."], [table]))])
+    question = Question("Why?", "Section 1.", (), lambda _: Answer([], [], []), "Theory.")
+    content = Content(
+        ["How."], figures, [(question, Answer(["Because."], ["In detail."], [table]))]
+    )
     path = tmp_path / "index.html"
     path.write_text(render(content, tmp_path), encoding="utf-8")
     page = Page(path.read_text(encoding="utf-8"))
     assert_sound(page, path)
     assert all((source or "").startswith("data:image/png;") for source in page.of("img", "src"))
     assert page.of("img", "alt") == [f"Figure {n}: Draws. Settings." for n in (1, 9)]
-    for words in ("Figure 9. A plane", "A caption.", "1.5 ± 0.2", "Why?", "Because.", "2.5"):
+    for words in (
+        "Figure 9. A plane",
+        "A caption.",
+        "1.5 ± 0.2",
+        "Why?",
+        "In short: Because.",
+        "In detail.",
+        "2.5",
+    ):
         assert words in page.text
     (tmp_path / "figure-01.png").write_bytes(b"no picture")
     with pytest.raises(RunError, match=r"figure-01\.png: damaged; remove it"):

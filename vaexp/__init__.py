@@ -4,17 +4,19 @@ In notebooks and scripts it has four names: ``train``, ``load_run``, ``load_runs
 They are imported when they are used, so that ``import vaexp`` takes no time.
 """
 
-import pkgutil
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as importing typing would delay the moment from which Ctrl-C is one line
 if TYPE_CHECKING:
+    from typing import Any
+
     from vaexp.notebook import Config, load_run, load_runs, train
 
 __version__ = "0.1.0"
 __all__ = ["Config", "load_run", "load_runs", "train"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in __all__:
         raise AttributeError(f"module 'vaexp' has no attribute '{name}'")
+    import pkgutil
+
     return pkgutil.resolve_name(f"vaexp.notebook:{name}")
