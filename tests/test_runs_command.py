@@ -193,7 +193,7 @@ def test_a_list_without_a_home_has_no_index(forge: Any, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_a_thousand_runs_are_listed_quickly(forge: Any) -> None:
-    """In a small part of the time that reading them takes: 15 ms for each."""
+    """In under a second of the processor, and in less than a third of the time to read them."""
     forged = forge("run")
     for i in range(999):
         shutil.copytree(forged, forge.folder / f"20260101-000000-run-{i:04x}")
@@ -201,8 +201,10 @@ def test_a_thousand_runs_are_listed_quickly(forge: Any) -> None:
     first = list_runs(forge.folder)
     reading = time.process_time() - before
     before = time.process_time()
-    assert list_runs(forge.folder) == first
-    assert time.process_time() - before < reading / 10
+    again = list_runs(forge.folder)
+    listing = time.process_time() - before
+    assert again == first
+    assert listing < min(1.0, reading / 3)
     assert len(first) == 1000
 
 
