@@ -77,7 +77,7 @@ def test_a_lost_worker_costs_no_trial_and_no_number(
 ) -> None:
     """Its worker is killed while a trial is at work; another one ends it, or waits for its end."""
     (cli.cwd / "tiny.yaml").write_text(CONFIG)
-    cli.ok(*ASK, "--folder", "alone", "-j", "2")
+    cli.ok(*ASK, "--folder", "alone", "--seeds", "2", "-j", "2")
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as dask,
         distributed.Client(dask) as client,
@@ -85,22 +85,22 @@ def test_a_lost_worker_costs_no_trial_and_no_number(
         pids = client.run(os.getpid)
 
         def kill() -> None:
-            wait_for_epochs(tiny / "s/trials/001-beta-1", 3)
+            wait_for_epochs(tiny / "s/trials/001-beta-1-seed-1", 3)
             os.kill(next(iter(pids.values())), signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
         address = dask.scheduler_address
-        done = invoke(*ASK, "--folder", "s", "-j", 2, "--cluster", address)
+        done = invoke(*ASK, "--seeds", 2, "--folder", "s", "-j", 2, "--cluster", address)
         killer.join()
         assert done.exit_code == 0, done.stderr
         assert set(client.run(os.getpid).values()) != set(pids.values())
-    assert "2 trials: 2 finished" in done.stderr
+    assert "4 trials: 4 finished" in done.stderr
     mine, others = (
         sorted(path.parent for path in folder.glob("trials/*/*/run.json"))
         for folder in (tiny / "s", cli.cwd / "alone")
     )
-    assert len(mine) == 2
+    assert len(mine) == 4
     for run, alone in zip(mine, others, strict=True):
         assert_same_results(run, alone)
 

@@ -80,8 +80,9 @@ def test_a_posterior_with_correlations_is_an_approximation_gap(latents: int) -> 
 
 
 @torch.no_grad()
-def test_the_label_reaches_the_decoder() -> None:
+def test_the_label_reaches_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """mu(z) of the label is added to mu, and the analytic encoder takes it away again."""
+    monkeypatch.setattr(module, "DRAWS", 8192)  # so that the error is well below the tolerance
     x = images(20)
     by_label = torch.randn(10, D, dtype=torch.float64)
     model = exact_vae(D, (1.5, 0.7), by_label=by_label)
@@ -90,7 +91,8 @@ def test_the_label_reaches_the_decoder() -> None:
     found = gaps(model, x, label).entries
     for name in ("amortisation_gap", "approximation_gap"):
         entry = found[name].summary()
-        assert entry["value"] == pytest.approx(0, abs=4 * entry["mc_se"] + 5e-3), name
+        assert entry["mc_se"] < 0.004
+        assert entry["value"] == pytest.approx(0, abs=0.02), name
 
 
 def test_networks_have_positive_gaps_that_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
