@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from vaexp.reproduction.answers import Answer, Question, findings
 from vaexp.reproduction.figures import FIGURES, Plane
 from vaexp.reproduction.questions import QUESTIONS, beta_and_sigma, learned_sigma
 from vaexp.reproduction.reproduce import name_of, questions, studies
-from vaexp.reproduction.studies import MEAN_ONLY, PER_IMAGE, SEEDS, Done, Study
+from vaexp.reproduction.studies import MEAN_ONLY, PER_IMAGE, SEEDS, Done, Size, Study
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.folder import State, Sweep
 from vaexp.tables import Table
@@ -44,6 +45,7 @@ PICTURES = [name_of(figure, part) for figure in FIGURES for part in figure.pictu
 SOME = Varied({measure: {"": 1.0} for measure in ("rate", "rmse_mean", "sigma")})
 OF_ANSWERS = [name for one in questions(quick=True) for name in one.files(one.answer(SOME))]
 DRAWN = [*PICTURES, *OF_ANSWERS]
+ONE = Size(seeds=1)
 
 
 # The tables
@@ -83,8 +85,9 @@ def test_what_is_trained_follows_from_the_figures_and_the_questions() -> None:
     needed = studies(quick=False)
     assert all(figure.study in needed for figure in FIGURES)
     assert all(study in needed for question in QUESTIONS for study in question.studies)
-    assert MEAN_ONLY.request(quick=False, overrides=[]).asked.plan.seeds == SEEDS
-    assert MEAN_ONLY.request(quick=True, overrides=[]).asked.plan.seeds == 1
+    assert MEAN_ONLY.request(Size(), []).asked.plan.seeds == SEEDS
+    assert MEAN_ONLY.request(Size(seeds=1), []).asked.plan.seeds == 1
+    assert replace(MEAN_ONLY, seeds=3).request(Size(seeds=4), []).asked.plan.seeds == 3
 
 
 def test_the_shell_script_has_the_same_runs() -> None:
@@ -106,7 +109,7 @@ def test_the_shell_script_has_the_same_runs() -> None:
 def test_two_studies_of_a_config_share_their_runs(tmp_path: Path) -> None:
     """beta = 4 of the figures is one of the runs of the question on beta."""
     few = Study(PER_IMAGE.config, grid=("model.beta=1,4",))
-    begun = work.begin([PER_IMAGE, few], tmp_path, quick=True, changes=[])
+    begun = work.begin([PER_IMAGE, few], tmp_path, ONE, [])
     paths = {sweep.path for sweep, _ in begun.values()}
     assert paths == {tmp_path / "report-sigma-per-image"}
     numbers = [[t.number for t in sweep.asked(asked)] for sweep, asked in begun.values()]
@@ -114,9 +117,9 @@ def test_two_studies_of_a_config_share_their_runs(tmp_path: Path) -> None:
 
 
 def test_other_settings_in_the_same_folder_are_refused_with_a_way_out(tmp_path: Path) -> None:
-    work.begin([PER_IMAGE], tmp_path, quick=True, changes=[])
+    work.begin([PER_IMAGE], tmp_path, ONE, [])
     with pytest.raises(UserError, match=r"(?s)model\.beta: 2, but .* choose another --out"):
-        work.begin([PER_IMAGE], tmp_path, quick=True, changes=["model.beta=2"])
+        work.begin([PER_IMAGE], tmp_path, ONE, ["model.beta=2"])
 
 
 def test_a_trial_that_another_process_has_is_waited_for(
@@ -130,10 +133,29 @@ def test_a_trial_that_another_process_has_is_waited_for(
 
     monkeypatch.setattr("vaexp.reproduction.work.WAIT", 0)
     monkeypatch.setattr("vaexp.sweeps.jobs.Jobs.run", run)
-    begun = work.begin([PER_IMAGE], tmp_path, quick=True, changes=[])
+    begun = work.begin([PER_IMAGE], tmp_path, ONE, [])
     with pytest.raises(RunError, match="1 run has not finished; the same command goes on"):
         work.train(begun, 1, Reporter())
     assert looked == [1, 1, 1]
+
+
+def test_the_first_seed_of_every_study_is_trained_before_the_second_of_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def run(_self: Any, tasks: Any) -> Any:
+        asked.extend((task.trial.settings["seed"], task.sweep.path.name) for task in tasks)
+        return {task: State("failed") for task in tasks}
+
+    monkeypatch.setattr("vaexp.sweeps.jobs.Jobs.run", run)
+    with pytest.raises(RunError):
+        work.train(work.begin([PER_IMAGE, MEAN_ONLY], tmp_path, ONE, []), 1, Reporter())
+    assert [seed for seed, _ in asked] == [1, 1]
+    del asked[:]  # more seeds are added to those that were asked for before
+    with pytest.raises(RunError):
+        work.train(work.begin([PER_IMAGE, MEAN_ONLY], tmp_path, Size(seeds=3), []), 1, Reporter())
+    assert [seed for seed, _ in asked] == [1, 1, 2, 2, 3, 3]
 
 
 # The answers, from numbers that are known
@@ -188,7 +210,7 @@ def test_one_seed_is_not_called_stable(modes: Any) -> None:
 
 def test_a_pair_of_beta_and_sigma_has_the_same_variance() -> None:
     """sigma^2 beta is the same on both sides of each pair, and no pair is trivial."""
-    plan = beta_and_sigma.FIXED_SIGMA.request(quick=True, overrides=[]).asked.plan
+    plan = beta_and_sigma.FIXED_SIGMA.request(ONE, []).asked.plan
     sigma, beta = plan.zip["model.sigma"], plan.zip["model.beta"]
     product = [s**2 * b for s, b in zip(sigma, beta, strict=True)]
     assert product[::2] == pytest.approx(product[1::2])

@@ -8,6 +8,7 @@ import typer
 
 from vaexp.cli_common import JsonFlag, Overrides
 from vaexp.paths import expanded
+from vaexp.reproduction.studies import SEEDS, Size
 
 
 def reproduce(
@@ -20,6 +21,15 @@ def reproduce(
             "questions whose runs take longest.",
         ),
     ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help=f"Train N seeds at most. A later call with more adds to them. The default is "
+            f"{SEEDS}, or 1 with --quick.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -53,7 +63,7 @@ def reproduce(
         None if runs_dir is None else expanded(runs_dir),
         overrides or [],
         Reporter(),
-        quick=quick,
+        size=Size(quick, seeds or (1 if quick else SEEDS)),
         jobs=jobs,
     )
     answer = {

@@ -21,11 +21,10 @@ from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
 from vaexp.reproduction.studies import (
     FEW_SEEDS,
-    QUICK,
-    QUICK_IMAGES,
     SEEDS,
     Done,
     Repeated,
+    Size,
     Study,
 )
 
@@ -47,7 +46,7 @@ def reproduce(
     changes: Sequence[str],
     reporter: Reporter,
     *,
-    quick: bool,
+    size: Size,
     jobs: int,
 ) -> Made:
     """Make the reproduction in the folder ``out``, as far as it is not there yet.
@@ -56,11 +55,11 @@ def reproduce(
     overrides of all configs. Raises UserError if they are wrong or do not fit what is there, and
     RunError if a run failed.
     """
-    begun = work.begin(studies(quick=quick), runs_dir or out / "runs", quick=quick, changes=changes)
+    begun = work.begin(studies(quick=size.quick), runs_dir or out / "runs", size, changes)
     _make_folder(out / PICTURES)
     done = work.train(begun, jobs, reporter)
-    work.measure(done, QUICK_IMAGES if quick else None, reporter)
-    content = _content(done, changes, quick=quick)
+    work.measure(done, size.images, reporter)
+    content = _content(done, size, changes)
     names = [name for shown in content.figures for name in shown.pictures]
     names += [name for question, answer in content.answers for name in question.files(answer)]
     made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
@@ -90,47 +89,63 @@ def studies(*, quick: bool) -> list[Study]:
     return list(dict.fromkeys(needed))
 
 
-def _content(done: Done, changes: Sequence[str], *, quick: bool) -> Content:
+def _content(done: Done, size: Size, changes: Sequence[str]) -> Content:
     """What the page says of the finished runs."""
     return Content(
-        _how(done, changes, quick=quick),
+        _how(done, size, changes),
         [_shown(figure, done) for figure in FIGURES],
-        [(question, question.answer(done)) for question in questions(quick=quick)],
+        [(question, question.answer(done)) for question in questions(quick=size.quick)],
     )
 
 
-def _how(done: Done, changes: Sequence[str], *, quick: bool) -> list[str]:
+def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
     """Sentences on what was trained, and how to read its numbers."""
     count = len({run.path for runs in done.runs.values() for run in runs})
-    command = " ".join(["vaexp reproduce", *(["--quick"] if quick else []), *changes])
-    spread = (
-        "Each number is of one run, ± its standard error over the test images. One seed says "
-        f"nothing about others: the full reproduction has {SEEDS}. The quality of samples is that "
-        f"of {QUICK_IMAGES:,} images at most, and its numbers depend on how many there are."
-        if quick
-        else f"Each number is the mean ± standard deviation over {SEEDS} seeds, or over "
-        f"{FEW_SEEDS} where only one question needs the runs; that of a single run is ± its "
-        "standard error over the test images. The pictures are drawn from the first seed."
-    )
+    command = " ".join(["vaexp reproduce", *size.options, *changes])
     given = {change.partition("=")[0] for change in changes}
-    shortened = [change for change in QUICK if quick and change.partition("=")[0] not in given]
+    shortened = [change for change in size.changes if change.partition("=")[0] not in given]
     settings = (
         f" --quick sets {', '.join(shortened)} in all configs that have the key."
         if shortened
         else ""
     )
-    left_out = [question.title for question in QUESTIONS if quick and question.heavy]
+    left_out = [question.title for question in QUESTIONS if size.quick and question.heavy]
     without = f" It leaves out: {' '.join(left_out)}" if left_out else ""
     return [
         f"Written by vaexp {__version__} with the command {command}, from {count} runs."
         f"{settings}{without}",
-        f"{spread} All are of test images of MNIST. Likelihoods, rates and KL divergences are in "
-        "nats per image.",
+        f"{_spread(size)} All are of test images of MNIST. Likelihoods, rates and KL divergences "
+        "are in nats per image.",
         "The runs of the figures are VAEs that are given the label, as in the report, so that "
         "their likelihoods are of x given the label. The report does not name its network, its "
         "latent size or its β. All of these are chosen here, and each caption says what was "
         "chosen.",
     ]
+
+
+def _spread(size: Size) -> str:
+    """What stands behind the ± of the numbers."""
+    if size.seeds == 1:
+        few = (
+            f" The quality of samples is that of {size.images:,} images at most, and its numbers "
+            "depend on how many there are."
+            if size.images
+            else ""
+        )
+        return (
+            "Each number is of one run, ± its standard error over the test images. One seed says "
+            f"nothing about others: the full reproduction has {SEEDS}.{few}"
+        )
+    fewer = (
+        f", or over {FEW_SEEDS} where only one question needs the runs"
+        if size.seeds > FEW_SEEDS
+        else ""
+    )
+    return (
+        f"Each number is the mean ± standard deviation over {size.seeds} seeds{fewer}; that of a "
+        "single run is ± its standard error over the test images. The pictures are drawn from the "
+        "first seed."
+    )
 
 
 def _shown(figure: ReportFigure, done: Done) -> Shown:

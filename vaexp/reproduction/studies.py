@@ -23,9 +23,35 @@ QUICK = (
     "train.max_iter=10",
     "evaluate.importance_samples=0",
 )
-"""What --quick changes in every config that has the key. It also trains one seed only."""
+"""What --quick changes in every config that has the key."""
 QUICK_IMAGES = 5_000
 """The test images on which --quick measures groups such as the quality of samples."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained."""
+
+    quick: bool = False
+    seeds: int = SEEDS
+    """The most seeds of any study."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What is changed in every config that has the key."""
+        return QUICK if self.quick else ()
+
+    @property
+    def images(self) -> int | None:
+        """On how many of the first test images groups are measured; None stands for all."""
+        return QUICK_IMAGES if self.quick else None
+
+    @property
+    def options(self) -> list[str]:
+        """The options of the command line that ask for it."""
+        if self.quick:
+            return ["--quick"]
+        return [] if self.seeds == SEEDS else [f"--seeds {self.seeds}"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +68,17 @@ class Study:
     seeds: int = SEEDS
     """With how many seeds everything is done, but for --quick."""
 
-    def request(self, *, quick: bool, overrides: Sequence[str]) -> Request:
+    def request(self, size: Size, overrides: Sequence[str]) -> Request:
         """What ``vaexp sweep`` would be asked for. Raises UserError for a wrong override.
 
         An override of a key that only models of another kind have is left out.
         """
-        options = Options(grid=self.grid, zip=self.zip, seeds=1 if quick else self.seeds)
+        options = Options(grid=self.grid, zip=self.zip, seeds=min(self.seeds, size.seeds))
         own = flatten(load_config(self.config).model_dump())
         elsewhere = _keys_of_all_kinds() - own.keys()
         changes = [
             change
-            for change in (*(QUICK if quick else ()), *overrides)
+            for change in (*size.changes, *overrides)
             if change.partition("=")[0] not in elsewhere
         ]
         return Request.of_config(self.config, changes, options)

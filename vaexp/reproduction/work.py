@@ -12,7 +12,7 @@ from typing import Literal
 
 from vaexp.errors import RunError, Terminated, UserError
 from vaexp.progress import Reporter
-from vaexp.reproduction.studies import Done, Study
+from vaexp.reproduction.studies import Done, Size, Study
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.display import Display
 from vaexp.sweeps.folder import State, Sweep, Task
@@ -26,13 +26,13 @@ Begun = Mapping[Study, tuple[Sweep, Request]]
 """The sweep of each study, and what the study asks of it."""
 
 
-def begin(studies: Sequence[Study], folder: Path, *, quick: bool, changes: Sequence[str]) -> Begun:
+def begin(studies: Sequence[Study], folder: Path, size: Size, changes: Sequence[str]) -> Begun:
     """Make the folder of the sweep of each study in ``folder``, or find it there.
 
     ``changes`` are overrides of all configs. Raises UserError if one of them is wrong, or if a
     sweep was begun with other settings.
     """
-    requests = {study: study.request(quick=quick, overrides=changes) for study in studies}
+    requests = {study: study.request(size, changes) for study in studies}
     paths = {study: folder / request.base.config.name for study, request in requests.items()}
     for study, request in requests.items():
         try:
@@ -58,6 +58,8 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
         for trial in sweep.asked(request)
     }
     left = [task for task in tasks.values() if task.state().status != "finished"]
+    # A whole seed after the other, so that what is there when it is stopped can be compared.
+    left.sort(key=lambda task: task.trial.settings["seed"])
     if left:
         display = Display(reporter.console, len(tasks), jobs, True, len(tasks) - len(left))
         display.say(f"{len(tasks)} runs, of which {len(left)} are still to be trained")
