@@ -161,7 +161,9 @@ def test_of_images_from_a_linear_model_it_is_the_mean_of_that_model() -> None:
         with torch.no_grad():
             x = model.decode(torch.randn(n, 2).double()).sample()
         torch.manual_seed(4)
-        average = averages_of_vectors(model, lambda x=x: in_blocks(x), x[:500], no_label(x[:500]))
+        average = averages_of_vectors(
+            model, Aggregate(model, lambda x=x: in_blocks(x)), x[:500], no_label(x[:500])
+        )
         found, _ = optimal_mean(model, lambda x=x: in_blocks(x), average)
         gaps.append(found["optimal_mean_gap_codes"].value)
     assert gaps[1] < 0.06 < gaps[0] < 0.3
@@ -179,7 +181,9 @@ def test_no_decoder_is_better_and_the_error_of_another_is_larger_by_the_gap(
     model = linear_gaussian(D, COLUMNS, stretch=2.0, by_label=by_label)
     torch.manual_seed(5)
     train = lambda: in_blocks(x, label)  # noqa: E731
-    found, by_digit = optimal_mean(model, train, averages_of_vectors(model, train, x, label))
+    found, by_digit = optimal_mean(
+        model, train, averages_of_vectors(model, Aggregate(model, train), x, label)
+    )
     best, gap = found["rmse_optimal_mean"], found["optimal_mean_gap_codes"]
     learned = best.facts["rmse_of_learned_mean"]
     assert learned > best.value
@@ -194,7 +198,7 @@ def test_the_errors_are_the_spread_of_repetitions(monkeypatch: pytest.MonkeyPatc
     x, label = digits_apart(300, D, 1.0)
     model = linear_gaussian(D, COLUMNS, stretch=2.0)
     train = lambda: in_blocks(x, label)  # noqa: E731
-    average = averages_of_vectors(model, train, x, label)
+    average = averages_of_vectors(model, Aggregate(model, train), x, label)
     each = []
     for seed in range(40):
         torch.manual_seed(seed)

@@ -10,6 +10,16 @@ from vaexp.cli_common import JsonFlag, Overrides
 from vaexp.paths import expanded
 from vaexp.reproduction.studies import SEEDS, Size
 
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Train N seeds at most. A later call with more adds to them. The default is "
+        f"{SEEDS}, or 1 with --quick.",
+    ),
+]
+
 
 def reproduce(
     overrides: Overrides = None,
@@ -21,15 +31,7 @@ def reproduce(
             "questions whose runs take longest.",
         ),
     ] = False,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help=f"Train N seeds at most. A later call with more adds to them. The default is "
-            f"{SEEDS}, or 1 with --quick.",
-        ),
-    ] = None,
+    seeds: Seeds = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.aggregate import Aggregate
+from vaexp.evaluation.aggregate import Aggregate, TrainingBlocks
 from vaexp.fitting.codes import mixture_of_codes
+from vaexp.models import VAE, LinearGaussian
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
 MOST_CODES = 20_000  # of all labels together that EM sees, to spare time
@@ -53,3 +54,27 @@ class CodeMixture:
             rows = (group == one).nonzero()[:, 0]
             log_prob[rows] = self.mixtures[int(one)].log_prob(z[rows].double())
         return log_prob
+
+
+class Codes:
+    """The codes of the training images under a model, and the mixture that is fitted to them.
+
+    Both take seconds, and several groups need them. They are made at the first call, whose model
+    and images all later calls must have.
+    """
+
+    def __init__(self) -> None:
+        self._aggregate: Aggregate | None = None
+        self._mixture: CodeMixture | None = None
+
+    def aggregate(self, model: VAE | LinearGaussian, train: TrainingBlocks) -> Aggregate:
+        """The aggregated posterior of the training images."""
+        if self._aggregate is None:
+            self._aggregate = Aggregate(model, train)
+        return self._aggregate
+
+    def mixture(self, model: VAE | LinearGaussian, train: TrainingBlocks) -> CodeMixture:
+        """The mixture. Only digits that ``aggregate`` knows can be drawn from it."""
+        if self._mixture is None:
+            self._mixture = CodeMixture(self.aggregate(model, train))
+        return self._mixture

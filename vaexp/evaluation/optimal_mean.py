@@ -42,10 +42,9 @@ FindAt = Callable[[Tensor, Tensor], Found]
 
 @torch.no_grad()
 def averages_of_vectors(
-    model: VAE | LinearGaussian, train: TrainingBlocks, x: Tensor, label: Tensor
+    model: VAE | LinearGaussian, aggregate: Aggregate, x: Tensor, label: Tensor
 ) -> FindAt:
     """The averages of training images where z is a vector; ``x`` (R, D) are held-out images."""
-    aggregate = Aggregate(model, train)
     codes = [model.encode(xs, labels).sample() for xs, labels in blocks(x, label)]
     support = Support.of(aggregate, torch.cat(codes), label)
 
@@ -172,7 +171,9 @@ def measure(subject: Subject[Model]) -> Evidence:
         case GMM():
             find = averages_of_components(model, subject.train)
         case VAE() | LinearGaussian():
-            find = averages_of_vectors(model, subject.train, subject.x, subject.label)
+            find = averages_of_vectors(
+                model, subject.codes.aggregate(model, subject.train), subject.x, subject.label
+            )
         case _:
             assert_never(model)
     entries, by_label = optimal_mean(model, subject.train, find)

@@ -9,7 +9,6 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.aggregate import Aggregate
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.code_mixture import CodeMixture
 from vaexp.evaluation.measure import Arrays, Estimate, Evidence, Measure, Moments, merge
@@ -40,10 +39,10 @@ def prior_draws(subject: Subject[Model], model: VAE | LinearGaussian) -> Evidenc
     of the first of all if none does, and of as many draws of the mixture with the same labels.
     """
     x, label = subject.x, subject.label
-    aggregate = Aggregate(model, subject.train)
+    aggregate = subject.codes.aggregate(model, subject.train)
     if not aggregate.knows(label):
         return Evidence(absent=dict.fromkeys((*SHARES, GAIN), UNKNOWN))
-    mixture = CodeMixture(aggregate)
+    mixture = subject.codes.mixture(model, subject.train)
     codes = torch.cat([model.encode(xs, labels).sample() for xs, labels in blocks(x, label)])
     z = {"prior": model.prior().sample(label.shape).to(codes)}
     z["mixture"] = mixture.sample(label).to(codes)

@@ -11,9 +11,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.aggregate import Aggregate
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.code_mixture import CodeMixture
 from vaexp.evaluation.digit_classifier import load_classifier, read_digits
 from vaexp.evaluation.feature_distances import digit_fid, digit_kid
 from vaexp.evaluation.measure import Estimate, Evidence, average, bootstrapped, merge
@@ -230,10 +228,10 @@ def _of_mixture(subject: Subject[Model]) -> dict[str, Tensor]:
         case GMM():
             return {}
         case VAE() | LinearGaussian() as model:
-            aggregate = Aggregate(model, subject.train)
-            if not aggregate.knows(subject.label):
+            if not subject.codes.aggregate(model, subject.train).knows(subject.label):
                 return {}
-            z = CodeMixture(aggregate).sample(subject.label).to(subject.x)
+            mixture = subject.codes.mixture(model, subject.train)
+            z = mixture.sample(subject.label).to(subject.x)
             return drawn(subject, blocks(z, subject.label, rows=DRAWN_AT_ONCE))
         case _:
             assert_never(subject.model)

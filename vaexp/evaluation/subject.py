@@ -1,12 +1,13 @@
 """The input of a group of measures: a fitted model, images, and what the group needs to know."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, assert_never
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Self, TypeVar, assert_never
 
 from torch import Tensor
 
 from vaexp.data import Transform
+from vaexp.evaluation.code_mixture import Codes
 from vaexp.evaluation.groups import Group
 from vaexp.evaluation.measure import Evidence
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -46,6 +47,12 @@ class Subject(Generic[M_co]):
     """K, the number of samples of the importance-weighted bound."""
     on_images: Callable[[int], None]
     """Is called with the number of images that have been measured since the last call."""
+    codes: Codes = field(default_factory=Codes)
+    """The codes of the training images. All parts of a subject share them."""
+
+    def first(self, images: int | None) -> Self:
+        """The part of it that has the first so many test images; None stands for all."""
+        return replace(self, x=self.x[:images], label=self.label[:images])
 
 
 def measure_group(group: Group, subject: Subject[Model]) -> Evidence:

@@ -75,9 +75,9 @@ def evaluate(
             load_weights(experiment.model, run, experiment.device)
             experiment.model.eval().requires_grad_(False)
             test = experiment.held_out_images(experiment.data.test, "test")
+        whole = subject_of(experiment, test, importance_samples, reporter)
         for group in groups:
-            x = test[: images or group.images]
-            subject = subject_of(experiment, x, importance_samples, reporter)
+            subject = whole.first(images or group.images)
             measured[group.name] = _measure(run, experiment, group, subject, reporter)
         for path in illustrate_evidence(run, [group.name for group in groups]):
             reporter.say(f"figure {path}")
