@@ -57,6 +57,20 @@ def test_a_terminal_shows_every_cell_within_its_width(width: int) -> None:
     assert (blocks == 1) == (width >= 80)
 
 
+def test_a_single_row_that_does_not_fit_stands_upright() -> None:
+    one = Table("A title", TABLE.headers, TABLE.rows[1:])
+    assert text_table(one, 60).splitlines() == [
+        "A title",
+        "",
+        "  run             two-5678",
+        " " + "─" * (len("second column   -736.9 ± 1.2 [σ ≥ 0.001]") + 2),
+        "  first           -736.9 ± 1.2 [σ ≥ 0.001]",
+        "  second column   –",
+        "  third           y",
+    ]
+    assert text_table(one, 100) == text_table(one)
+
+
 def test_what_stands_in_brackets_is_not_torn() -> None:
     assert "[σ ≥ 0.001]" in text_table(TABLE, 40)
 

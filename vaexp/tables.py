@@ -145,11 +145,23 @@ def text_table(table: Table, width: int | None = None) -> str:
     """A table as plain text, of which nothing is cut. None is any width.
 
     What does not fit the width goes into further blocks of columns, each of which begins with the
-    first column. A cell that alone is too wide is folded.
+    first column. Where that takes more lines than the table with its rows as columns, as of a
+    single run, that is shown. A cell that alone is too wide is folded.
     """
+    lines, blocks = _lines(table, width)
+    if blocks > 1:
+        turned, of_turned = _lines(table.transposed(table.headers[0]), width)
+        if of_turned == 1 and len(turned) < len(lines):
+            lines = turned
+    return "\n".join([*lines, ""])
+
+
+def _lines(table: Table, width: int | None) -> tuple[list[str], int]:
+    """The lines of a table, and the number of blocks of columns."""
+    above = [part for part in (visible(table.title), visible(table.above)) if part]
+    above = [line for part in above for line in _fold(part, width or len(part))]
     if not table.headers:
-        parts = [part for part in (visible(table.title), visible(table.above)) if part]
-        return "\n".join(line for part in parts for line in _fold(part, width or len(part))) + "\n"
+        return above, 0
     cells = [[visible(cell) for cell in row] for row in (table.headers, *table.rows)]
     columns = [list(column) for column in zip(*cells, strict=True)]
     natural = [max(map(_width, column)) for column in columns]
@@ -163,14 +175,13 @@ def text_table(table: Table, width: int | None = None) -> str:
             for i in block[1:]:
                 more = min(left, natural[i] - widths[i])
                 widths[i], left = widths[i] + more, left - more
-    parts = [part for part in (visible(table.title), visible(table.above)) if part]
-    if width is not None:
-        parts = ["\n".join(_fold(part, width)) for part in parts]
     if len(blocks) > 1:
         why = f"In {len(blocks)} blocks of columns, as they do not fit into {width} characters:"
-        parts += _fold(why, width or 0)
-    drawn = ["\n".join(_block(columns, widths, block, width)) for block in blocks]
-    return "\n".join([*parts, *([""] if parts else []), "\n\n".join(drawn), ""])
+        above += _fold(why, width or 0)
+    lines = above
+    for block in blocks:
+        lines += [*([""] if lines else []), *_block(columns, widths, block, width)]
+    return lines, len(blocks)
 
 
 def _fitted(columns: list[list[str]], natural: list[int], width: int) -> list[int]:
