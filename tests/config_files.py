@@ -20,6 +20,7 @@ COMMON = {
     "data.limit": None,
     "data.validation_size": 10_000,
     "output.figure_format": "png",
+    "output.tensorboard": False,
 }
 VAE_DEFAULTS = COMMON | {
     "model.kind": "vae",

@@ -15,6 +15,10 @@ class OutputConfig(Section):
     """The format of the figures that training and `vaexp evaluate` draw. png: pixels, 150 per inch.
     svg and pdf: vectors, for papers. The pictures of `vaexp sample` and `vaexp compare` are png."""
 
+    tensorboard: bool = False
+    """Also write the numbers of training to a file that `tensorboard --logdir runs` shows. It needs
+    TensorBoard: pip install 'vaexp[tensorboard]'."""
+
     @property
     def suffix(self) -> str:
         """The end of the names of figures, such as ".png"."""

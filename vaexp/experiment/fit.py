@@ -26,6 +26,7 @@ from vaexp.fitting import FitStep, em, sgd
 from vaexp.models import VAE, build
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.tensorboard import events
 
 EM_WRITES_EVERY = 1.0  # seconds, as an iteration may take far less time than writing it
 
@@ -217,20 +218,23 @@ def write_steps(
         if kept:
             run.save_weights(kept[-1].state["model"], kept[-1].at)
         run.save_state(pending[-1].state | {"at": pending[-1].at, "records": done})
+        for number, record in enumerate(records, start=done - len(records) + 1):
+            add(number, record)
         if records:
             show(records[-1])
         pending.clear()
 
-    try:
-        for step in steps:
-            pending.append(step)
-            done += step.record is not None
-            on_step()
-            if time.monotonic() - written >= every:
+    with events(run) as add:
+        try:
+            for step in steps:
+                pending.append(step)
+                done += step.record is not None
+                on_step()
+                if time.monotonic() - written >= every:
+                    write()
+                    written = time.monotonic()
+        finally:
+            if pending:
+                # The stop may have come in the middle of a write.
+                run.truncate_records(done - sum(step.record is not None for step in pending))
                 write()
-                written = time.monotonic()
-    finally:
-        if pending:
-            # The stop may have come in the middle of a write.
-            run.truncate_records(done - sum(step.record is not None for step in pending))
-            write()

@@ -36,6 +36,7 @@ from vaexp.runs.continuing import extend
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import ENVIRONMENT, LOG
 from vaexp.runs.heartbeat import beating
+from vaexp.runs.tensorboard import add_test, check_installed
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
@@ -57,9 +58,10 @@ def train(
 
     run.json says how the run ended: finished, failed (with the error) or interrupted. Every
     finished epoch is on disk before the next one starts. Raises UserError if another process is
-    working on the same run.
+    working on the same run, or if the config asks for what is not installed.
     """
     config = experiment.config
+    check_installed(config)
     run = resume or RunFolder.create(runs_dir, config)
     with (
         run.locked(reporter.say),
@@ -80,6 +82,7 @@ def train(
                 reporter.say(f"note: {experiment.data.doubt}")
             fit(experiment, run, reporter)
             _measure(experiment, run, reporter, images)
+            add_test(run)
             if figures:
                 _draw(experiment, run, reporter)
             run.end("finished", 0)
