@@ -15,7 +15,7 @@ from test_questions import Known
 from vaexp.figures.joint_curves import MOST, joint_curves
 from vaexp.figures.over_seeds import COLOURS, Group, Panel, Series, against, points
 from vaexp.figures.style import TRAINING, save
-from vaexp.reproduction.answers import Question, findings
+from vaexp.reproduction.answers import Asked, Question, findings
 from vaexp.reproduction.drawing import draw_answer
 from vaexp.reproduction.page import Content, render
 from vaexp.reproduction.pictures import Across, Against, Curves, Points, Strips
@@ -36,7 +36,7 @@ class Varied(Known):
 
     def of(self, study: Study, settings: Mapping[str, Any] | None = None) -> Repeated:
         runs = super().of(study, settings)
-        name = f"{study.command}{settings}"
+        name = f"{study}{settings}"
         for seed, entries in enumerate(runs.entries):
             for measure, entry in entries.items():
                 level = zlib.crc32(f"{name}{measure}".encode()) % 1000
@@ -63,8 +63,8 @@ def test_every_question_has_pictures_that_can_be_read(question: Question) -> Non
 
 
 def test_the_pictures_of_all_questions_have_names_of_their_own_and_stand_in_the_findings() -> None:
-    answers = [(question, question.answer(Varied({}))) for question in QUESTIONS[2:]]
-    names = [name for question, answer in answers for name in question.files(answer)]
+    answers = [Asked(question, question.answer(Varied({})), "") for question in QUESTIONS]
+    names = [name for asked in answers for name in asked.question.files(asked.answer)]
     assert len(set(names)) == len(names)
     text = findings(answers, [], "figures")
     assert all(f"](figures/{name})" in text for name in names)
@@ -76,11 +76,11 @@ def test_the_page_shows_them_below_the_tables(tmp_path: Path) -> None:
     answer = question.answer(Varied({"active_units": {"": 1.0}, "rate": {"": 1.0}}))
     for name, picture in question.files(answer).items():
         save(draw_answer(picture), tmp_path / name)
-    text = render(Content(["How."], [], [(question, answer)]), tmp_path)
+    text = render(Content(["How."], [], [Asked(question, answer, "")]), tmp_path)
     page = pages.Page(text)
     assert len(page.sources) == len(answer.pictures) + sum(s.startswith("#") for s in page.sources)
     (words,) = page.of("img", "alt")
-    assert str(words).startswith("Active latents and rate fall as βσ² grows. Test images")
+    assert str(words).startswith("Active latents and rate against βσ². 2 seeds of each")
     assert text.index("<table") < text.index("<img")
 
 

@@ -21,7 +21,7 @@ from vaexp.config import load_config, shipped_configs, summary
 from vaexp.errors import RunError, UserError
 from vaexp.progress import Reporter
 from vaexp.reproduction import work
-from vaexp.reproduction.answers import Answer, Question, findings
+from vaexp.reproduction.answers import Answer, Asked, Question, findings
 from vaexp.reproduction.figures import FIGURES, Plane
 from vaexp.reproduction.questions import QUESTIONS, beta_and_sigma, learned_sigma
 from vaexp.reproduction.reproduce import name_of, questions, studies
@@ -205,7 +205,8 @@ def test_an_order_is_stable_only_if_every_seed_has_it(modes: Any) -> None:
 
 def test_one_seed_is_not_called_stable(modes: Any) -> None:
     done = modes({study: [(1.0, 0.1)] for study in (FIXED, IMAGE, PIXEL)})
-    assert all("seeds" not in sentence for sentence in learned_sigma.answer(done).sentences)
+    answer = learned_sigma.answer(done)
+    assert all("seeds" not in sentence for sentence in [*answer.short, *answer.details])
 
 
 def test_a_pair_of_beta_and_sigma_has_the_same_variance() -> None:
@@ -221,7 +222,7 @@ def test_a_pair_of_beta_and_sigma_has_the_same_variance() -> None:
 def test_the_findings_are_markdown_with_the_answer_before_the_numbers() -> None:
     table = Table("Numbers", ["run", "elbo"], [["a|b", "1"]])
     question = Question("Why?", "Section 1.", (), lambda _: Answer([], [], []), "So.")
-    text = findings([(question, Answer(["Because."], ["It is."], [table]))], ["How."])
+    text = findings([Asked(question, Answer(["Because."], ["It is."], [table]), "")], ["How."])
     assert (
         text.index("## Why?")
         < text.index("**Because.**")

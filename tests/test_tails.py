@@ -89,6 +89,7 @@ def test_mean_and_median_contradict_each_other_by_sign_or_by_more_than_the_error
     )
     assert "differ by more than its error" in str(disagreement(entry(100.0, 2.0, 228.0)))
     assert "different signs" in str(disagreement(entry(-20.6, 50.0, 203.0)))
+    assert "different signs" in str(disagreement(entry(-0.007, 0.069, 0.06)))  # within the error
 
 
 def test_compare_shows_and_says_it(forge: Any, comparison: Any, cli: Any) -> None:
@@ -121,7 +122,7 @@ def test_of_many_contradictions_one_is_the_example(forge: Any, cli: Any) -> None
         if line.startswith("Do not read elbo")
     ]
     assert line.count("furthest from the median") == 1
-    assert line.endswith("The same holds 4 times more.")
+    assert line.endswith("The same holds for 4 others.")
 
 
 def test_a_root_mean_has_no_tails(forge: Any, comparison: Any) -> None:

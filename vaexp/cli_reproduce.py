@@ -15,6 +15,7 @@ Seeds = Annotated[
     typer.Option(
         metavar="N",
         min=1,
+        max=SEEDS,
         help="Train N seeds at most. A later call with more adds to them. The default is "
         f"{SEEDS}, or 1 with --quick.",
     ),
@@ -65,7 +66,7 @@ def reproduce(
         None if runs_dir is None else expanded(runs_dir),
         overrides or [],
         Reporter(),
-        size=Size(quick, seeds or (1 if quick else SEEDS)),
+        size=Size.asked(quick, seeds),
         jobs=jobs,
     )
     answer = {

@@ -92,8 +92,11 @@ def iw_measures(
     k: int,
     on_images: Callable[[int], None] = lambda _: None,
     log_likelihood: LogLikelihood = lambda p, x: p.log_prob(x),
+    jackknife: bool = False,
 ) -> dict[str, Measure]:
-    """``iw_bound`` and, from the same K weights w = p(x, z) / q(z|x), z ~ q, ``iw_jackknife``.
+    """``iw_bound`` and, if ``jackknife``, ``iw_jackknife`` from the same K weights.
+
+    They are w = p(x, z) / q(z|x), z ~ q.
 
     x (N, D), label (N,). ``iw_bound`` is E ln (1/K) sum_k w_k, equation 8 of Burda et al. 2016; at
     K = 1 it is the ELBO. ``jackknifed`` says what the other is, which K = 1 does not have. It costs
@@ -106,8 +109,8 @@ def iw_measures(
     of every block. ``log_likelihood`` gives what stands for ln p(x|z) of images x (n, D), (..., n),
     such as the mass of their grey levels.
     """
-    bound, jackknife = _OfWeights(log_mean_weight), _OfWeights(jackknifed)
-    numbers = {"iw_bound": bound} | ({"iw_jackknife": jackknife} if k > 1 else {})
+    bound, of_halves = _OfWeights(log_mean_weight), _OfWeights(jackknifed)
+    numbers = {"iw_bound": bound} | ({"iw_jackknife": of_halves} if jackknife and k > 1 else {})
     sizes = []
     rows = max(1, min(IMAGES_PER_BLOCK, WEIGHTS_PER_BLOCK // k))
     for xs, labels in blocks(x, label, rows=rows):
@@ -177,6 +180,7 @@ class _OfWeights:
 def measure(subject: Subject[VAE]) -> Evidence:
     """Measure the group ``iw``."""
     k = subject.importance_samples
-    found = iw_measures(subject.model, subject.x, subject.label, k=k, on_images=subject.on_images)
+    given = (subject.model, subject.x, subject.label)
+    found = iw_measures(*given, k=k, on_images=subject.on_images, jackknife=True)
     missing = [name for name in NAMES if name not in found]
     return Evidence({**found}, absent=dict.fromkeys(missing, ONE_DRAW))

@@ -165,8 +165,8 @@ _ALL = (
     Group(
         "prior",
         title="Draws of z, from the prior and from a mixture of the codes",
-        answers="the share of z ~ p(z) that lie where no codes are, and what a Gaussian mixture "
-        "fitted to the codes changes: `sample --prior gmm`",
+        answers="the share of z ~ p(z) outside of the region with 99 % of the codes, and what a "
+        "Gaussian mixture fitted to the codes changes: `sample --prior gmm`",
         measure="vaexp.evaluation.prior:measure",
         figure="vaexp.figures.evidence.prior:draw",
     ),

@@ -90,7 +90,7 @@ def optimal_mean(
         best, outside = find(z, label)
         learned = torch.cat([model.decode(zs, ls).mean for zs, ls in blocks(z, label)])
         gap = (learned.double() - best.mean.double()).square().mean(1)
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = {"over": "draws"}
         if outside is not None:
             facts["share_outside"] = outside.double().mean().item()
             if not outside.all():
@@ -105,7 +105,7 @@ def optimal_mean(
             learned_error, best_error = (
                 (x.double() - mean.double()).square().mean(1) for mean in (learned, best.mean)
             )
-            facts = {"rmse_of_learned_mean": learned_error.mean().sqrt().item()}
+            facts = {"over": "draws", "rmse_of_learned_mean": learned_error.mean().sqrt().item()}
             entries["rmse_optimal_mean"] = root_average(
                 best_error, "units of x", facts, kind="estimate"
             )
@@ -128,7 +128,7 @@ def _median(images: Tensor) -> Estimate:
     """The median of numbers of images (S,), with its error over the draws."""
     s = len(images)
     replicates = [median(images[torch.randint(s, (s,))]) for _ in range(RESAMPLES)]
-    return bootstrapped(median(images), replicates, "images", s, kind="estimate")
+    return bootstrapped(median(images), replicates, "images", s, {"over": "draws"}, kind="estimate")
 
 
 @torch.no_grad()

@@ -1,11 +1,11 @@
 """What a question of the report is, and the answer that numbers give it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
 
 from vaexp.reproduction.pictures import Picture
-from vaexp.reproduction.studies import Done, Repeated, Study
+from vaexp.reproduction.studies import Done, Repeated, Size, Study
 from vaexp.tables import Table, markdown
 
 
@@ -21,11 +21,6 @@ class Answer:
     """Numbers of the runs, all of them read from metrics.json."""
     pictures: Sequence[Picture] = ()
     """The same in pictures."""
-
-    @property
-    def sentences(self) -> list[str]:
-        """All of its sentences, the short answer first."""
-        return [*self.short, *self.details]
 
 
 @dataclass(frozen=True)
@@ -56,12 +51,12 @@ class Question:
             for number, picture in enumerate(answer.pictures, start=1)
         }
 
-    @property
-    def again(self) -> str:
+    def again(self, size: Size, changes: Sequence[str]) -> str:
         """The commands that train and measure its runs again, and no others."""
-        commands = "; ".join(study.command for study in self.studies)
+        commands = "; ".join(study.command(size, changes) for study in self.studies)
         groups = list(dict.fromkeys(group for study in self.studies for group in study.groups))
-        measured = f"; vaexp evaluate RUN --only {','.join(groups)}" if groups else ""
+        images = f" --images {size.images}" if size.images else ""
+        measured = f"; vaexp evaluate RUN --only {','.join(groups)}{images}" if groups else ""
         return f"{commands}{measured}"
 
 
@@ -70,17 +65,29 @@ Sign = int | None
 
 
 def compared(
-    left: Repeated, measure: str, right: Repeated | None = None, other: str | None = None
+    left: Repeated,
+    measure: str,
+    right: Repeated | None = None,
+    other: str | None = None,
+    key: str = "value",
 ) -> Sign:
     """Whether a measure of some runs is above that of others, or above another measure.
 
-    Of several seeds all must agree, run by run with the same seed. Of a single one the difference
-    must be above twice its standard error over images, as if both were independent.
+    Of several seeds all must agree, run by run with the same seed. A single run is held against
+    every seed of the others. Of two single runs the difference must be above twice its standard
+    error over images, as if both were independent. ``key`` is what is compared of the entries.
     """
     right, other = right or left, other or measure
-    gaps = [a - b for a, b in zip(left.values(measure), right.values(other), strict=False)]
-    errors = [hypot(a, b) for a, b in zip(left.errors(measure), right.errors(other), strict=False)]
-    return sign(gaps, errors)
+    pairs = list(_paired(left.values(measure, key), right.values(other, key)))
+    errors = [hypot(a, b) for a, b in _paired(left.errors(measure), right.errors(other))]
+    return sign([a - b for a, b in pairs], errors)
+
+
+def _paired(left: list[float], right: list[float]) -> Iterator[tuple[float, float]]:
+    """The values with the same seed. A single one goes with every value of the other side."""
+    count = max(len(left), len(right))
+    left, right = (side * count if len(side) == 1 else side for side in (left, right))
+    return zip(left, right, strict=False)
 
 
 def sign(gaps: Sequence[float], errors: Sequence[float]) -> Sign:
@@ -102,6 +109,23 @@ def says(found: Sign, above: str, below: str, level: str) -> str:
     return {1: above, -1: below, 0: level}[found]
 
 
+def in_mean_and_median(
+    left: Repeated, measure: str, right: Repeated, above: str, below: str, level: str
+) -> str:
+    """The sentence that the means over images decide, and what their medians say if that differs.
+
+    A few images far from all others can carry a mean, as where a floor holds the density up.
+    """
+    found = compared(left, measure, right)
+    median = compared(left, measure, right, key="median")
+    sentence = says(found, above, below, level)
+    if found is None or median is None or median == found:
+        return sentence
+    return f"{sentence} In the mean, that is. The median over images " + says(
+        median, "is higher.", "is lower.", "does not surely differ."
+    )
+
+
 def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequence[str]) -> Table:
     """A table with a row for each group of runs and a column for each measure.
 
@@ -111,15 +135,24 @@ def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequ
     return Table(title, [first, *measures], cells)
 
 
-def findings(
-    answers: Sequence[tuple[Question, Answer]], how: Sequence[str], pictures: str = "."
-) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """A question with its answer."""
+
+    question: Question
+    answer: Answer
+    again: str
+    """The commands that train and measure its runs again."""
+
+
+def findings(answers: Sequence[Asked], how: Sequence[str], pictures: str = ".") -> str:
     """The questions and answers as Markdown. ``how`` says what was trained.
 
     ``pictures`` is the folder of the PNG files, relative to that of the text.
     """
     parts = ["# Findings", *how]
-    for question, answer in answers:
+    for asked in answers:
+        question, answer = asked.question, asked.answer
         parts += [f"## {question.title}", f"*{question.asked}*", f"**{' '.join(answer.short)}**"]
         parts += ["\n".join(f"- {sentence}" for sentence in answer.details)]
         parts += [f"What theory says: {question.theory}"]
@@ -128,5 +161,5 @@ def findings(
             f"![{picture.title}]({pictures}/{name})"
             for name, picture in question.files(answer).items()
         ]
-        parts += [f"These runs again: `{question.again}`"]
+        parts += [f"These runs again: `{asked.again}`"]
     return "\n\n".join(parts) + "\n"

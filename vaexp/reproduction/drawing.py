@@ -135,7 +135,7 @@ def _seeds(groups: Iterable[Repeated]) -> str:
     """How many seeds the groups have."""
     counts = sorted({len(runs.entries) for runs in groups})
     words = " or ".join(map(str, counts))
-    return f"Test images, {words} seed{'' if counts == [1] else 's'} of each"
+    return f"{words.capitalize()} seed{'' if counts == [1] else 's'} of each"
 
 
 @torch.no_grad()

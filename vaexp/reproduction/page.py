@@ -8,7 +8,7 @@ from vaexp.errors import RunError
 from vaexp.files import Folder
 from vaexp.pages.page import Page, Section, of_table
 from vaexp.pages.pictures import MOST_BYTES, Drawn, Picture
-from vaexp.reproduction.answers import Answer, Question
+from vaexp.reproduction.answers import Asked
 from vaexp.tables import Table
 
 
@@ -36,15 +36,13 @@ class Content:
     how: Sequence[str]
     """Sentences on what was trained, and how to read the numbers."""
     figures: Sequence[Shown]
-    answers: Sequence[tuple[Question, Answer]]
+    answers: Sequence[Asked]
 
 
 def render(content: Content, pictures: Path) -> str:
     """The page as HTML, without any request to elsewhere. The PNG files are in ``pictures``."""
     figures = [_figure(shown, Folder(pictures)) for shown in content.figures]
-    questions = [
-        _question(question, answer, Folder(pictures)) for question, answer in content.answers
-    ]
+    questions = [_question(asked, Folder(pictures)) for asked in content.answers]
     return Page(
         "Theory and implementation of VAEs: the figures and the questions",
         content.how,
@@ -72,7 +70,8 @@ def _picture(folder: Folder, name: str, of: str) -> Picture:
     return drawn.large()
 
 
-def _question(question: Question, answer: Answer, folder: Folder) -> Section:
+def _question(asked: Asked, folder: Folder) -> Section:
+    question, answer = asked.question, asked.answer
     shown = [
         Section(picture.title, [_picture(folder, name, "")])
         for name, picture in question.files(answer).items()
@@ -86,5 +85,5 @@ def _question(question: Question, answer: Answer, folder: Folder) -> Section:
             f"What theory says: {question.theory}",
         ],
         parts=[*(of_table(table) for table in answer.tables), *shown],
-        small=f"These runs again: {question.again}",
+        small=f"These runs again: {asked.again}",
     )

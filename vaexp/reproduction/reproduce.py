@@ -15,12 +15,11 @@ from vaexp.errors import UserError
 from vaexp.files import write_text
 from vaexp.progress import Reporter
 from vaexp.reproduction import work
-from vaexp.reproduction.answers import Answer, Question, findings
+from vaexp.reproduction.answers import Asked, Question, findings
 from vaexp.reproduction.figures import FIGURES, ReportFigure
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
 from vaexp.reproduction.studies import (
-    FEW_SEEDS,
     SEEDS,
     Done,
     Repeated,
@@ -61,7 +60,7 @@ def reproduce(
     work.measure(done, size.images, reporter)
     content = _content(done, size, changes)
     names = [name for shown in content.figures for name in shown.pictures]
-    names += [name for question, answer in content.answers for name in question.files(answer)]
+    names += [name for asked in content.answers for name in asked.question.files(asked.answer)]
     made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
     text = findings(content.answers, content.how, PICTURES)
     key = _digest(json.dumps([text, *map(asdict, content.figures)]).encode())
@@ -94,7 +93,10 @@ def _content(done: Done, size: Size, changes: Sequence[str]) -> Content:
     return Content(
         _how(done, size, changes),
         [_shown(figure, done) for figure in FIGURES],
-        [(question, question.answer(done)) for question in questions(quick=size.quick)],
+        [
+            Asked(question, question.answer(done), question.again(size, changes))
+            for question in questions(quick=size.quick)
+        ],
     )
 
 
@@ -114,8 +116,9 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
     return [
         f"Written by vaexp {__version__} with the command {command}, from {count} runs."
         f"{settings}{without}",
-        f"{_spread(size)} All are of test images of MNIST. Likelihoods, rates and KL divergences "
-        "are in nats per image.",
+        f"{_spread(size)} All are of test images of MNIST, but those that begin with law_, "
+        "optimal_mean_ and images_averaged_, which are of training images. Likelihoods, rates and "
+        "KL divergences are in nats per image.",
         "The runs of the figures are VAEs that are given the label, as in the report, so that "
         "their likelihoods are of x given the label. The report does not name its network, its "
         "latent size or its β. All of these are chosen here, and each caption says what was "
@@ -125,26 +128,21 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
 
 def _spread(size: Size) -> str:
     """What stands behind the ± of the numbers."""
+    few = (
+        f" The quality of samples is that of {size.images:,} images at most, and its numbers "
+        "depend on how many there are."
+        if size.images
+        else ""
+    )
     if size.seeds == 1:
-        few = (
-            f" The quality of samples is that of {size.images:,} images at most, and its numbers "
-            "depend on how many there are."
-            if size.images
-            else ""
-        )
         return (
             "Each number is of one run, ± its standard error over the test images. One seed says "
             f"nothing about others: the full reproduction has {SEEDS}.{few}"
         )
-    fewer = (
-        f", or over {FEW_SEEDS} where only one question needs the runs"
-        if size.seeds > FEW_SEEDS
-        else ""
-    )
     return (
-        f"Each number is the mean ± standard deviation over {size.seeds} seeds{fewer}; that of a "
-        "single run is ± its standard error over the test images. The pictures are drawn from the "
-        "first seed."
+        f"Each number is the mean ± standard deviation over {size.seeds} seeds, or over fewer "
+        "where only one question needs the runs, as its command says; that of a single run is ± "
+        f"its standard error over the test images. The pictures are drawn from the first seed.{few}"
     )
 
 
@@ -178,9 +176,7 @@ def name_of(figure: ReportFigure, part: str) -> str:
     return f"figure-{figure.number:02d}{part}.png"
 
 
-def _draw(
-    done: Done, answers: Sequence[tuple[Question, Answer]], folder: Path, reporter: Reporter
-) -> None:
+def _draw(done: Done, answers: Sequence[Asked], folder: Path, reporter: Reporter) -> None:
     """Draw all pictures of all figures and answers."""
     with reporter.waiting("loading torch"):
         from vaexp.figures.style import save
@@ -191,8 +187,8 @@ def _draw(
             path = folder / name_of(figure, part)
             save(draw(picture, run), path)
             reporter.say(f"figure {path}")
-    for question, answer in answers:
-        for name, drawn in question.files(answer).items():
+    for asked in answers:
+        for name, drawn in asked.question.files(asked.answer).items():
             save(draw_answer(drawn), folder / name)
             reporter.say(f"figure {folder / name}")
 

@@ -3,10 +3,11 @@
 Imports no torch: what is to be trained is known before anything is.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from vaexp.config import Config, flatten, load_config
 from vaexp.config.experiments import EXPERIMENTS
@@ -46,12 +47,21 @@ class Size:
         """On how many of the first test images groups are measured; None stands for all."""
         return QUICK_IMAGES if self.quick else None
 
+    @classmethod
+    def asked(cls, quick: bool, seeds: int | None) -> Self:
+        """The size that the options of the command line ask for."""
+        return cls(quick, seeds or cls.usual(quick))
+
+    @staticmethod
+    def usual(quick: bool) -> int:
+        """The number of seeds if none is given."""
+        return 1 if quick else SEEDS
+
     @property
     def options(self) -> list[str]:
         """The options of the command line that ask for it."""
-        if self.quick:
-            return ["--quick"]
-        return [] if self.seeds == SEEDS else [f"--seeds {self.seeds}"]
+        quick = ["--quick"] if self.quick else []
+        return quick + ([] if self.seeds == self.usual(self.quick) else [f"--seeds {self.seeds}"])
 
 
 @dataclass(frozen=True)
@@ -74,20 +84,24 @@ class Study:
         An override of a key that only models of another kind have is left out.
         """
         options = Options(grid=self.grid, zip=self.zip, seeds=min(self.seeds, size.seeds))
+        return Request.of_config(self.config, self._changes(size, overrides), options)
+
+    def _changes(self, size: Size, overrides: Sequence[str]) -> list[str]:
+        """Those changes whose key the config has, or no config has."""
         own = flatten(load_config(self.config).model_dump())
         elsewhere = _keys_of_all_kinds() - own.keys()
-        changes = [
+        return [
             change
             for change in (*size.changes, *overrides)
             if change.partition("=")[0] not in elsewhere
         ]
-        return Request.of_config(self.config, changes, options)
 
-    @property
-    def command(self) -> str:
+    def command(self, size: Size, overrides: Sequence[str]) -> str:
         """The command that trains its runs."""
+        changes = self._changes(size, overrides)
         varied = [f"--grid {text}" for text in self.grid] + [f"--zip {text}" for text in self.zip]
-        return " ".join(["vaexp sweep", self.config, *varied, f"--seeds {self.seeds}"])
+        seeds = f"--seeds {min(self.seeds, size.seeds)}"
+        return shlex.join(" ".join(["vaexp sweep", self.config, *changes, *varied, seeds]).split())
 
 
 def _keys_of_all_kinds() -> set[str]:
@@ -134,9 +148,9 @@ class Repeated:
         """For each run the entries of its test split in metrics.json, by name."""
         return [run.metrics()["test"] for run in self.runs]
 
-    def values(self, name: str) -> list[float]:
-        """A measure of each run that has it, in the order of seeds."""
-        return [float(one[name]["value"]) for one in self.entries if name in one]
+    def values(self, name: str, key: str = "value") -> list[float]:
+        """A measure of each run that has it, in the order of seeds; or another key of its entry."""
+        return [float(one[name][key]) for one in self.entries if key in one.get(name, {})]
 
     def errors(self, name: str) -> list[float]:
         """The standard error over images of a measure of each run that has it, or 0."""

@@ -23,7 +23,8 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
         f"{images:,.{0 if images >= 10 else 1}f} images."
     )
     if "share_outside" in prior:
-        note += f" {percent(prior['share_outside'])} of z ~ p(z) lie where no codes are."
+        share = percent(prior["share_outside"])
+        note += f" {share} of z ~ p(z) lie outside of the region with 99 % of the codes."
     if len(names) > 1:
         note += " These are the digits for which z ~ p(z) has the smallest and the largest one."
     outside = arrays.get("outside")

@@ -20,7 +20,8 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
     note = (
         f"Left of the line lie {percent(prior)} of z ~ p(z) and {percent(mixture)} of z ~ mixture, "
         f"which EM has fitted to the codes, with {gain['components']} components in all. With it "
-        f"in place of p(z) the ELBO would be {number(gain['value'])} nats larger."
+        f"in place of p(z) the ELBO would be {number(abs(gain['value']))} nats "
+        f"{'larger' if gain['value'] >= 0 else 'smaller'}."
     )
     return prior_and_codes(
         {source: arrays[f"margin_{source}"] for source in ("codes", "prior", "mixture")},

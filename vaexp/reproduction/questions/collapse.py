@@ -66,12 +66,13 @@ def answer(done: Done) -> Answer:
     ]
     networks = says(
         compared(deep[0], "active_units", deep[-1]),
-        f"In the deep VAEs of figures 9 to 11 they fall from {deep[0]['active_units']} at "
-        f"{_named(deep[0])} to {deep[-1]['active_units']} at {_named(deep[-1])}. So the report "
-        "is right to name σ, as long as β is named beside it.",
-        "In the deep VAEs of figures 9 to 11 they rise with βσ², against what the report says.",
-        "In the deep VAEs of figures 9 to 11 they do not fall with βσ², against what the "
-        "report says.",
+        "In the deep VAEs of figures 9 to 11, where σ = 1 and β alone changes, the active latents "
+        f"fall from {deep[0]['active_units']} at {_named(deep[0])} to {deep[-1]['active_units']} "
+        f"at {_named(deep[-1])}.",
+        "In the deep VAEs of figures 9 to 11, where σ = 1 and β alone changes, the active latents "
+        "rise with βσ², against what the law of linear ones says.",
+        "In the deep VAEs of figures 9 to 11, where σ = 1 and β alone changes, the active latents "
+        "do not fall with βσ², against what the law of linear ones says.",
     )
     law = by_runs("", "", {_named(runs): runs for runs in linear}, (*SHOWN, *OF_LAW))
     return Answer(
@@ -88,7 +89,7 @@ def answer(done: Done) -> Answer:
         ],
         [
             Against(
-                "Active latents and rate fall as βσ² grows",
+                "Active latents and rate against βσ²",
                 {"linear VAE, ten latents": linear, "deep VAE, five latents": deep},
                 Across("βσ², log scale", _threshold, log=True),
                 ("active_units", "law_active_units", "rate"),
@@ -121,7 +122,8 @@ def _held_against_the_law(linear: Sequence[Repeated]) -> list[str]:
         says(
             None if counts == {()} else int(len(counts) == 1),
             f"The two settings with βσ² = {SETTINGS[1][1] * SETTINGS[1][0] ** 2:.3g} have the same "
-            "number of active latents, although σ and β differ: what collapses is decided by βσ².",
+            "number of active latents, although σ and β differ: what collapses is decided by βσ², "
+            "so the report is right to name σ, as long as β is named beside it.",
             "",
             "The two settings with the same βσ² have different numbers of active latents.",
         ),

@@ -2,7 +2,14 @@
 
 from dataclasses import replace
 
-from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.answers import (
+    Answer,
+    Question,
+    by_runs,
+    compared,
+    in_mean_and_median,
+    says,
+)
 from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
@@ -45,15 +52,17 @@ def answer(done: Done) -> Answer:
         f"{pixel['neighbour_correlation_data']}.",
         says(
             compared(most, "digit_fid_sample", pixel),
-            "But the draws lie further from real images, in the features of a digit classifier, "
-            "than those of independent pixels.",
-            "The draws also lie nearer to real images, in the features of a digit classifier, "
-            "than those of independent pixels.",
-            "In the features of a digit classifier the draws lie no nearer to real images than "
-            "those of independent pixels.",
+            f"With {FACTORS[-1]} factors that pixels share, draws lie further from real images, in "
+            "the features of a digit classifier, than those of independent pixels.",
+            f"With {FACTORS[-1]} factors that pixels share, draws lie nearer to real images, in "
+            "the features of a digit classifier, than those of independent pixels.",
+            f"With {FACTORS[-1]} factors that pixels share, draws lie no nearer to real images, in "
+            "the features of a digit classifier, than those of independent pixels.",
         ),
-        says(
-            compared(most, "elbo", pixel),
+        in_mean_and_median(
+            most,
+            "elbo",
+            pixel,
             "The bound on ln p(x|y) is higher with factors, at the same floor of σ.",
             "The bound on ln p(x|y) is lower with factors, at the same floor of σ.",
             "The bound on ln p(x|y) is no higher with factors, at the same floor of σ.",

@@ -86,15 +86,18 @@ def answer(done: Done) -> Answer:
                 "Its images μ(z) lie as near to real ones.",
             )
         )
+    decided = len(verdicts) - verdicts.count(None)
     short = (
-        "The report's view that σ is there to facilitate learning holds for "
-        + str(verdicts.count(-1))
-        + f" of {len(verdicts)} ways to learn it"
+        f"The report's view that σ is there to facilitate learning holds for {verdicts.count(-1)} "
+        f"of the {decided} ways to learn it that have a fixed σ at the same rate beside them"
         + (
             ": learning σ does not teach the mean better than naming the right σ does."
-            if -1 not in verdicts and None not in verdicts
+            if -1 not in verdicts
             else "."
         )
+        if decided
+        else "Whether σ facilitates learning is not decided: no fixed σ has the rate of a learned "
+        "one."
     )
     named = {f"σ fixed at {sigma:g}": runs for sigma, runs in fixed.items()} | learned
     pictures = (
@@ -118,7 +121,8 @@ QUESTION = Question(
     answer,
     "The gradient of ln p(x|z) by μⱼ is (xⱼ − μⱼ)/σⱼ². So σ sets the trade of error against rate, "
     "and a σ per pixel also says which pixels μ(z) is taught from (Seitzer et al. 2022): "
-    "train.sigma_weighting = 1 takes this second part away.",
+    "train.sigma_weighting = 1 takes this second part away. The error at a fixed σ between two "
+    "rates is read from the line between them, which lies a little above the true curve.",
     heavy=True,
 )
 """The question with its runs."""
