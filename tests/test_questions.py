@@ -25,7 +25,8 @@ from vaexp.reproduction.questions import (
 )
 from vaexp.reproduction.reproduce import questions as asked
 from vaexp.reproduction.reproduce import studies
-from vaexp.reproduction.studies import QUICK, Done, Repeated, Size, Study
+from vaexp.reproduction.size import QUICK, Size
+from vaexp.reproduction.studies import Done, Repeated, Study
 
 Numbers = Mapping[str, Mapping[str, float]]
 """For each measure its value by a word that the runs are known by; "" stands for all others."""

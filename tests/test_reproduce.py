@@ -25,7 +25,8 @@ from vaexp.reproduction.answers import Answer, Asked, Question, findings
 from vaexp.reproduction.figures import FIGURES, Plane
 from vaexp.reproduction.questions import QUESTIONS, beta_and_sigma, learned_sigma
 from vaexp.reproduction.reproduce import name_of, questions, studies
-from vaexp.reproduction.studies import MEAN_ONLY, PER_IMAGE, SEEDS, Done, Size, Study
+from vaexp.reproduction.size import SEEDS, Size
+from vaexp.reproduction.studies import MEAN_ONLY, PER_IMAGE, Done, Study
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.folder import State, Sweep
 from vaexp.tables import Table

@@ -28,7 +28,6 @@ from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
-from vaexp.config import dump, read_config
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
 from vaexp.paths import expanded
@@ -129,6 +128,7 @@ def train(
 
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
+    from vaexp.config import dump, read_config
     from vaexp.runs.continuing import check_can_go_on, continued, is_longer
     from vaexp.runs.find import open_run
 

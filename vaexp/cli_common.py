@@ -10,12 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from vaexp import cli_completion, signals
-from vaexp.config import Config
 from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 from vaexp.paths import expanded
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
+    from vaexp.config import Config
     from vaexp.runs.folder import RunFolder
 
 
@@ -68,7 +68,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def train_here(
-    settings: Config,
+    settings: "Config",
     runs_dir: Path,
     run: "RunFolder | None",
     *,

@@ -1,22 +1,23 @@
 """What the shell completes after TAB: shipped configs, settings, runs and groups. No torch.
 
 A shell with nothing to choose from completes the names of files, so paths are left to it. Whatever
-is wrong with a config or a folder is no concern here: then there is less to choose from.
+is wrong with a config or a folder is no concern here: then there is less to choose from. Configs
+and runs are imported where they are needed, as every command imports this module.
 """
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
-from vaexp.config import read_config, shipped_configs, summary
-from vaexp.config.experiments import EXPERIMENTS, Config
-from vaexp.config.section import Section
 from vaexp.errors import RunError, UserError
 from vaexp.evaluation.groups import GROUPS
 from vaexp.paths import expanded
-from vaexp.runs.find import LATEST, RUNS, runs_below
-from vaexp.runs.folder import short_name
+
+if TYPE_CHECKING:
+    from vaexp.config import Config
+    from vaexp.config.section import Section
 
 Candidates = list[tuple[str, str]]
 """What may stand there, each with a few words for shells that show them."""
@@ -24,6 +25,8 @@ Candidates = list[tuple[str, str]]
 
 def configs(incomplete: str) -> Candidates:
     """The shipped configs whose names begin so."""
+    from vaexp.config import shipped_configs, summary
+
     return [
         (name, summary(path))
         for name, path in shipped_configs().items()
@@ -64,15 +67,18 @@ def varied_settings(ctx: typer.Context, incomplete: str) -> Candidates:
     return [] if "=" in incomplete else settings(ctx, incomplete)
 
 
-def _experiments(config: Sequence[str]) -> list[type[Config]]:
+def _experiments(config: Sequence[str]) -> "list[type[Config]]":
     """The kind of experiment that a config describes; all of them if it cannot be read."""
+    from vaexp.config import read_config
+    from vaexp.config.experiments import EXPERIMENTS
+
     try:
         return [type(read_config(config[0])[0])]
     except (UserError, RunError, OSError, IndexError):
         return [*EXPERIMENTS.values()]
 
 
-def _keys(section: type[Section], before: str = "") -> Iterator[tuple[str, str]]:
+def _keys(section: "type[Section]", before: str = "") -> Iterator[tuple[str, str]]:
     """The dotted keys of a section that have values, and the first sentence on each."""
     for key, field in section.model_fields.items():
         below = section.below(key)
@@ -82,7 +88,7 @@ def _keys(section: type[Section], before: str = "") -> Iterator[tuple[str, str]]
             yield from _keys(below, f"{before}{key}.")
 
 
-def _values(experiments: Sequence[type[Config]], key: str) -> list[str]:
+def _values(experiments: "Sequence[type[Config]]", key: str) -> list[str]:
     """The values that a dotted key may have, where they can be listed."""
     found: dict[str, None] = {}
     for experiment in experiments:
@@ -97,6 +103,9 @@ def _values(experiments: Sequence[type[Config]], key: str) -> list[str]:
 
 def runs(ctx: typer.Context, incomplete: str) -> Candidates:
     """The runs whose names begin so, with or without date and time, and ``latest``."""
+    from vaexp.runs.find import LATEST, RUNS, runs_below
+    from vaexp.runs.folder import short_name
+
     if "/" in incomplete:
         return []
     folder = ctx.params.get("runs_dir") or RUNS

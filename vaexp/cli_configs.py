@@ -3,18 +3,17 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag
-from vaexp.config import Config, json_schema, read_config, shipped_configs, summary
-from vaexp.config.data import BUNDLED, TRAINING_IMAGES
-from vaexp.config.shipped import text_to_copy
 from vaexp.errors import UserError
-from vaexp.files import write_text
 from vaexp.paths import expanded
+
+if TYPE_CHECKING:
+    from vaexp.config import Config
 
 configs_app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +42,8 @@ def validate(
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
+    from vaexp.config import read_config
+
     overrides = [text for text in arguments if "=" in text and not os.path.exists(text)]
     problems: dict[str, str | None] = {}
     for config in arguments:
@@ -66,7 +67,7 @@ def validate(
         raise typer.Exit(2)
 
 
-def _refused_by_the_data(name: str, config: Config) -> str | None:
+def _refused_by_the_data(name: str, config: "Config") -> str | None:
     """Why the data have too few images for the config, as training would say; None if not."""
     try:
         _check_images(config)
@@ -75,12 +76,14 @@ def _refused_by_the_data(name: str, config: Config) -> str | None:
     return None
 
 
-def _check_images(config: Config) -> None:
+def _check_images(config: "Config") -> None:
     """Raise UserError if the data have too few images for the config.
 
     Only where this depends on which digits the images show are they read, which loads torch, and
     only the bundled ones, as other data might have to be downloaded.
     """
+    from vaexp.config.data import BUNDLED, TRAINING_IMAGES
+
     data = config.data
     digits = set(data.labels or range(10))
     images = data.limit or TRAINING_IMAGES[data.name] - data.validation_size
@@ -99,6 +102,8 @@ def schema() -> None:
 
     Example: [bold]vaexp schema > vaexp.schema.json[/bold]
     """
+    from vaexp.config import json_schema
+
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
@@ -108,6 +113,8 @@ def configs_list(as_json: JsonFlag = False) -> None:
 
     Example: [bold]vaexp configs list[/bold]
     """
+    from vaexp.config import shipped_configs, summary
+
     summaries = {name: summary(path) for name, path in shipped_configs().items()}
     if as_json:
         typer.echo(json.dumps(summaries))
@@ -139,6 +146,9 @@ def configs_copy(
 
     Example: [bold]vaexp configs copy quickstart mine.yaml[/bold]
     """
+    from vaexp.config.shipped import text_to_copy
+    from vaexp.files import write_text
+
     source, to = _shipped(name), expanded(to)
     target = to / source.name if os.path.isdir(to) else to
     if os.path.lexists(target):
@@ -154,6 +164,8 @@ def configs_copy(
 
 def _shipped(name: str) -> Path:
     """The file of a shipped config. Raises UserError if none has this name."""
+    from vaexp.config import shipped_configs
+
     shipped = shipped_configs()
     if name not in shipped:
         raise UserError(f"{name}: no such shipped config; there are {', '.join(shipped)}")

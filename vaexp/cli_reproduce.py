@@ -8,7 +8,7 @@ import typer
 
 from vaexp.cli_common import JsonFlag, Overrides
 from vaexp.paths import expanded
-from vaexp.reproduction.studies import SEEDS, Size
+from vaexp.reproduction.size import SEEDS, Size
 
 Seeds = Annotated[
     int | None,

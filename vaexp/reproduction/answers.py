@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import hypot
 
 from vaexp.reproduction.pictures import Picture
-from vaexp.reproduction.studies import Done, Repeated, Size, Study
+from vaexp.reproduction.size import Size
+from vaexp.reproduction.studies import Done, Repeated, Study
 from vaexp.tables import Table, markdown
 
 

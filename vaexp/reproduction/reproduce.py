@@ -19,13 +19,8 @@ from vaexp.reproduction.answers import Asked, Question, findings
 from vaexp.reproduction.figures import FIGURES, ReportFigure
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.reproduction.questions import QUESTIONS
-from vaexp.reproduction.studies import (
-    SEEDS,
-    Done,
-    Repeated,
-    Size,
-    Study,
-)
+from vaexp.reproduction.size import SEEDS, Size
+from vaexp.reproduction.studies import Done, Repeated, Study
 
 PAGE, FINDINGS, PICTURES, MADE = "index.html", "findings.md", "figures", "made.json"
 

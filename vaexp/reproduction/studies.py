@@ -7,61 +7,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from vaexp.config import Config, flatten, load_config
 from vaexp.config.experiments import EXPERIMENTS
+from vaexp.reproduction.size import SEEDS, Size
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.request import Options, Request
 from vaexp.sweeps.summary import cell
 
-SEEDS = 5
 FEW_SEEDS = 3
 """The seeds of runs that only one question needs."""
-QUICK = (
-    "data.limit=10000",
-    "train.epochs=10",
-    "train.max_iter=10",
-    "evaluate.importance_samples=0",
-)
-"""What --quick changes in every config that has the key."""
-QUICK_IMAGES = 5_000
-"""The test images on which --quick measures groups such as the quality of samples."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is trained."""
-
-    quick: bool = False
-    seeds: int = SEEDS
-    """The most seeds of any study."""
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """What is changed in every config that has the key."""
-        return QUICK if self.quick else ()
-
-    @property
-    def images(self) -> int | None:
-        """On how many of the first test images groups are measured; None stands for all."""
-        return QUICK_IMAGES if self.quick else None
-
-    @classmethod
-    def asked(cls, quick: bool, seeds: int | None) -> Self:
-        """The size that the options of the command line ask for."""
-        return cls(quick, seeds or cls.usual(quick))
-
-    @staticmethod
-    def usual(quick: bool) -> int:
-        """The number of seeds if none is given."""
-        return 1 if quick else SEEDS
-
-    @property
-    def options(self) -> list[str]:
-        """The options of the command line that ask for it."""
-        quick = ["--quick"] if self.quick else []
-        return quick + ([] if self.seeds == self.usual(self.quick) else [f"--seeds {self.seeds}"])
 
 
 @dataclass(frozen=True)

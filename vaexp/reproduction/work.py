@@ -12,7 +12,8 @@ from typing import Literal
 
 from vaexp.errors import RunError, Terminated, UserError
 from vaexp.progress import Reporter
-from vaexp.reproduction.studies import Done, Size, Study
+from vaexp.reproduction.size import Size
+from vaexp.reproduction.studies import Done, Study
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.display import Display
 from vaexp.sweeps.folder import State, Sweep, Task
