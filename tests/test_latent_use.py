@@ -33,6 +33,7 @@ from vaexp.evaluation.latent_use import (
     share_below,
     total_correlation,
 )
+from vaexp.evaluation.log_sums import log_sum_exp_
 from vaexp.evaluation.measure import Evidence
 from vaexp.models import GMM, VAE
 from vaexp.models.covariances.diag import Diag
@@ -645,3 +646,15 @@ def test_draws_are_torchs_and_stated():
     assert facts["kind"] == "estimate"
     assert facts["mc_se"] > 0
     assert not use(nonlinear_vae(), x.float()).entries["rate_bits"].values.requires_grad
+
+
+def test_the_sum_of_exponentials_is_that_of_torch_and_the_shares_add_up_to_one() -> None:
+    torch.manual_seed(0)
+    terms = torch.randn(7, 50, dtype=torch.float64) * torch.logspace(-1, 4, 7)[:, None]
+    terms[2, 3:] = -math.inf
+    expected = terms.logsumexp(1)
+    shares = terms.softmax(1)
+    torch.testing.assert_close(log_sum_exp_(terms), expected, rtol=1e-15, atol=1e-13)
+    torch.testing.assert_close(terms, shares, rtol=1e-12, atol=1e-300)
+    nothing = torch.full((1, 4), -math.inf, dtype=torch.float64)
+    assert log_sum_exp_(nothing).item() == -math.inf

@@ -288,7 +288,7 @@ def test_the_picture_has_z_1_across_and_z_2_upwards_and_a_line_around_the_codes(
     corners = {tuple(point) for segment in line.get_segments() for point in segment}
     assert corners == {(11.5, 11.5), (11.5, 15.5), (15.5, 11.5), (15.5, 15.5)}
     words = str(figure.get_label())
-    assert "94.0% of z ~ p(z) lie where no codes are" in words
+    assert "94.0% of z ~ p(z) lie outside of the region with 99 % of the codes" in words
     assert "an average of 31 images" in words
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.blocks import blocks
+from vaexp.evaluation.log_sums import LEAST, log_sum_exp_
 from vaexp.models import VAE, LinearGaussian
 
 ROWS_PER_BLOCK = 64  # rows of the S x N densities; as many as the processor caches can hold
@@ -104,7 +105,7 @@ class Aggregate:
         for one, rows in self._of_groups(label):
             for some in rows.split(ROWS_PER_BLOCK):
                 terms = self._posteriors[one].log_prob(self._diagonal(z[some]))
-                log_prob[some] = terms.logsumexp(1) - math.log(terms.shape[1])
+                log_prob[some] = log_sum_exp_(terms) - math.log(terms.shape[1])
         return log_prob - self._log_det
 
     def average(self, z: Tensor, label: Tensor, log_prob: Tensor) -> Average:
@@ -125,7 +126,7 @@ class Aggregate:
                 for some in rows.split(8 * ROWS_PER_BLOCK):
                     terms = self._posteriors[one].log_prob(self._diagonal(z[some]), images)
                     total = log_prob[some] + self._log_det + math.log(len(self.images[one]))
-                    share = (terms - total[:, None]).exp()
+                    share = terms.sub_(total[:, None]).clamp_(min=LEAST).exp_()
                     mean[some] += share.to(x) @ own
                     weight[some] += share.sum(1)
                     squares[some] += share.square().sum(1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from vaexp.evaluation.aggregate import ROWS_PER_BLOCK, Posteriors, encoded
+from vaexp.evaluation.log_sums import log_sum_exp_
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, merge
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -117,10 +118,11 @@ def log_posterior_ratios(z: Tensor, mean: Tensor, scale: Tensor) -> Ratios:
         rows = z[first : first + ROWS_PER_BLOCK]
         densities = posteriors.log_prob(rows)
         densities.diagonal(first).fill_(-math.inf)
-        of_others.append(densities.logsumexp(1))
+        of_others.append(log_sum_exp_(densities))
         total = torch.logaddexp(of_others[-1], own[first : first + len(rows)])
-        share = densities.sub_(total[:, None]).exp_().clamp_(max=1 - 1e-12)
-        shared -= share.neg_().log1p_().sum(0)
+        share = densities.mul_((of_others[-1] - total).exp_()[:, None]).clamp_(max=1 - 1e-12)
+        left = share.neg_().add_(1)  # of at least 1e-12, so that products of 16 of them are not 0
+        shared -= torch.stack([some.prod(0) for some in left.split(16)]).log_().sum(0)
     others = torch.cat(of_others)
     without = own - others + math.log(max(n - 1, 1))
     return Ratios(own - torch.logaddexp(others, own) + math.log(n), without, shared)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vaexp.evaluation.log_sums import log_sum_exp_
 from vaexp.evaluation.measure import Evidence, Measure
 from vaexp.evaluation.quality import DRAWN_AT_ONCE, drawn
 from vaexp.evaluation.subject import Subject
@@ -46,7 +47,7 @@ def log_window(squares: Tensor, bandwidth: float, dim: int) -> Tensor:
     ``bandwidth`` is h, and ``dim`` is D. In nats per image (Parzen 1962; Breuleux et al. 2011).
     """
     constant = math.log(squares.shape[1]) + dim / 2 * math.log(2 * math.pi * bandwidth**2)
-    return (squares / (-2 * bandwidth**2)).logsumexp(1) - constant
+    return log_sum_exp_(squares / (-2 * bandwidth**2)) - constant
 
 
 def parzen_log_prob(x: Tensor, kernels: Tensor, bandwidth: float) -> Tensor:

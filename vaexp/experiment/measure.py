@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaexp.config.likelihoods import GREY_LEVELS
 from vaexp.data import Transform
-from vaexp.evaluation.bounds import elbo_measures, iw_measures
+from vaexp.evaluation.bounds import DRAWS, elbo_measures, iw_measures
 from vaexp.evaluation.criteria import information_criteria
 from vaexp.evaluation.exact import exact_log_prob, exact_measures
 from vaexp.evaluation.measure import Estimate, Kind, Measure
@@ -17,13 +17,18 @@ from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.ppca import of_linear_vae
 
 
-def measure_split(model: Model, x: Tensor, label: Tensor) -> dict[str, Measure]:
-    """The measures by name of images x (N, D) with labels (N,), except those that take long."""
+def measure_split(
+    model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS
+) -> dict[str, Measure]:
+    """The measures by name of images x (N, D) with labels (N,), except those that take long.
+
+    ``draws`` is the number of draws of z for each image, where a measure needs them.
+    """
     match model:
         case GMM() | LinearGaussian():
             return exact_measures(model, x)
         case VAE():
-            measures = elbo_measures(model, x, label)
+            measures = elbo_measures(model, x, label, draws=draws)
             same_density = of_linear_vae(model)
             if same_density is not None:
                 measures["log_prob"] = exact_log_prob(same_density.log_prob(x))

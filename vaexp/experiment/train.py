@@ -14,6 +14,7 @@ from vaexp import signals
 from vaexp.config import Config, digest
 from vaexp.data import Split, Transform
 from vaexp.errors import RunError, Terminated, UserError, in_a_line
+from vaexp.evaluation.bounds import DRAWS
 from vaexp.evaluation.measure import Measure, join
 from vaexp.evaluation.tails import disagreement
 from vaexp.experiment.draw.run import illustrate
@@ -40,6 +41,10 @@ from vaexp.runs.tensorboard import add_test, check_installed
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
+
+FEW_DRAWS = 2
+"""Draws of z for each training and validation image. Those of test images, whose numbers are cited
+and compared image by image, are more."""
 
 
 def train(
@@ -150,21 +155,22 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
     load_weights(model, run, experiment.device)
     transform, facts = Transform(config.data.transform), config.model.likelihood_facts
 
-    def measured(x: Tensor, label: Tensor) -> dict[str, Measure]:
-        return with_bits_per_dim(measure_split(model, x, label), transform, x, facts)
+    def measured(x: Tensor, label: Tensor, draws: int) -> dict[str, Measure]:
+        found = measure_split(model, x, label, draws=draws)
+        return with_bits_per_dim(found, transform, x, facts)
 
     splits: dict[str, dict[str, Measure]] = {}
     reporter.say(f"measuring on {_count(data.train, most)} training images")
     with seeded(config.seed, "elbo", "train"):
         blocks = _first(experiment.training_blocks(), most)
-        splits["train"] = join([measured(*block) for block in blocks])
+        splits["train"] = join([measured(*block, FEW_DRAWS) for block in blocks])
     for name, split in (("validation", data.validation), ("test", data.test)):
         if split is not None:
             reporter.say(f"measuring on {_count(split, most)} {name} images")
             x = experiment.held_out_images(split, name)[:most]
             label = split.label[:most].to(experiment.device)
             with seeded(config.seed, "elbo", name):
-                splits[name] = measured(x, label)
+                splits[name] = measured(x, label, DRAWS if name == "test" else FEW_DRAWS)
     # the test split came last, so x and label are its images and labels from here on
     bound = _importance_weighted(experiment, x, label, reporter)
     splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
