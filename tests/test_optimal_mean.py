@@ -302,4 +302,4 @@ def test_the_picture_names_the_digits_and_needs_no_region() -> None:
     assert len(figure.axes) == 6
     assert not any(axes.collections for axes in figure.axes)
     assert "digit 9: μ(z) − μ*(z)" in [text.get_text() for text in figure.texts]
-    assert "lie where no codes are" not in str(figure.get_label())
+    assert "lie outside of the region" not in str(figure.get_label())
