@@ -128,6 +128,21 @@ def test_one_row_of_csv_for_each_image(codes: Any, invoke: Any, exact: Exact, co
             np.testing.assert_array_equal([float(row[key]) for row in rows], array.astype(float))
 
 
+@pytest.mark.parametrize("name", ["codes", "codes.of.test", "codes.NPZ"])
+def test_a_file_of_any_name_holds_the_codes(
+    codes: Any, invoke: Any, learned: Path, tmp_path: Path, name: str
+) -> None:
+    expected = codes(learned)
+    for _ in range(2):  # the second time in place of the first
+        done = invoke("encode", learned, "--out", tmp_path / name)
+        assert (done.exit_code, done.stdout) == (0, f"{tmp_path / name}\n"), done.stderr
+        with np.load(tmp_path / name) as arrays:
+            assert arrays.keys() == expected.keys()
+            for key, array in expected.items():
+                np.testing.assert_array_equal(arrays[key], array)
+    assert {path.name for path in tmp_path.iterdir()} == {"codes.npz", name}
+
+
 def test_parquet(invoke: Any, codes: Any, learned: Path, tmp_path: Path) -> None:
     from pyarrow import parquet
 

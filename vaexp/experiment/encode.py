@@ -107,7 +107,8 @@ FIRST = {"mean": 1, "sd": 1, "responsibilities": 0}
 def _write(path: Path, arrays: Arrays, format_: str) -> None:
     """Write arrays as npz, or with a column for each latent or component as csv or parquet."""
     if format_ == "npz":
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        with path.open("wb") as file:  # given a path, NumPy adds .npz to it
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return
     columns = {}
     for name, array in arrays.items():
