@@ -191,6 +191,16 @@ def test_what_encode_refuses(invoke: Any, learned: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("command", "name"), [("encode", "x.npz"), ("sample", "x.png")])
+def test_a_folder_that_is_missing_is_named_before_any_work(
+    invoke: Any, forge: Any, tmp_path: Path, command: str, name: str
+) -> None:
+    """A forged run has no weights, which would be missed next."""
+    done = invoke(command, forge("a"), "--out", tmp_path / "no" / name)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"there is no folder {tmp_path / 'no'}" in done.stderr
+
+
 def test_a_split_that_a_run_does_not_have(invoke: Any, tmp_path: Path) -> None:
     settings = ["data.validation_size=0", "data.limit=20", "train.epochs=1", "model.hidden=[]"]
     done = invoke("train", "quickstart", *settings, "--quick", "--runs-dir", tmp_path)
