@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from torch import Tensor, nn
 
 from vaexp.errors import RunError
-from vaexp.fitting import FitStep
+from vaexp.fitting import MISFIT, FitStep
 
 
 class Expected(Protocol):
@@ -195,10 +195,7 @@ def _position(
             raise TypeError("a number is of another type")
         stopped = state["stopped"] and options.why_stop(iteration, gain)
     except (RuntimeError, ValueError, KeyError, TypeError):
-        raise RunError(
-            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
-            "comes from another run"
-        ) from None
+        raise RunError(MISFIT) from None
     return (
         (restart + 1, max(best, reached), 0, None) if stopped else (restart, best, iteration, model)
     )
