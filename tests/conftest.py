@@ -310,6 +310,14 @@ def change_json() -> Callable[..., None]:
 
 
 @pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """This process hears Ctrl-C, also where a shell has started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
     folder = tmp_path / "here"

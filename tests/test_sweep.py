@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,45 @@ def test_a_second_ctrl_c_kills(work: Any) -> None:
     _, _, ended = work(ON_CTRL_C.format(stops=False), jobs=2, stop=(1.5, 2.0))
     assert time.monotonic() - began < 20
     assert [state.status for state in ended.values()] == ["killed", "killed"]
+
+
+class Distant:
+    """A process on another machine, which hears of a signal after a while. It presses Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self.sent: dict[int, float] = {}
+
+    def poll(self) -> int | None:
+        if not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            assert self.sent == {}, "the work passes a signal on, and not what notes it"
+        return 130 if self.sent and time.monotonic() - min(self.sent.values()) > 0.3 else None
+
+    def send_signal(self, number: int, /) -> None:
+        self.sent[number] = time.monotonic()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("fails", [False, True])
+def test_distant_processes_are_waited_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Also after an error of this process, as its end would take the workers with it."""
+    sweep, distant, recorder = begun(tiny / "s", "seed=1,2"), Distant(), Recorder()
+
+    def tick(*_: Any) -> None:
+        if fails:
+            raise ArithmeticError
+
+    monkeypatch.setattr(recorder, "tick", tick)
+    worker = Jobs(1, False, recorder, lambda *_: distant)
+    with pytest.raises(ArithmeticError) if fails else nullcontext():
+        worker.run([Task(sweep, trial) for trial in sweep.trials])
+    assert distant.poll() == 130
+    assert signal.SIGINT in distant.sent
 
 
 def test_starting_a_trial_costs_little(work: Any) -> None:
