@@ -49,9 +49,11 @@ def invoke(*arguments: Any) -> Any:
 def test_what_a_trial_takes_is_read() -> None:
     assert Share.parse("") == Share(1, {})
     assert Share.parse("threads=4, GPU=1,memory=2e9") == Share(4, {"GPU": 1.0, "memory": 2e9})
-    for wrong in ("GPU", "GPU=one", "threads=0", "threads=1.5"):
-        with pytest.raises(UserError, match="--resources"):
-            Share.parse(wrong)
+    wrong = ["GPU", "GPU=one", "GPU=-1", "GPU=0", "GPU=nan", "GPU=inf", "=1", " =1", "GPU="]
+    wrong += [f"threads={number}" for number in ("0", "1.5", "-1", "nan", "inf", "1e999")]
+    for text in wrong:
+        with pytest.raises(UserError, match=r"^--resources [^\n]+$"):
+            Share.parse(text)
 
 
 def test_a_cluster_needs_its_package(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ memory are its own. The trials of a worker that is lost are given to others, whe
 their last checkpoints. Imports ``distributed``, which only the extra ``cluster`` installs.
 """
 
+import math
 import signal
 import subprocess
 import time
@@ -45,13 +46,16 @@ class Share:
         """Read ``threads=2,GPU=1``. Raises UserError if it is written otherwise."""
         resources: dict[str, float] = {}
         for part in filter(None, text.split(",")):
-            name, _, amount = part.partition("=")
+            name, _, amount = (word.strip() for word in part.partition("="))
             try:
-                resources[name.strip()] = float(amount)
+                number = float(amount)
             except ValueError:
-                raise UserError(f"--resources {part}: write NAME=NUMBER, as GPU=1") from None
+                number = math.nan
+            if not name or not 0 < number < math.inf:
+                raise UserError(f"--resources {part}: write NAME=NUMBER above 0, as GPU=1")
+            resources[name] = number
         threads = resources.pop(THREADS, 1.0)
-        if threads < 1 or threads != int(threads):
+        if threads != int(threads):
             raise UserError(f"--resources {THREADS}={threads:g}: give a whole number of threads")
         return cls(int(threads), resources)
 
