@@ -189,7 +189,8 @@ def _position(
     try:
         restart, iteration, best = state["restart"], state["iteration"], state["best"]
         model, reached = restore(state["model"]), state["log_prob"]
-        gain = state.get("gain", -math.inf)  # a state of an older version does not have it
+        # A state of an older version has no gain, which was small if it was why the restart stopped
+        gain = state.get("gain", math.inf if state["stopped"] == "max_iter" else -math.inf)
         numbers = (restart, iteration, best, reached, gain)
         if not all(isinstance(each, int | float) for each in numbers):
             raise TypeError("a number is of another type")
