@@ -149,3 +149,13 @@ def test_runs_of_a_folder(forge: Any) -> None:
     ]
     with pytest.raises(UserError, match="no such folder"):
         vaexp.load_runs(forge.folder / "nope")
+
+
+def test_a_damaged_run_is_left_out_of_the_table_and_named(forge: Any) -> None:
+    good, bad = forge("good"), forge("bad")
+    (bad / "config.yaml").write_text("model: {kind: vae, beta: -1}")
+    runs = vaexp.load_runs(forge.folder)
+    with pytest.warns(UserWarning, match=f"left out: {bad}/config.yaml"):
+        table = runs.table
+    assert table["run"].tolist() == [good.name]
+    assert f"Run({str(bad)!r}, damaged)" in repr(runs)

@@ -6,6 +6,7 @@ Tables are pandas DataFrames where pandas is there, and lists of dicts elsewhere
 ``vaexp.errors.UserError``, and what fails raises ``vaexp.errors.RunError``.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,13 @@ from vaexp import config as configs
 from vaexp.config.document import read_document, write_text
 from vaexp.config.load import read_config, resolve
 from vaexp.config.overrides import apply_override
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
 from vaexp.pages.pictures import MOST_BYTES, Drawn
 from vaexp.paths import expanded
-from vaexp.runs.export import history_rows, metric_rows, run_row
+from vaexp.runs.export import history_rows, metric_rows, read_all
 from vaexp.runs.find import find_run, in_order_of_time, runs_below
 from vaexp.runs.folder import RunFolder
+from vaexp.visible import visible
 
 if TYPE_CHECKING:
     from vaexp.models import Model
@@ -172,7 +174,11 @@ class Run:
         return Figures(self.folder)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.status}: {self.folder.config().describe()})"
+        try:
+            what = f"{self.status}: {self.folder.config().describe()}"
+        except (RunError, UserError):
+            what = "damaged"
+        return f"Run({str(self.path)!r}, {what})"
 
 
 class Runs(Sequence[Run]):
@@ -189,11 +195,17 @@ class Runs(Sequence[Run]):
 
     @property
     def table(self) -> Any:
-        """A row for each run: its status and settings, and each final metric and its error."""
+        """A row for each run: its status and settings, and each final metric and its error.
+
+        Runs that are damaged are left out, and a warning says why.
+        """
+        found, wrong = read_all(run.path for run in self)
+        for why in wrong:
+            warnings.warn(f"left out: {visible(why)}", stacklevel=2)
         rows = []
-        for run in self:
-            row = run_row(run.folder)
-            for entry in metric_rows(run.folder):
+        for run in found:
+            row = dict(run.row)
+            for entry in run.metrics:
                 name = f"{entry['split']}.{entry['metric']}"
                 row |= {name: entry["value"], f"{name}.se": entry.get("se")}
             rows.append(row)
