@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,26 @@ def _from_mapping(values: Mapping[str, Any], overrides: Sequence[str]) -> config
     """The config in a mapping, written out as YAML, whose lines messages name."""
     where = Path("<config>")
     try:
-        source = read_document(write_text(dict(values)), where)
+        source = read_document(write_text(_plain(values)), where)
     except Exception as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{where}: a value cannot be written as YAML: {error}") from None
     return resolve(source, {apply_override(source, override) for override in overrides})[0]
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML knows it, also of numbers and arrays of NumPy and torch, and of a path."""
+    match value:
+        case Mapping():
+            return {key: _plain(below) for key, below in value.items()}
+        case list() | tuple():
+            return [_plain(below) for below in value]
+        case PathLike():
+            return fspath(value)
+        case type():
+            return value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 class Figures(Mapping[str, "Figure"]):
@@ -144,7 +159,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The config that it was trained with."""
-        return Config({"name": self.folder.config().name, **self.folder.config().model_dump()})
+        return Config(self.folder.config().model_dump())
 
     @property
     def metrics(self) -> Any:
