@@ -27,6 +27,7 @@ from vaexp.cli import app
 from vaexp.errors import RunError
 from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import HEARTBEAT
 from vaexp.sweeps.display import Display, duration
 from vaexp.sweeps.folder import State, Sweep, Task
 from vaexp.sweeps.jobs import Child, Here, Jobs, environment
@@ -189,6 +190,18 @@ def test_a_trial_that_another_process_holds_is_left_to_it(tiny: Path) -> None:
     assert "trial 1 is with another process" in done.stderr
     assert f"{folder.name}/.lock is held by" in done.stderr
     assert runs_of(sweep.path) == []
+
+
+def test_a_trial_that_another_host_trains_is_left_to_it(tiny: Path, change_json: Any) -> None:
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    trial = sweep.trial(1)
+    run = RunFolder.create(sweep.folder(trial), sweep.config(trial))
+    owner = {"host": "another", "pid": 17, "pid_started": 3.5}
+    change_json(run.path / "run.json", status="running", **owner)
+    (run.path / HEARTBEAT).write_text(json.dumps({"at": time.time(), **owner}))
+    done = invoke("sweep", "s", "--trial", 1)
+    assert done.exit_code == 0
+    assert "trial 1 is with another process: 17 on another\n" in done.stderr
 
 
 def test_a_sweep_on_a_disk_without_locks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
