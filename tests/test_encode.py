@@ -2,16 +2,12 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import VAEXP
 from exact_runs import Exact
 from safetensors.torch import load_file
 
@@ -158,15 +154,8 @@ def test_parquet(invoke: Any, codes: Any, learned: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(table["image"].to_numpy(), arrays["image"])
 
 
-def test_parquet_without_pyarrow_is_one_line(learned: Path, tmp_path: Path) -> None:
-    (tmp_path / "pyarrow.py").write_text("raise ImportError('not here')\n")
-    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    done = subprocess.run(
-        [sys.executable, VAEXP, "encode", learned, "--out", tmp_path / "x.parquet"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+def test_parquet_without_pyarrow_is_one_line(without: Any, learned: Path, tmp_path: Path) -> None:
+    done = without("pyarrow", "encode", learned, "--out", tmp_path / "x.parquet")
     assert done.returncode == 2
     assert done.stderr == (
         "parquet needs the package pyarrow, which cannot be imported (not here); pip install "
