@@ -1,5 +1,6 @@
 """A sweep on a Dask cluster: what is refused, and that a lost worker costs no trial."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,9 +153,14 @@ def test_ctrl_c_stops_a_sweep_whose_trials_wait_for_a_worker(
 
 
 @pytest.mark.parametrize("dask", [0], indirect=True)
-def test_a_scheduler_that_is_lost_is_said(dask: Any, tasks: list[Task]) -> None:
-    with distributed.Client(dask.scheduler_address, timeout=1) as client:
-        launch = OnCluster(client, Share())
+def test_a_scheduler_that_is_lost_is_said_in_a_line(
+    dask: Any, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    logged = BufferingHandler(1000)
+    with connected(dask.scheduler_address, 1, Share()) as launch:
+        for name in ("distributed", "distributed.client"):
+            monkeypatch.setattr(logging.getLogger(name), "handlers", [logged])
         remote = launch(tasks[0], 0)
         waiting = Jobs(1, False, Recorder(), lambda *_: remote)
         assert remote.poll() is None
@@ -165,11 +172,12 @@ def test_a_scheduler_that_is_lost_is_said(dask: Any, tasks: list[Task]) -> None:
         ):
             with pytest.raises(RunError, match="the scheduler of the cluster has gone"):
                 fails()
-        while client.status != "closed":
+        while launch.client.status != "closed":
             time.sleep(0.01)
         with pytest.raises(RunError, match="the scheduler of the cluster has gone"):
             launch(tasks[0], 0)
         assert not tasks[0].log.exists()
+    assert [record.getMessage() for record in logged.buffer] == []
 
 
 def test_a_worker_without_its_scheduler_stops_the_process(

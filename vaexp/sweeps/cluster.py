@@ -5,6 +5,7 @@ memory are its own. The trials of a worker that is lost are given to others, whe
 their last checkpoints. Imports ``distributed``, which only the extra ``cluster`` installs.
 """
 
+import logging
 import math
 import signal
 import subprocess
@@ -166,8 +167,22 @@ def connected(address: str, jobs: int, share: Share) -> Iterator[OnCluster]:
         client = Client(address, timeout=PATIENCE)
     except (OSError, ValueError) as error:
         raise UserError(f"--cluster {address}: no scheduler answers there: {error}") from None
-    with client:
+    with _silent(), client:
         yield OnCluster(client, share)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep distributed from logging tracebacks inside the block, whose errors are one line."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
