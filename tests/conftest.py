@@ -91,6 +91,20 @@ class Cli:
             signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def without(cli: Cli) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Runs the command where a package cannot be imported."""
+
+    def without(package: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        stub = cli.cwd / "stub"
+        stub.mkdir()
+        (stub / f"{package}.py").write_text("raise ImportError('not here')\n")
+        path = os.pathsep.join([str(stub), os.environ.get("PYTHONPATH", "")])
+        return cli(*arguments, PYTHONPATH=path)
+
+    return without
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same random numbers in each test, whichever ran before it in its process."""
@@ -307,6 +321,14 @@ def change_json() -> Callable[..., None]:
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return change
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """This process hears Ctrl-C, also where a shell has started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

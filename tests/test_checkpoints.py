@@ -25,8 +25,9 @@ from test_sgd import (
 from vaexp.config import digest, load_config
 from vaexp.errors import RunError
 from vaexp.fitting import sgd
-from vaexp.fitting.sgd import SGDOptions, fit
+from vaexp.fitting.sgd import SGDOptions, fit, part_of
 from vaexp.models import VAE
+from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 
 
@@ -72,21 +73,77 @@ def test_checkpoints_within_an_epoch_are_made_by_the_clock(monkeypatch):
     "damage",
     [
         {"batches": -1},
+        {"batches": 0, "count": 0},
         {"batches": 1.0},
+        {"batches": 2},
+        {"batches": 3, "count": 12},  # all batches of an epoch
         {"count": True},
-        {"sums": torch.zeros(5)},
+        {"count": 3},
+        {"sums": torch.zeros(3)},
+        {"sums": torch.zeros(5, dtype=torch.float64)},
+        {"sums": 0.0},
         {"random": []},
+        {"random": 3},
         {"random": [torch.zeros(3, dtype=torch.uint8)]},
+        {"random": [1]},
         {"more": 1},
     ],
     ids=str,
 )
 def test_a_damaged_position_within_an_epoch_is_refused(damage):
-    [state, *_] = [s.state for s in run(vae(), replace(OPTIONS, checkpoint_minutes=1e-12))]
-    state = saved(state)
+    state = state_within_an_epoch()
     state["inside"] |= damage
     with pytest.raises(RunError, match="does not fit"):
         run(vae(), state=state)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"inside": None}, {"inside": [1]}, {"inside": {1: 2}}, {"step": 2}, {"epoch": 1}]
+)
+def test_a_damaged_state_within_an_epoch_is_refused(damage):
+    with pytest.raises(RunError, match="does not fit"):
+        run(vae(), state=state_within_an_epoch() | damage)
+
+
+def state_within_an_epoch() -> dict[str, Any]:
+    """After the first batch of the first epoch."""
+    [state, *_] = [s.state for s in run(vae(), replace(OPTIONS, checkpoint_minutes=1e-12))]
+    return saved(state)
+
+
+def test_an_epoch_that_was_begun_on_a_gpu_is_ended_on_the_cpu():
+    end = run(vae(), state=state_within_an_epoch())[-1]
+    state = state_within_an_epoch()
+    state["inside"]["random"].append(torch.zeros(16, dtype=torch.uint8))  # that of a GPU
+    part = part_of(state, vae(), problem()[1], OPTIONS)
+    assert part is not None
+    assert not part.is_of(torch.device("cpu"))
+    found = run(vae(), state=state)[-1]
+    assert timeless(found.record) == timeless(end.record)
+    assert found.record["step"] == OPTIONS.total_steps(N)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="it needs a GPU")
+def test_an_epoch_goes_on_on_the_other_device():
+    x, label = problem()
+
+    def steps(device: str, options: SGDOptions, state: dict[str, Any] | None = None) -> list[Any]:
+        images, model = x.to(device), vae().to(device)
+        found = fit(
+            model, lambda rows: images[rows], label.to(device), None, options, seed=1, state=state
+        )
+        return [(s.record and timeless(s.record), saved(s.state)) for s in found]
+
+    often = replace(OPTIONS, checkpoint_minutes=1e-12)
+    for here, there in (("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")):
+        whole = steps(here, often)
+        part = part_of(whole[0][1], vae().to(there), label.to(there), OPTIONS)
+        assert part is not None
+        assert part.is_of(torch.device(there)) == (here == there)
+        records = [record for record, _ in steps(there, OPTIONS, whole[0][1])]
+        assert [record["step"] for record in records] == [3, 6, 9]
+        if here == there:
+            assert records == [record for record, _ in whole if record]
 
 
 # Through the command line
@@ -116,6 +173,32 @@ def test_a_run_killed_within_an_epoch_goes_on_there(cli: Any, session_cli: Any) 
     assert_same_results(whole, found.path)
     assert "inside" not in (found.state() or {})
     assert not (found.path / "checkpoints" / "heartbeat.json").exists()
+
+
+def test_the_log_says_that_an_epoch_goes_on_on_another_device(
+    invoke: Any, session_cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(2))
+
+    def advance(_self: Reporter, _images: int) -> None:
+        if next(steps) == 1:  # after the checkpoint behind the first step
+            raise KeyboardInterrupt
+
+    settings = ["train.checkpoint_minutes=1e-9", "train.epochs=1", "data.limit=256"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "advance", advance)
+        done = invoke("train", session_cli.cwd / "tiny.yaml", *settings, "--runs-dir", tmp_path)
+    assert done.exit_code == 130, done.stderr
+    [path] = tmp_path.glob("*/checkpoints/state.pt")
+    state = torch.load(path, weights_only=True)
+    state["inside"]["random"].append(torch.zeros(16, dtype=torch.uint8))  # that of a GPU
+    torch.save(state, path)
+    run = path.parents[1]
+    done = invoke("train", "--resume", run, "--quick")
+    assert done.exit_code == 0, done.stderr
+    note = "note: this epoch was begun on another kind of device"
+    assert note in done.stderr
+    assert note in (run / "train.log").read_text()
 
 
 def wait_for(folder: Path, pattern: str) -> Path:

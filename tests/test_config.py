@@ -198,6 +198,10 @@ def test_truths(write: Write, text: str) -> None:
     [
         ("model: {kind: vae, bta: 4}", "1:20: model.bta: unknown key; did you mean beta?"),
         ("model: {kind: vae}\nsed: 4", "2:1: sed: unknown key; did you mean seed?"),
+        (
+            "model: {kind: vae}\nmodel.beta: 4",
+            "2:1: model.beta: unknown key; write it as model: {beta: ...}",
+        ),
         ("model: {kind: vae}\ntrain:\n  - 1", "3:3: train: expected keys and values, got [1]"),
         ("model: vae", '1:8: model: expected keys and values, got "vae"'),
         ("seed: 1", "1:1: model: this key is required"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from exact_runs import CONFIG
 
+from vaexp.config import digest, load_config
 from vaexp.runs.folder import RunFolder
 
 
@@ -87,6 +88,59 @@ def test_a_turned_model_trained_on_has_the_likelihood_of_a_longer_one(
     assert log_probs(run)[:4] == before
     assert len(before) == 4
     assert log_probs(run) == pytest.approx(log_probs(longer), rel=1e-9)
+
+
+GMM = "{model: {kind: gmm}, train: {max_iter: 2, tolerance: 0.5, restarts: 1}}"
+VAE = "{model: {kind: vae}, train: {epochs: 3, patience: 2}}"
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "stopped", "changes", "why"),
+    [
+        (GMM, [-9, -5, -4.75], "tolerance", ["max_iter=9"], "its last iteration added 0.25 nats"),
+        (GMM, [-9, -5, -4.75], "tolerance", ["tolerance=0.3"], "train.tolerance is 0.3"),
+        (GMM, [-9, -5, -4.75], "tolerance", ["tolerance=0.25"], "at train.max_iter = 2"),
+        (GMM, [-9, -5.25], "tolerance", ["tolerance=0.25"], None),
+        (GMM, [-9, -5, -4.75], "tolerance", ["tolerance=0.25", "max_iter=3"], None),
+        (GMM, [-9, -5, -4.75], "tolerance", ["restarts=2"], None),
+        (GMM, [-9, -5, -3], "max_iter", ["max_iter=3"], None),
+        (GMM, [-9, -5, -3], "max_iter", ["tolerance=0.1"], "a larger number makes it longer"),
+        (GMM, [-9], None, ["tolerance=0.1"], None),
+        (GMM, [], None, ["tolerance=0.1"], None),
+        (VAE, [-9, -5, -6], None, ["epochs=9"], None),
+        (VAE, [-5, -5, -5], None, ["epochs=9"], "did not rise for train.patience = 2 epochs"),
+    ],
+)
+def test_a_run_that_would_not_go_on_is_left_as_it_is(
+    invoke: Any,
+    tmp_path: Path,
+    config: str,
+    values: list[float],
+    stopped: str | None,
+    changes: list[str],
+    why: str | None,
+) -> None:
+    (tmp_path / "x.yaml").write_text(config)
+    settings = load_config(str(tmp_path / "x.yaml"), ["name=x"])
+    run = RunFolder.create(tmp_path, settings)
+    run.start()
+    run.write_environment({"config_sha256": digest(settings), "data_sha256": "data"})
+    for i, value in enumerate(values):
+        if config == VAE:
+            run.append_records([{"epoch": i + 1, "step": i + 1, "validation": {"elbo": value}}])
+        else:
+            last = stopped if i == len(values) - 1 else None
+            record = {"iteration": i, "restart": 0, "train": {"log_prob": value}, "stopped": last}
+            run.append_records([record])
+    run.end("finished", 0)
+    arguments = [f"train.{change}" for change in changes]
+    done = invoke("train", "--resume", run.path, *arguments, "--dry-run")
+    if why is None:
+        assert done.exit_code == 0, done.stderr
+    else:
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert f"would not go on with {' '.join(arguments)}" in done.stderr
+        assert why in done.stderr
 
 
 def log_probs(run: Path) -> list[float]:

@@ -247,6 +247,16 @@ def test_a_collapse_of_a_state_gone_on_from_is_a_message_too():
         run(Collapsing([-9, math.nan]), state)
 
 
+def test_a_state_of_an_older_version_goes_on_if_max_iter_had_stopped_it():
+    """It does not say what the last iteration added, which was small if that was the reason."""
+    steps = ScriptedSteps([-9, -5, -3, -2.95])
+    for stopped, then in (({"max_iter": 1}, [2, 3]), ({"tolerance": 5}, [])):
+        state = run(steps, **stopped)[-1].state
+        del state["gain"]
+        assert state["iteration"] == 1
+        assert [step.at for step in run(steps, state)] == then
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_log_prob_that_is_not_finite_ends_the_fit(value):
     """The steps say what helps."""

@@ -2,16 +2,12 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import VAEXP
 from exact_runs import Exact
 from safetensors.torch import load_file
 
@@ -128,6 +124,21 @@ def test_one_row_of_csv_for_each_image(codes: Any, invoke: Any, exact: Exact, co
             np.testing.assert_array_equal([float(row[key]) for row in rows], array.astype(float))
 
 
+@pytest.mark.parametrize("name", ["codes", "codes.of.test", "codes.NPZ"])
+def test_a_file_of_any_name_holds_the_codes(
+    codes: Any, invoke: Any, learned: Path, tmp_path: Path, name: str
+) -> None:
+    expected = codes(learned)
+    for _ in range(2):  # the second time in place of the first
+        done = invoke("encode", learned, "--out", tmp_path / name)
+        assert (done.exit_code, done.stdout) == (0, f"{tmp_path / name}\n"), done.stderr
+        with np.load(tmp_path / name) as arrays:
+            assert arrays.keys() == expected.keys()
+            for key, array in expected.items():
+                np.testing.assert_array_equal(arrays[key], array)
+    assert {path.name for path in tmp_path.iterdir()} == {"codes.npz", name}
+
+
 def test_parquet(invoke: Any, codes: Any, learned: Path, tmp_path: Path) -> None:
     from pyarrow import parquet
 
@@ -143,15 +154,8 @@ def test_parquet(invoke: Any, codes: Any, learned: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(table["image"].to_numpy(), arrays["image"])
 
 
-def test_parquet_without_pyarrow_is_one_line(learned: Path, tmp_path: Path) -> None:
-    (tmp_path / "pyarrow.py").write_text("raise ImportError('not here')\n")
-    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    done = subprocess.run(
-        [sys.executable, VAEXP, "encode", learned, "--out", tmp_path / "x.parquet"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+def test_parquet_without_pyarrow_is_one_line(without: Any, learned: Path, tmp_path: Path) -> None:
+    done = without("pyarrow", "encode", learned, "--out", tmp_path / "x.parquet")
     assert done.returncode == 2
     assert done.stderr == (
         "parquet needs the package pyarrow, which cannot be imported (not here); pip install "
@@ -174,6 +178,16 @@ def test_what_encode_refuses(invoke: Any, learned: Path, tmp_path: Path) -> None
         assert (done.exit_code, done.stdout) == (2, ""), done.stderr
         assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("command", "name"), [("encode", "x.npz"), ("sample", "x.png")])
+def test_a_folder_that_is_missing_is_named_before_any_work(
+    invoke: Any, forge: Any, tmp_path: Path, command: str, name: str
+) -> None:
+    """A forged run has no weights, which would be missed next."""
+    done = invoke(command, forge("a"), "--out", tmp_path / "no" / name)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"there is no folder {tmp_path / 'no'}" in done.stderr
 
 
 def test_a_split_that_a_run_does_not_have(invoke: Any, tmp_path: Path) -> None:

@@ -2,18 +2,19 @@
 
 import csv
 import json
-import os
-import subprocess
+import re
+import shutil
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import VAEXP
 from exact_runs import Exact
 
 from vaexp.config import flatten
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import HEARTBEAT
 
 
 @pytest.fixture
@@ -84,13 +85,16 @@ def test_parquet_has_the_types_and_the_numbers(
 
 
 def test_a_folder_of_runs_without_those_that_are_damaged(
-    invoke: Any, forge: Any, tmp_path: Path
+    invoke: Any, forge: Any, change_json: Any, tmp_path: Path
 ) -> None:
-    good, bad = forge("good"), forge("bad")
+    good, bad, worse = forge("good"), forge("bad"), forge("worse")
     (bad / "metrics.json").write_text("{")
+    change_json(worse / "run.json", status="running", host="another")
+    (worse / HEARTBEAT).write_text("{")
     done = invoke("export", "csv", forge.folder, "--out", tmp_path / "tables")
     assert done.exit_code == 0
     assert f"left out: {bad}/metrics.json: damaged" in done.stderr
+    assert f"left out: {worse}/{HEARTBEAT}: damaged" in done.stderr
     with (tmp_path / "tables" / "runs.csv").open() as file:
         assert [row["run"] for row in csv.DictReader(file)] == [good.name]
     done = invoke("export", "csv", bad, "--out", tmp_path / "none")
@@ -99,22 +103,140 @@ def test_a_folder_of_runs_without_those_that_are_damaged(
 
 
 @pytest.mark.parametrize("package", ["pyarrow", "mlflow"])
-def test_without_its_package_it_is_one_line(forge: Any, tmp_path: Path, package: str) -> None:
-    run, kind = forge("a"), {"pyarrow": "parquet", "mlflow": "mlflow"}[package]
-    stub = tmp_path / "stub"
-    stub.mkdir()
-    (stub / f"{package}.py").write_text("raise ImportError('not here')\n")
-    path = os.pathsep.join([str(stub), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, VAEXP, "export", kind, run, "--out", tmp_path / "tables"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+def test_without_its_package_it_is_one_line(
+    without: Any, forge: Any, tmp_path: Path, package: str
+) -> None:
+    kind = {"pyarrow": "parquet", "mlflow": "mlflow"}[package]
+    done = without(package, "export", kind, forge("a"), "--out", tmp_path / "tables")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{kind} needs the package {package}, which cannot be imported")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "tables").exists()
+
+
+class Refusal(Exception):
+    """In the place of MlflowException."""
+
+
+class Tracking:
+    """An MLflow without MLflow: what its client is asked for, by the id of a run."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.made = 0
+        self.addresses: list[str | None] = []
+        self.refuses = False
+
+    def client(self, tracking_uri: str | None) -> "Tracking":
+        self.addresses.append(tracking_uri)
+        return self
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        assert name == "vaexp"
+        if self.refuses:
+            raise Refusal("no\n server")
+        return SimpleNamespace(experiment_id="7") if self.made else None
+
+    def create_experiment(self, _name: str) -> str:
+        return "7"
+
+    def search_runs(self, experiments: list[str], query: str) -> list[Any]:
+        assert experiments == ["7"]
+        match = re.fullmatch(r"tags\.`(.+)` LIKE '([^']*)'", query)
+        assert match is not None
+        like = re.escape(match[2]).replace("_", ".").replace("%", ".*")
+        return [
+            SimpleNamespace(info=SimpleNamespace(run_id=number), data=SimpleNamespace(**run))
+            for number, run in self.runs.items()
+            if re.fullmatch(like, run["tags"][match[1]])
+        ]
+
+    def create_run(self, _experiment: str, start_time: int, run_name: str, tags: Any) -> Any:
+        assert start_time > 1e12  # milliseconds
+        self.made += 1
+        number = f"run{self.made}"
+        self.runs[number] = {"name": run_name, "tags": tags, "params": {}, "metrics": []}
+        self.runs[number] |= {"figures": []}
+        return SimpleNamespace(info=SimpleNamespace(run_id=number))
+
+    def log_batch(self, number: str, params: Any = (), metrics: Any = ()) -> None:
+        assert len(params) <= 100
+        assert len(metrics) <= 1000
+        self.runs[number]["params"] |= dict(params)
+        self.runs[number]["metrics"] += metrics
+
+    def log_artifact(self, number: str, path: str, folder: str) -> None:
+        assert Path(path).is_file()
+        self.runs[number][folder].append(Path(path).name)
+
+    def set_terminated(self, number: str, status: str, _when: int) -> None:
+        self.runs[number]["status"] = status
+
+    def delete_run(self, number: str) -> None:
+        del self.runs[number]
+
+
+@pytest.fixture
+def tracking(monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    made = Tracking()
+    for name, content in {
+        "mlflow": {"MlflowClient": made.client},
+        "mlflow.exceptions": {"MlflowException": Refusal},
+        "mlflow.entities": {"Metric": lambda *of: of, "Param": lambda *of: of},
+    }.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return made
+
+
+def test_what_mlflow_is_told(invoke: Any, forge: Any, tracking: Tracking) -> None:
+    run = RunFolder(forge("a", "model.beta=2"))
+    run.append_records([{"epoch": 1, "train": {"elbo": -9.5}}, {"epoch": 2, "train": {"elbo": -9}}])
+    (run.path / "figures" / "x.png").write_bytes(b"")
+    for number in ("run1", "run2"):  # the second time in place of the first
+        done = invoke("export", "mlflow", run.path, "--out", "http://there")
+        assert (done.exit_code, done.stdout) == (0, f"{number}\n"), done.stderr or done.exception
+    assert tracking.addresses == ["http://there"] * 2
+    [(number, logged)] = tracking.runs.items()
+    assert (number, logged["name"], logged["status"]) == ("run2", run.name, "FINISHED")
+    assert logged["tags"]["vaexp.folder"] == str(run.path)
+    assert logged["params"]["model.beta"] == "2.0"
+    assert logged["figures"] == ["x.png"]
+    metrics = [(name, value, step) for name, value, _, step in logged["metrics"]]
+    entry = run.metrics()["test"]["elbo"]
+    assert {("train.elbo", -9.5, 1), ("train.elbo", -9, 2)} <= {*metrics}
+    assert ("final.test.elbo", entry["value"], 2) in metrics
+    assert ("final.test.elbo.se", entry["se"], 2) in metrics
+
+
+def test_runs_of_one_name_stay_side_by_side(
+    invoke: Any, forge: Any, tracking: Tracking, tmp_path: Path
+) -> None:
+    names = ["it's", "it_s"]
+    runs = [tmp_path / folder / name for folder in "ab" for name in names]
+    for run in runs:
+        run.parent.mkdir(exist_ok=True)
+        shutil.copytree(forge("a"), run)
+    for _ in range(2):
+        done = invoke("export", "mlflow", *runs)
+        assert done.exit_code == 0, done.stderr or done.exception
+        assert sorted(done.stdout.split()) == sorted(tracking.runs)
+    assert [run["name"] for run in tracking.runs.values()] == [*names, *names]
+    assert invoke("export", "mlflow", runs[0]).exit_code == 0
+    assert sorted(run["name"] for run in tracking.runs.values()) == ["it's", "it_s", "it_s"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"), [([], ""), (["--out", "http://there"], "--out http://there: ")]
+)
+def test_what_mlflow_refuses_is_one_line(
+    invoke: Any, forge: Any, tracking: Tracking, arguments: list[str], place: str
+) -> None:
+    tracking.refuses = True
+    done = invoke("export", "mlflow", forge("a"), *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"{place}MLflow says: no server\n"
 
 
 @pytest.fixture

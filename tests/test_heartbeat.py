@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vaexp.runs.folder import RunFolder
-from vaexp.runs.guarded import HEARTBEAT
+from vaexp.runs.guarded import HEARTBEAT, RunFiles
 from vaexp.runs.heartbeat import FRESH, beating
 
 OWNER = {"host": "another", "pid": 17, "pid_started": 3.5}
@@ -51,6 +51,22 @@ def test_runs_says_whether_a_run_elsewhere_still_runs(
     run = elsewhere_running(age, **changes)
     [listed] = json.loads(invoke("runs", run.parent, "--json").stdout)
     assert listed["status"] == status
+
+
+def test_a_run_elsewhere_that_ends_while_it_is_looked_at(
+    elsewhere_running: Any, change_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = elsewhere_running()
+    read = RunFiles.json
+
+    def ended(files: RunFiles, name: str, kind: Any) -> Any:
+        if name == HEARTBEAT:
+            change_json(run / "run.json", status="finished")
+            (run / HEARTBEAT).unlink()
+        return read(files, name, kind)
+
+    monkeypatch.setattr(RunFiles, "json", ended)
+    assert RunFolder.open(run).status() == "finished"
 
 
 def test_a_run_that_runs_elsewhere_is_neither_resumed_nor_removed(

@@ -271,7 +271,7 @@ def test_pickles_are_not_run(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("key", ["records", "at", "step", "epoch", "best"])
+@pytest.mark.parametrize("key", ["records", "at", "step", "epoch", "best", "inside"])
 def test_a_state_of_other_types_is_refused(
     fixed: Path, copy_of: Any, invoke: Any, change_json: Any, key: str
 ) -> None:

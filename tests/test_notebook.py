@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from exact_runs import Exact
 
 import vaexp
@@ -99,6 +100,37 @@ def test_a_config_is_read_from_whatever_describes_one(write: Any, fixed: Path) -
         _ = vaexp.Config(path).modle
 
 
+def test_a_mapping_may_hold_numbers_of_numpy_and_torch_and_paths(tmp_path: Path) -> None:
+    model = {"kind": np.str_("vae"), "beta": np.float64(2), "latent_dim": np.int32(3)}
+    model |= {
+        "conditional": np.bool_(False),
+        "hidden": np.array([8, 4]),
+        "sigma": torch.tensor(0.5),
+    }
+    found = vaexp.Config({"model": model, "data": {"root": tmp_path, "labels": (np.uint8(4), 9)}})
+    plain = {"kind": "vae", "beta": 2, "latent_dim": 3, "conditional": False, "hidden": [8, 4]}
+    plain |= {"sigma": 0.5}
+    assert found == vaexp.Config(
+        {"model": plain, "data": {"root": str(tmp_path), "labels": [4, 9]}}
+    )
+    endless: dict[str, Any] = {"kind": "vae"}
+    endless["beta"] = endless
+    with pytest.raises(UserError, match="cannot be written as YAML"):
+        vaexp.Config({"model": endless})
+
+
+def test_the_config_of_a_run_is_read_once(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, read, times = vaexp.load_run(forge("a", "model.beta=2")), RunFolder.config, []
+
+    def counted(folder: RunFolder) -> Any:
+        times.append(1)
+        return read(folder)
+
+    monkeypatch.setattr(RunFolder, "config", counted)
+    assert (run.config.name, run.config.model.beta, run.config.model.kind) == ("a", 2, "vae")
+    assert len(times) == 1
+
+
 def repr_of(config: Any, write: Any) -> Path:
     return write(repr(config))
 
@@ -149,3 +181,13 @@ def test_runs_of_a_folder(forge: Any) -> None:
     ]
     with pytest.raises(UserError, match="no such folder"):
         vaexp.load_runs(forge.folder / "nope")
+
+
+def test_a_damaged_run_is_left_out_of_the_table_and_named(forge: Any) -> None:
+    good, bad = forge("good"), forge("bad")
+    (bad / "config.yaml").write_text("model: {kind: vae, beta: -1}")
+    runs = vaexp.load_runs(forge.folder)
+    with pytest.warns(UserWarning, match=f"left out: {bad}/config.yaml"):
+        table = runs.table
+    assert table["run"].tolist() == [good.name]
+    assert f"Run({str(bad)!r}, damaged)" in repr(runs)

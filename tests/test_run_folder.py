@@ -80,7 +80,13 @@ def test_a_name_that_is_taken_is_not_reused(
     assert (first.name[-4:], second.name[-4:]) in [("aaaa", "bbbb"), ("aaaa", "aaaa")]
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    # It is that of all threads, in one of which a heartbeat is written.
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("it changes the umask"))
     path = tmp_path / "metrics.json"
     files.write_json(path, {"value": 1})
     with pytest.raises(ValueError, match="JSON"):
@@ -89,8 +95,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         temporary.write_bytes(b"half" + "\udcff".encode())
     assert json.loads(path.read_text()) == {"value": 1}
     assert list(tmp_path.iterdir()) == [path]
-    umask = os.umask(0o022)
-    os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 

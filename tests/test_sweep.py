@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from vaexp.cli import app
 from vaexp.errors import RunError
 from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import HEARTBEAT
 from vaexp.sweeps.display import Display, duration
 from vaexp.sweeps.folder import State, Sweep, Task
 from vaexp.sweeps.jobs import Child, Here, Jobs, environment
@@ -188,6 +190,18 @@ def test_a_trial_that_another_process_holds_is_left_to_it(tiny: Path) -> None:
     assert "trial 1 is with another process" in done.stderr
     assert f"{folder.name}/.lock is held by" in done.stderr
     assert runs_of(sweep.path) == []
+
+
+def test_a_trial_that_another_host_trains_is_left_to_it(tiny: Path, change_json: Any) -> None:
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    trial = sweep.trial(1)
+    run = RunFolder.create(sweep.folder(trial), sweep.config(trial))
+    owner = {"host": "another", "pid": 17, "pid_started": 3.5}
+    change_json(run.path / "run.json", status="running", **owner)
+    (run.path / HEARTBEAT).write_text(json.dumps({"at": time.time(), **owner}))
+    done = invoke("sweep", "s", "--trial", 1)
+    assert done.exit_code == 0
+    assert "trial 1 is with another process: 17 on another\n" in done.stderr
 
 
 def test_a_sweep_on_a_disk_without_locks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +379,45 @@ def test_a_second_ctrl_c_kills(work: Any) -> None:
     _, _, ended = work(ON_CTRL_C.format(stops=False), jobs=2, stop=(1.5, 2.0))
     assert time.monotonic() - began < 20
     assert [state.status for state in ended.values()] == ["killed", "killed"]
+
+
+class Distant:
+    """A process on another machine, which hears of a signal after a while. It presses Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self.sent: dict[int, float] = {}
+
+    def poll(self) -> int | None:
+        if not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            assert self.sent == {}, "the work passes a signal on, and not what notes it"
+        return 130 if self.sent and time.monotonic() - min(self.sent.values()) > 0.3 else None
+
+    def send_signal(self, number: int, /) -> None:
+        self.sent[number] = time.monotonic()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("fails", [False, True])
+def test_distant_processes_are_waited_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Also after an error of this process, as its end would take the workers with it."""
+    sweep, distant, recorder = begun(tiny / "s", "seed=1,2"), Distant(), Recorder()
+
+    def tick(*_: Any) -> None:
+        if fails:
+            raise ArithmeticError
+
+    monkeypatch.setattr(recorder, "tick", tick)
+    worker = Jobs(1, False, recorder, lambda *_: distant)
+    with pytest.raises(ArithmeticError) if fails else nullcontext():
+        worker.run([Task(sweep, trial) for trial in sweep.trials])
+    assert distant.poll() == 130
+    assert signal.SIGINT in distant.sent
 
 
 def test_starting_a_trial_costs_little(work: Any) -> None:

@@ -145,6 +145,13 @@ def test_mistakes_are_answered_before_anything_is_written(
     assert [path.name for path in tiny.iterdir()] == ["tiny.yaml"]
 
 
+def test_a_sweep_takes_no_config_from_stdin(invoke: Any, elsewhere: Path) -> None:
+    done = invoke("sweep", "-", "--seeds", "2")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "a sweep takes no config from stdin" in done.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
 @pytest.mark.usefixtures("tiny")
 def test_every_mistake_stands_on_its_own_line_once(invoke: Any) -> None:
     grid = ["--grid", "model.beta=-1,1,-2", "--grid", "model.likelihood=gaussian,bernoulli"]

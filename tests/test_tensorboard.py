@@ -1,13 +1,10 @@
 """``output.tensorboard: true``: the numbers of training in an event file of the run folder."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, VAEXP
+from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaexp.runs.folder import RunFolder
@@ -48,16 +45,8 @@ def test_a_run_that_does_not_ask_for_it_has_no_event_file(fixed: Path) -> None:
     assert not list(fixed.glob("events.*"))
 
 
-def test_without_its_package_it_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "tensorboard.py").write_text("raise ImportError('not here')\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, VAEXP, "train", "quickstart", "output.tensorboard=true"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path},
-    )
+def test_without_its_package_it_is_one_line(without: Any, tmp_path: Path) -> None:
+    done = without("tensorboard", "train", "quickstart", "output.tensorboard=true")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "output.tensorboard needs the package tensorboard, which cannot be imported (not here); "

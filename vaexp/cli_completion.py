@@ -68,10 +68,15 @@ def varied_settings(ctx: typer.Context, incomplete: str) -> Candidates:
 
 
 def _experiments(config: Sequence[str]) -> "list[type[Config]]":
-    """The kind of experiment that a config describes; all of them if it cannot be read."""
+    """The kind of experiment that a config describes; all of them if it cannot be read.
+
+    Stdin, for which - stands, is the terminal as long as the shell completes.
+    """
     from vaexp.config import read_config
     from vaexp.config.experiments import EXPERIMENTS
 
+    if config[:1] == ["-"]:
+        return [*EXPERIMENTS.values()]
     try:
         return [type(read_config(config[0])[0])]
     except (UserError, RunError, OSError, IndexError):

@@ -14,7 +14,7 @@ from vaexp.paths import folder_to_write
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
-    from vaexp.runs.folder import RunFolder
+    from vaexp.runs.export import Content
 
 
 class Part(StrEnum):
@@ -124,31 +124,23 @@ def export(
 
     Example: [bold]vaexp export csv runs --out tables[/bold]
     """
+    from vaexp.runs.export import read_all
     from vaexp.runs.find import find_all
-    from vaexp.runs.folder import RunFolder
 
-    folders, wrong = [], []
-    for path in find_all(runs):
-        try:
-            folder = RunFolder.open(path)
-            folder.config(), folder.info(), folder.metrics(), folder.records()
-        except (RunError, UserError) as error:
-            wrong.append(str(error))
-        else:
-            folders.append(folder)
-    if not folders:
+    found, wrong = read_all(find_all(runs))
+    if not found:
         raise RunError("\n".join(wrong))
     for why in wrong:
         typer.echo(visible_lines(f"left out: {why}"), err=True)
-    written = _exported(kind, folders, out)
+    written = _exported(kind, found, out)
     typer.echo(json.dumps({"written": written}) if as_json else "\n".join(written))
 
 
-def _exported(kind: Kind, runs: "list[RunFolder]", out: str | None) -> list[str]:
-    """Export readable runs; returns the paths of the files, or the ids of the runs of MLflow."""
+def _exported(kind: Kind, runs: "list[Content]", out: str | None) -> list[str]:
+    """Export what runs hold; returns the paths of the files, or the ids of the runs of MLflow."""
     from vaexp.columns import check_parquet, write_csv, write_parquet
     from vaexp.files import replacing
-    from vaexp.runs import export as rows
+    from vaexp.runs.export import columns_of
     from vaexp.runs.tracking import log_runs
 
     if kind == Kind.mlflow:
@@ -156,15 +148,15 @@ def _exported(kind: Kind, runs: "list[RunFolder]", out: str | None) -> list[str]
     if kind == Kind.parquet:
         check_parquet()
     tables = {
-        "runs": [rows.run_row(run) for run in runs],
-        "metrics": [row for run in runs for row in rows.metric_rows(run)],
-        "history": [row for run in runs for row in rows.history_rows(run)],
+        "runs": [run.row for run in runs],
+        "metrics": [row for run in runs for row in run.metrics],
+        "history": [row for run in runs for row in run.history],
     }
     folder, written = folder_to_write(out or "export", "--out"), []
     for name, content in tables.items():
         path = folder / f"{name}.{kind}"
         with replacing(path) as temporary:
             write = write_csv if kind == Kind.csv else write_parquet
-            write(temporary, rows.columns_of(content))
+            write(temporary, columns_of(content))
         written.append(str(path))
     return written

@@ -67,14 +67,19 @@ Seeds = Annotated[
 JobsOption = Annotated[
     int,
     typer.Option(
-        "-j", "--jobs", min=1, help="Run so many trials at once, each with its share of the cores."
+        "-j",
+        "--jobs",
+        min=1,
+        help="Run so many trials at once, each with its share of the cores. With --cluster, hand "
+        "out so many at once.",
     ),
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Run the trials on the Dask cluster with this scheduler. local starts workers here.",
+        help="Run the trials on the Dask cluster with this scheduler, whose workers were started "
+        "with --nthreads 1 for one trial at a time. local starts a worker here for each job.",
     ),
 ]
 Resources = Annotated[
@@ -161,6 +166,8 @@ def _request(
     from vaexp.sweeps.record import NAME, Record
     from vaexp.sweeps.request import Request, is_sweep_file
 
+    if config == "-":
+        raise UserError("-: a sweep takes no config from stdin; write it into a file and name that")
     path = Path(config)
     if path.name == NAME and os.path.isfile(path) and "asked" in read_file(path).data:
         path = path.parent
@@ -197,7 +204,8 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
         state = sweep.state(trial)
         run = state.run
         if mine and run is not None and state.status == "running":
-            process = run.info()["pid"]
+            info = run.info()
+            process = f"{info['pid']} on {info['host']}"
             typer.echo(f"trial {number} is with another process: {process}", err=True)
         elif mine and state.status == "finished":
             typer.echo(f"trial {number} is finished already", err=True)

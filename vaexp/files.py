@@ -21,6 +21,11 @@ DEEPEST = 32  # levels of lists and objects in a JSON file; those of a run have 
 # Opened like this, a pipe does not block and a link is refused. Windows has neither flag.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
+UMASK = os.umask(0o022)
+"""The umask of the process. It can only be read by setting it, which is done once, here, as other
+threads may write files later."""
+os.umask(UMASK)
+
 
 class Refused(OSError):
     """A part of a folder is no plain file or folder, or it is too large: ``strerror`` says."""
@@ -157,7 +162,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~umask())
+        temporary.chmod(0o666 & ~UMASK)
         temporary.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -244,10 +249,3 @@ def _is_a(status: os.stat_result, wanted: str) -> str:
     ]
     kind = next((name for is_so, name in kinds if is_so(status.st_mode)), "a device")
     return f"is {kind}; a {wanted} belongs there"
-
-
-def umask() -> int:
-    """The umask of the process. It can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

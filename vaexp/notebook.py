@@ -6,10 +6,12 @@ Tables are pandas DataFrames where pandas is there, and lists of dicts elsewhere
 ``vaexp.errors.UserError``, and what fails raises ``vaexp.errors.RunError``.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +19,13 @@ from vaexp import config as configs
 from vaexp.config.document import read_document, write_text
 from vaexp.config.load import read_config, resolve
 from vaexp.config.overrides import apply_override
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
 from vaexp.pages.pictures import MOST_BYTES, Drawn
 from vaexp.paths import expanded
-from vaexp.runs.export import history_rows, metric_rows, run_row
+from vaexp.runs.export import history_rows, metric_rows, read_all
 from vaexp.runs.find import find_run, in_order_of_time, runs_below
 from vaexp.runs.folder import RunFolder
+from vaexp.visible import visible
 
 if TYPE_CHECKING:
     from vaexp.models import Model
@@ -69,12 +72,26 @@ def _from_mapping(values: Mapping[str, Any], overrides: Sequence[str]) -> config
     """The config in a mapping, written out as YAML, whose lines messages name."""
     where = Path("<config>")
     try:
-        source = read_document(write_text(dict(values)), where)
+        source = read_document(write_text(_plain(values)), where)
     except Exception as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{where}: a value cannot be written as YAML: {error}") from None
     return resolve(source, {apply_override(source, override) for override in overrides})[0]
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML knows it, also of numbers and arrays of NumPy and torch, and of a path."""
+    match value:
+        case Mapping():
+            return {key: _plain(below) for key, below in value.items()}
+        case list() | tuple():
+            return [_plain(below) for below in value]
+        case PathLike():
+            return fspath(value)
+        case type():
+            return value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 class Figures(Mapping[str, "Figure"]):
@@ -142,7 +159,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The config that it was trained with."""
-        return Config({"name": self.folder.config().name, **self.folder.config().model_dump()})
+        return Config(self.folder.config().model_dump())
 
     @property
     def metrics(self) -> Any:
@@ -172,7 +189,11 @@ class Run:
         return Figures(self.folder)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.status}: {self.folder.config().describe()})"
+        try:
+            what = f"{self.status}: {self.folder.config().describe()}"
+        except (RunError, UserError):
+            what = "damaged"
+        return f"Run({str(self.path)!r}, {what})"
 
 
 class Runs(Sequence[Run]):
@@ -189,11 +210,17 @@ class Runs(Sequence[Run]):
 
     @property
     def table(self) -> Any:
-        """A row for each run: its status and settings, and each final metric and its error."""
+        """A row for each run: its status and settings, and each final metric and its error.
+
+        Runs that are damaged are left out, and a warning says why.
+        """
+        found, wrong = read_all(run.path for run in self)
+        for why in wrong:
+            warnings.warn(f"left out: {visible(why)}", stacklevel=2)
         rows = []
-        for run in self:
-            row = run_row(run.folder)
-            for entry in metric_rows(run.folder):
+        for run in found:
+            row = dict(run.row)
+            for entry in run.metrics:
                 name = f"{entry['split']}.{entry['metric']}"
                 row |= {name: entry["value"], f"{name}.se": entry.get("se")}
             rows.append(row)

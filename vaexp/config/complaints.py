@@ -44,6 +44,8 @@ def _unknown_key(location: Location, schema: type[Section]) -> str:
     known = list(section.model_fields)
     dotted = ".".join([*parents, key])
     kinds = [kind for kind, other in EXPERIMENTS.items() if dotted in other.dotted_keys()]
+    if kinds and "." in key:
+        return f"unknown key; write it as {_nested(key)}"
     if kinds and issubclass(schema, BaseConfig):
         return (
             f"does not apply when model.kind is {schema.kind()}, only when it is "
@@ -72,3 +74,12 @@ def _unknown_key(location: Location, schema: type[Section]) -> str:
             f"{schema.kind()}, only when it is {' or '.join(others)}"
         )
     return f"unknown key; the keys here are {', '.join(known)}"
+
+
+def _nested(dotted: str) -> str:
+    """A dotted key as YAML writes it: ``model: {beta: ...}``."""
+    *above, last = dotted.split(".")
+    text = f"{last}: ..."
+    for part in reversed(above):
+        text = f"{part}: {{{text}}}"
+    return text

@@ -36,19 +36,21 @@ def encode(
 
     ``format_`` is npz, csv or parquet. The file is codes/<split>.<format> of the run, or ``out``.
     It is written whole or not at all. ``overrides`` may say where the data lie now. Returns its
-    path. Raises UserError for a split that the run does not have, for parquet without pyarrow, and
-    RunError for a run whose weights are missing or whose config or data were changed.
+    path. Raises UserError for an ``out`` that cannot be written and for parquet without pyarrow,
+    both before any work, and for a split that the run does not have. Raises RunError for a run
+    whose weights are missing or whose config or data were changed.
     """
     if format_ == "parquet":
         check_parquet()
+    file = None if out is None else file_to_write(out, "--out")
     with reporter.waiting("loading the run and the data"):
         experiment = Experiment.prepare(moved(run, overrides or []), run)
         load_weights(experiment.model, run, experiment.device)
         experiment.model.eval().requires_grad_(False)
     arrays = codes(experiment, split, reporter)
     name = f"codes/{split}.{format_}"
-    path = run.files.place(name) if out is None else file_to_write(out, "--out")
-    with run.files.replacing(name) if out is None else replacing(path) as temporary:
+    path = file or run.files.place(name)
+    with run.files.replacing(name) if file is None else replacing(file) as temporary:
         _write(temporary, arrays, format_)
     return path
 
@@ -107,7 +109,8 @@ FIRST = {"mean": 1, "sd": 1, "responsibilities": 0}
 def _write(path: Path, arrays: Arrays, format_: str) -> None:
     """Write arrays as npz, or with a column for each latent or component as csv or parquet."""
     if format_ == "npz":
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        with path.open("wb") as file:  # given a path, NumPy adds .npz to it
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return
     columns = {}
     for name, array in arrays.items():

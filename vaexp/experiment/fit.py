@@ -22,7 +22,7 @@ from vaexp.data import CLASSES, PIXELS, Transform
 from vaexp.errors import RunError
 from vaexp.experiment.draw.run import illustrate_history
 from vaexp.experiment.prepare import Experiment
-from vaexp.fitting import FitStep, em, sgd
+from vaexp.fitting import MISFIT, FitStep, em, sgd
 from vaexp.models import VAE, build
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
@@ -42,11 +42,9 @@ def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     state = run.state()
     if state is None and len(run.records()) > 1:
         raise RunError("checkpoints/state.pt is missing; copy the whole run folder again")
-    if state is not None and not all(type(state.get(key)) is int for key in ("records", "at")):
-        raise RunError(
-            "checkpoints/state.pt does not fit config.yaml: one of the two was changed or comes "
-            "from another run"
-        )
+    counts = ("records", "at", *(["step"] if state is not None and "inside" in state else []))
+    if state is not None and not all(type(state.get(key)) is int for key in counts):
+        raise RunError(MISFIT)
     run.truncate_records(state["records"] if state else 0)
     if state is not None:
         inside = f", step {state['step']}" if "inside" in state else ""
@@ -78,12 +76,21 @@ def _fit_by_gradients(
     steps_per_epoch = -(-n // options.batch_size)
     epochs = -(-steps // steps_per_epoch)
     images = n * (steps // steps_per_epoch) + options.batch_size * (steps % steps_per_epoch)
-    done = n * state["at"] + state.get("inside", {}).get("count", 0) if state else 0
+    done = n * state["at"] if state else 0
+    label = data.train.label.to(experiment.device)
+    part = None if state is None else sgd.part_of(state, model, label, options)
+    if part is not None:
+        done += part.count
+        if not part.is_of(label.device):
+            reporter.say(
+                "note: this epoch was begun on another kind of device, so its rest has another "
+                "order of the images and other random numbers than it would have had there"
+            )
     with reporter.bar("training", images, "images", done=done):
         fitted = sgd.fit(
             model,
             lambda rows: transform(pixels[rows]),
-            data.train.label.to(experiment.device),
+            label,
             experiment.validation_images(),
             options,
             seed=config.seed,

@@ -142,8 +142,10 @@ def sample(
     ``component`` is that of a mixture, counted from 0; None draws components from p(z). ``axes``
     are the two latents of the grid, counted from 1; the default is the first two. The arrays are
     ``z``, ``label`` if the model is conditional, ``x`` on the scale of the model, and ``image`` on
-    the display scale, unclipped. Raises UserError for options that do not fit the model.
+    the display scale, unclipped. Raises UserError for options that do not fit the model, and
+    before any work for an ``out`` that cannot be written.
     """
+    file = None if out is None else file_to_write(out, "--out", ".png")
     trained = TrainedModel.read(run)
     default = trained.config.model.decode_mode
     mode = mode or ("mean" if grid and default == "sweep" else default)
@@ -172,7 +174,7 @@ def sample(
         else:
             figure, arrays = _strip(trained, digits, component, mixture, mode, n)
             name.append(f"n{n}")
-    path = _write_arrays(run, "-".join([*name, f"seed{seed}"]), out, arrays)
+    path = _write_arrays(run, "-".join([*name, f"seed{seed}"]), file, arrays)
     save(figure, path)
     return Drawn(path, path.with_suffix(".npz"))
 
@@ -180,17 +182,13 @@ def sample(
 def _write_arrays(
     run: RunFolder, stem: str, out: Path | None, arrays: dict[str, NDArray[Any]]
 ) -> Path:
-    """Write the arrays into samples/ of the run, or beside ``out``. Returns where the PNG belongs.
-
-    Raises UserError if ``out`` cannot be written.
-    """
+    """Write the arrays into samples/ of the run, or beside ``out``; returns the PNG's path."""
     if out is None:
         run.files.write_arrays(f"samples/{stem}.npz", arrays)
         return run.files.place(f"samples/{stem}.png")
-    path = file_to_write(out, "--out", ".png")
-    with replacing(path.with_suffix(".npz")) as temporary:
+    with replacing(out.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    return path
+    return out
 
 
 def _mixture(run: RunFolder, digits: list[int], prior: Prior, grid: bool) -> CodeMixture | None:

@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+MISFIT = (
+    "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes from "
+    "another run"
+)
+"""What a user is told of a state that training cannot go on from."""
+
 
 @dataclass(frozen=True)
 class FitStep:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from torch import Tensor, nn
 
 from vaexp.errors import RunError
-from vaexp.fitting import FitStep
+from vaexp.fitting import MISFIT, FitStep
 
 
 class Expected(Protocol):
@@ -189,16 +189,14 @@ def _position(
     try:
         restart, iteration, best = state["restart"], state["iteration"], state["best"]
         model, reached = restore(state["model"]), state["log_prob"]
-        gain = state.get("gain", -math.inf)  # a state of an older version does not have it
+        # A state of an older version has no gain, which was small if it was why the restart stopped
+        gain = state.get("gain", math.inf if state["stopped"] == "max_iter" else -math.inf)
         numbers = (restart, iteration, best, reached, gain)
         if not all(isinstance(each, int | float) for each in numbers):
             raise TypeError("a number is of another type")
         stopped = state["stopped"] and options.why_stop(iteration, gain)
     except (RuntimeError, ValueError, KeyError, TypeError):
-        raise RunError(
-            "checkpoints/state.pt does not fit config.yaml; one of the two was changed or "
-            "comes from another run"
-        ) from None
+        raise RunError(MISFIT) from None
     return (
         (restart + 1, max(best, reached), 0, None) if stopped else (restart, best, iteration, model)
     )

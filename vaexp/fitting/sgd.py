@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaexp.errors import RunError
-from vaexp.fitting import FitStep
+from vaexp.fitting import MISFIT, FitStep
 from vaexp.models.absent import answered
 from vaexp.models.elbo import ElboTerms, elbo_terms
 from vaexp.models.likelihoods import Decoded
@@ -21,11 +21,6 @@ VALIDATION_BLOCK = 500
 HELPS = "a lower train.learning_rate or a train.gradient_clip usually helps"
 NOT_FINITE = f"training diverged in its last steps; {HELPS}"
 """The cause and the cure that a user is told when a number of the trained model is not finite."""
-
-MISFIT = (
-    "checkpoints/state.pt does not fit config.yaml; one of the two was changed or comes from "
-    "another run"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +94,7 @@ def fit(
     """
     optimizer = _optimizer(model, options)
     at = _Position() if state is None else _restore(state, model, optimizer)
-    part = None if state is None else _part_of(state, label.device)
+    part = None if state is None else part_of(state, model, label, options)
     ascent = _Ascent(model, optimizer, images, label, options, on_batch, at, part)
     total_steps = options.total_steps(len(label))
     while at.step < total_steps and not (options.patience and at.stale >= options.patience):
@@ -127,12 +122,12 @@ class _Ascent:
     options: SGDOptions
     on_batch: Callable[[int], None]
     at: "_Position"
-    part: "_Part | None"
+    part: "Part | None"
     """The part of the next epoch that was over when training stopped, if it stopped within one."""
     saved: float = field(default_factory=lambda: time.monotonic())
     """When the last checkpoint was due."""
 
-    def state(self, inside: "_Part | None" = None) -> dict[str, Any]:
+    def state(self, inside: "Part | None" = None) -> dict[str, Any]:
         """All that is needed to go on; ``inside`` is the part of an epoch that is over."""
         weights = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return weights | asdict(self.at) | ({} if inside is None else {"inside": asdict(inside)})
@@ -164,7 +159,7 @@ class _Ascent:
             self.on_batch(len(batch))
             if i < len(left) and options.is_due(time.monotonic() - self.saved):
                 self.saved = time.monotonic()
-                part = _Part.of(done + i, totals, time.perf_counter() - start, device)
+                part = Part.of(done + i, totals, time.perf_counter() - start, device)
                 yield FitStep(at.epoch, None, self.state(part), keep=False)
         at.epoch += 1
         seconds = time.perf_counter() - start
@@ -218,7 +213,7 @@ class _Position:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A part of an epoch, up to a checkpoint in its middle."""
 
     batches: int
@@ -232,7 +227,7 @@ class _Part:
     """The states of torch's generators: that of the CPU, and that of the GPU if one is used."""
 
     @classmethod
-    def of(cls, batches: int, totals: "_Totals", seconds: float, device: torch.device) -> "_Part":
+    def of(cls, batches: int, totals: "_Totals", seconds: float, device: torch.device) -> "Part":
         """The part of an epoch that is over now."""
         random = [torch.get_rng_state()]
         if device.type == "cuda":
@@ -240,33 +235,50 @@ class _Part:
         assert isinstance(totals.sums, Tensor)
         return cls(batches, totals.sums, totals.count, seconds, random)
 
+    def is_of(self, device: torch.device) -> bool:
+        """Whether it was trained on such a device, so that the rest is as if never stopped.
+
+        Elsewhere the rest has another order of the images and other random numbers.
+        """
+        return len(self.random) == 1 + (device.type == "cuda")
+
     def resume(self, totals: "_Totals", device: torch.device) -> int:
         """Go on from here with the epoch's sums and random numbers; returns the batches before."""
         totals.sums, totals.count = self.sums.to(device), self.count
-        torch.set_rng_state(self.random[0])
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(self.random[1], device)
+        self.restore_random(device)
         return self.batches
 
+    def restore_random(self, device: torch.device) -> None:
+        """Restore the states of those generators that there are here."""
+        torch.set_rng_state(self.random[0])
+        if device.type == "cuda" and self.is_of(device):
+            torch.cuda.set_rng_state(self.random[1], device)
 
-def _part_of(state: dict[str, Any], device: torch.device) -> _Part | None:
+
+def part_of(state: dict[str, Any], model: VAE, label: Tensor, options: SGDOptions) -> Part | None:
     """The part of an epoch in a state, or None if that is of an epoch's end.
 
-    Raises RunError where it does not fit.
+    Raises RunError where it does not fit the model, the labels (N,) of its images or the options.
     """
-    inside = state.get("inside")
-    if inside is None:
+    if "inside" not in state:
         return None
+    device, size = label.device, options.batch_size
+    batches = math.ceil(len(label) / size)
     try:
-        part = _Part(**inside)
+        part = Part(**state["inside"])
         numbers = [type(number) for number in (part.batches, part.count, part.seconds)]
-        if numbers != [int, int, float] or part.batches < 0:
+        if numbers != [int, int, float] or len(part.random) not in (1, 2):
             raise TypeError("a number is of another type")
-        if part.sums.dtype != torch.float64 or len(part.random) != 1 + (device.type == "cuda"):
+        if not 0 < part.batches < batches or part.count != part.batches * size:
+            raise ValueError("it is no part of an epoch")
+        if state["step"] != state["epoch"] * batches + part.batches:
+            raise ValueError("it is a part of another epoch")
+        sums = torch.zeros(len(_Totals(model.has_sigma).names), dtype=torch.float64)
+        if (part.sums.dtype, part.sums.shape) != (sums.dtype, sums.shape):
             raise ValueError("a tensor is of another type")
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(part.random[0])
-    except (RuntimeError, ValueError, TypeError, AttributeError):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            part.restore_random(device)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
         raise RunError(MISFIT) from None
     return part
 

@@ -4,10 +4,21 @@ Where the data lie is not part of a run. More epochs, steps, iterations or resta
 tolerance, are a new part of its history.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
-from vaexp.config import Config, digest, dump, flatten, load_config
+from vaexp.config import (
+    Config,
+    EMExperiment,
+    GMMExperiment,
+    LinearGaussianExperiment,
+    VAEExperiment,
+    digest,
+    dump,
+    flatten,
+    load_config,
+)
 from vaexp.config.output import FIGURE_SUFFIXES
 from vaexp.errors import UserError
 from vaexp.runs.folder import RunFolder
@@ -30,8 +41,9 @@ def moved(run: RunFolder, overrides: Sequence[str]) -> Config:
 def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> Config:
     """The config with which a run goes on, after the arguments CONFIG and KEY=VALUE of train.
 
-    Raises UserError for another CONFIG than that of the run, and for changes of anything but the
-    place of its data and what makes it longer.
+    Raises UserError for another CONFIG than that of the run, for changes of anything but the place
+    of its data and what makes it longer, and where they do not make it longer after all, as what
+    stopped the run would stop it at once.
     """
     own = run.config()
     if config is not None and "=" not in config:
@@ -56,7 +68,55 @@ def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> C
             f"{run.path}: only the best of its {before['train.restarts']} restarts is kept, so the "
             "others cannot go on; train the config as a new run"
         )
+    more_restarts = before.get("train.restarts") != after.get("train.restarts")
+    surely = more_restarts or not is_longer(run, new)
+    why = None if surely else _why_over(run.records(), new)
+    if why is not None:
+        raise UserError(f"{run.path}: would not go on with {' '.join(changes)}: {why}")
     return new
+
+
+def _why_over(records: Sequence[dict[str, Any]], config: Config) -> str | None:
+    """Why a config would train no further after these records of a shorter one, or None."""
+    if not records:
+        return None
+    match config:
+        case VAEExperiment():
+            return _why_sgd_is_over(records, config)
+        case GMMExperiment() | LinearGaussianExperiment():
+            return _why_em_is_over(records, config)
+    assert_never(config)
+
+
+def _why_sgd_is_over(records: Sequence[dict[str, Any]], config: VAEExperiment) -> str | None:
+    """Why early stopping ends the training after these epochs, or None."""
+    patience = config.train.patience
+    elbos = [record.get("validation", {}).get("elbo", -math.inf) for record in records]
+    if patience is None or len(elbos) - 1 - elbos.index(max(elbos)) < patience:
+        return None
+    return (
+        f"it stopped early, as the validation ELBO did not rise for train.patience = {patience} "
+        "epochs; train the config with a larger one as a new run"
+    )
+
+
+def _why_em_is_over(records: Sequence[dict[str, Any]], config: EMExperiment) -> str | None:
+    """Why EM ends after the last of these iterations, or None."""
+    last, train = records[-1], config.train
+    if last.get("stopped") is None:
+        return None
+    gain = math.inf
+    if last["iteration"] > 0 and len(records) > 1:
+        before, after = (record["train"].get("log_prob", math.nan) for record in records[-2:])
+        gain = after - before
+    if gain < train.tolerance:
+        return (
+            f"EM has converged: its last iteration added {gain:.3g} nats per image, and "
+            f"train.tolerance is {train.tolerance:g}; a smaller train.tolerance makes it longer"
+        )
+    if last["iteration"] >= train.max_iter:
+        return f"it stopped at train.max_iter = {train.max_iter}; a larger number makes it longer"
+    return None
 
 
 def _check_longer(key: str, old: Any, wanted: Any) -> None:

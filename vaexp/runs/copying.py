@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vaexp.config.output import FIGURE_SUFFIXES
 from vaexp.errors import RunError, UserError
-from vaexp.files import umask
+from vaexp.files import UMASK
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import (
     CONFIG,
@@ -63,7 +63,7 @@ def copy_to_measure(run: RunFolder, folder: Path) -> RunFolder:
                     shutil.copyfileobj(old, file)
         trimmed = {"trimmed": run.info().get("trimmed") or now()}
         copy.files.write_json(INFO, run.info() | trimmed)
-        filled.chmod(0o777 & ~umask())
+        filled.chmod(0o777 & ~UMASK)
         filled.rename(folder)
     except BaseException:
         shutil.rmtree(filled, ignore_errors=True)

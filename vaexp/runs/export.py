@@ -1,13 +1,43 @@
 """What a run holds as rows of tables, for other tools and for notebooks. Imports no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
-from vaexp.config import flatten
+from vaexp.config import Config, flatten
+from vaexp.errors import RunError, UserError
 from vaexp.runs.folder import RunFolder
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a run holds, read once."""
+
+    folder: RunFolder
+    config: Config
+    row: Row
+    metrics: list[Row]
+    history: list[Row]
+
+    @classmethod
+    def read(cls, run: RunFolder) -> Self:
+        """Read a run. Raises RunError if one of its files is damaged."""
+        return cls(run, run.config(), run_row(run), metric_rows(run), history_rows(run))
+
+
+def read_all(paths: Iterable[Path]) -> tuple[list[Content], list[str]]:
+    """What the runs in these folders hold, and of each that cannot be read, why."""
+    found, wrong = [], []
+    for path in paths:
+        try:
+            found.append(Content.read(RunFolder.open(path)))
+        except (RunError, UserError) as error:
+            wrong.append(str(error))
+    return found, wrong
 
 
 def run_row(run: RunFolder) -> Row:

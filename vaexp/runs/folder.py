@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaexp.config import Config, digest, dump, load_text
 from vaexp.errors import RunError, UserError
-from vaexp.files import umask, write_text
+from vaexp.files import UMASK, write_text
 from vaexp.locks import Held, locked
 from vaexp.runs import parts
 from vaexp.runs.checkpoints import Shapes, misfit, read_state, read_weights
@@ -69,7 +69,7 @@ class RunFolder:
                     (filled / part).mkdir()
                 write_text(filled / CONFIG, dump(config))
                 cls(filled).files.write_json(INFO, info_of_this_process(start=None, resumed=[]))
-                filled.chmod(0o777 & ~umask())
+                filled.chmod(0o777 & ~UMASK)
                 while True:
                     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
                     path = runs_dir / f"{stamp}-{config.name}-{secrets.token_hex(2)}"

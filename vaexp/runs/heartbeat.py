@@ -13,7 +13,7 @@ from typing import Any
 
 from vaexp.errors import RunError
 from vaexp.runs import parts
-from vaexp.runs.guarded import HEARTBEAT, RunFiles
+from vaexp.runs.guarded import HEARTBEAT, INFO, RunFiles
 
 EVERY = 10.0  # seconds
 FRESH = 60.0  # seconds that a heartbeat counts; a disk on the network may show it late
@@ -53,11 +53,15 @@ def beating(files: RunFiles, info: dict[str, Any], every: float = EVERY) -> Iter
 def status_elsewhere(files: RunFiles, info: dict[str, Any]) -> parts.Status:
     """Whether a run that says of itself that it is running, on another host, still does so.
 
-    It is unknown of a run of a version that wrote no heartbeat. Raises RunError if the file is
-    damaged.
+    It is unknown of a run of a version that wrote no heartbeat. A run that has ended since has its
+    last status. Raises RunError if the file is damaged.
     """
-    if not files.has(HEARTBEAT):
-        return "unknown"
-    heartbeat = files.json(HEARTBEAT, parts.HEARTBEAT)
+    try:
+        heartbeat = files.json(HEARTBEAT, parts.HEARTBEAT)
+    except RunError:
+        if files.has(HEARTBEAT):
+            raise
+        status: parts.Status = files.json(INFO, parts.INFO)["status"]
+        return "unknown" if status == "running" else status
     is_own = all(heartbeat[key] == info[key] for key in _OWNER)
     return "running" if is_own and abs(time.time() - heartbeat["at"]) < FRESH else "dead"

@@ -8,17 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from vaexp.errors import RunError
 from vaexp.sweeps.folder import State, Task
 from vaexp.sweeps.trials import Trial
 
 PROGRAM = (sys.executable, "-m", "vaexp")
 PAUSE = 0.02  # seconds between two looks at the processes
+LAST = 10.0  # seconds for the processes to stop in after an error of this process
 HOW = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -96,6 +98,10 @@ class Jobs:
     """The signal that stopped the work: SIGINT or SIGTERM."""
     halted: bool = False
     """Whether no further trial is started."""
+    impatient: bool = False
+    """Whether a second signal has come, after which the processes are killed."""
+    _sent: int | None = None
+    """What the processes were sent last on account of a signal."""
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, State]:
         """Run trials to their end. Returns what became of each that was started.
@@ -105,21 +111,19 @@ class Jobs:
         """
         waiting = list(reversed(tasks))
         ended: dict[Task, State] = {}
-        announced = False
         with self._signals():
             try:
                 while self.running or (waiting and not self.halted):
                     while waiting and len(self.running) < self.count and not self.halted:
                         self._start(waiting.pop())
                     time.sleep(PAUSE)
-                    if self.stopped_by is not None and not announced:
-                        announced = True
-                        self.watcher.stopping(HOW[self.stopped_by])
+                    self._pass_on()
                     for child in [one for one in self.running if one.process.poll() is not None]:
                         ended[child.task] = self._end(child)
                     self.watcher.tick(self.running, len(waiting))
             finally:  # only after an error of our own are there still any
-                self._send(signal.SIGTERM)
+                with suppress(RunError):  # the first error counts
+                    self._leave()
         return ended
 
     def _start(self, task: Task) -> None:
@@ -127,8 +131,6 @@ class Jobs:
         slot = min(set(range(self.count)) - {child.slot for child in self.running})
         child = Child(task, self.launch(task, slot), slot)
         self.running.append(child)
-        if self.stopped_by is not None:  # the signal came while it was being started
-            self._send(self.stopped_by)
         self.watcher.started(child)
 
     def _end(self, child: Child) -> State:
@@ -155,6 +157,24 @@ class Jobs:
             self._send(signal.SIGTERM)
         return state
 
+    def _pass_on(self) -> None:
+        """Pass a signal of this process on to those of the trials, and say so."""
+        wanted = signal.SIGKILL if self.impatient else self.stopped_by
+        if wanted is None or wanted == self._sent:
+            return
+        if self._sent is None and self.stopped_by is not None:
+            self.watcher.stopping(HOW[self.stopped_by])
+        self._sent = wanted
+        self._send(wanted)
+
+    def _leave(self) -> None:
+        """Ask the processes to stop, and give those on workers some seconds to hear of it."""
+        self._send(signal.SIGTERM)
+        until = time.monotonic() + LAST
+        while time.monotonic() < until and any(one.process.poll() is None for one in self.running):
+            self._pass_on()
+            time.sleep(PAUSE)
+
     def _send(self, number: int) -> None:
         for child in self.running:
             if child.process.poll() is None:
@@ -162,14 +182,16 @@ class Jobs:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Note SIGINT and SIGTERM inside the block, in place of ending this process."""
+        """Note SIGINT and SIGTERM inside the block, in place of ending this process.
+
+        They are passed on between two looks at the processes, as that may take the network.
+        """
 
         def note(number: int, _frame: FrameType | None) -> None:
             if self.stopped_by is None:
                 self.stopped_by, self.halted = signal.Signals(number), True
-                self._send(number)
             else:
-                self._send(signal.SIGKILL)
+                self.impatient = True
 
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number, handler in before.items():
@@ -218,10 +240,13 @@ def environment(slot: int, jobs: int) -> dict[str, str]:
     chosen = {}
     if "OMP_NUM_THREADS" not in os.environ:
         chosen["OMP_NUM_THREADS"] = str(max(1, cores() // jobs))
+    return chosen | gpu_of(slot)
+
+
+def gpu_of(slot: int) -> dict[str, str]:
+    """What gives the process in a slot a GPU of its own, if there are any."""
     devices = gpus()
-    if devices:
-        chosen["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
-    return chosen
+    return {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if devices else {}
 
 
 def cores() -> int:
