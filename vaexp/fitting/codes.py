@@ -24,7 +24,19 @@ def mixture_of_codes(z: Tensor, seed: int) -> GMM:
     It has 1, 2, 4, ... components, at most MOST_COMPONENTS, doubled as long as that makes every
     HELD_OUT-th code, which EM does not see, likelier by WORTH_DOUBLING nats in the mean. Fewer
     codes therefore get fewer components. The random numbers of k-means++ follow from ``seed``.
+
+    It is done with one thread: on matrices as small as these, threads mostly wait for each other.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _doubled(z, seed)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _doubled(z: Tensor, seed: int) -> GMM:
+    """The mixture of z (N, L) that more components would not make likelier."""
     held = torch.arange(len(z), device=z.device) % HELD_OUT == HELD_OUT - 1
     seen, unseen = z[~held], z[held]
     best = _fitted(seen, 1, seed)

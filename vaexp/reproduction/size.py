@@ -7,12 +7,12 @@ SEEDS = 5
 QUICK = (
     "data.limit=10000",
     "data.validation_size=5000",
-    "train.epochs=10",
+    "train.epochs=8",
     "train.max_iter=10",
     "evaluate.importance_samples=0",
 )
 """What --quick changes in every config that has the key."""
-QUICK_IMAGES = 5_000
+QUICK_IMAGES = 2_000
 """The test images on which --quick measures groups such as the quality of samples."""
 
 

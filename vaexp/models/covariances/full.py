@@ -9,7 +9,12 @@ from torch import Tensor
 
 from vaexp.models.absent import Absent
 from vaexp.models.covariances.base import Gaussians, Size
-from vaexp.models.covariances.pruning import separating_directions, squared_distances
+from vaexp.models.covariances.pruning import (
+    DIRECTIONS,
+    all_squared_distances,
+    separating_directions,
+    squared_distances,
+)
 from vaexp.models.covariances.responsibilities import (
     Responsibilities,
     Totals,
@@ -71,6 +76,8 @@ class Full(Gaussians):
         upper, log_det, _ = self.whitening
         constant = log_weight.double() - 0.5 * (x.shape[1] * math.log(2 * math.pi) + log_det)
         x, mean = x[:, self._order], self.mean[:, self._order]
+        if x.shape[1] <= DIRECTIONS:
+            return constant - 0.5 * all_squared_distances(x, mean, upper)
         return constant - 0.5 * squared_distances(x, mean, upper, self._directions, constant)
 
     def draw(self, k: int, noise: Tensor) -> Tensor:

@@ -53,6 +53,15 @@ def squared_distances(
     return squares
 
 
+def all_squared_distances(x: Tensor, mean: Tensor, upper: Tensor) -> Tensor:
+    """|U_k^T (x - mu_k)|^2 of x (N, D), mean (K, D) and ``upper`` U (K, D, D), (N, K) float64.
+
+    In DIRECTIONS dimensions or fewer this takes no longer than the bounds.
+    """
+    parts = [((some - mean[:, None]) @ upper).double().square().sum(2).T for some in x.split(ROWS)]
+    return torch.cat(parts)
+
+
 def separating_directions(upper: Tensor, mean: Tensor, within: Tensor) -> Tensor:
     """V (K, D, r), V_k^T Sigma_k V_k = I, by subspace iteration on Sigma_k^-1 times the total.
 

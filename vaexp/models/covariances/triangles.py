@@ -4,11 +4,16 @@ from itertools import pairwise
 
 from torch import Tensor
 
+LEAST = 32
+
 
 def blocks_of_columns(count: int) -> list[tuple[int, int]]:
-    """The first and the last column, exclusive, of eight blocks of columns."""
-    edges = [round(count * i / 8) for i in range(9)]
-    return list(pairwise(edges))
+    """The first and the last column, exclusive, of eight blocks of columns, or of fewer large ones.
+
+    A block has LEAST columns or more, as calls on a few columns cost more than they save.
+    """
+    blocks = min(8, max(1, count // LEAST))
+    return list(pairwise(round(count * i / blocks) for i in range(blocks + 1)))
 
 
 def add_symmetric_product(total: Tensor, x: Tensor) -> None:
