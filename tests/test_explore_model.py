@@ -54,6 +54,15 @@ unpack(given.model, given.text).then((model) => {
 """
 
 
+NO_NUMBER = """
+const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+unpack(given.model, given.text).then((model) => {
+  const p = decode(model, LIKELIHOODS, [NaN, 0, 0], null);
+  console.log(JSON.stringify({ count: p.draw(randomFrom(1)).filter(Number.isNaN).length }));
+});
+"""
+
+
 MEASURES = """
 const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 unpack(given.model, given.text).then((model) => {
@@ -179,6 +188,13 @@ def test_means_far_outside_of_a_bounded_range_stay_in_it() -> None:
         assert found["mean"].max() <= 1
         close(found["mean"], model.decode(z).double().mean, absolute=1e-4)
         assert found["logProb"].isfinite().all()
+
+
+@torch.no_grad()
+def test_a_draw_ends_where_the_model_gives_no_number() -> None:
+    """Draws by rejection would never be accepted, and the tab would hang."""
+    model = rough_vae(PIXELS, 0.5, likelihood="truncated_gaussian", latent_dim=LATENTS)
+    assert answered(model, NO_NUMBER) == {"count": PIXELS}
 
 
 @pytest.mark.parametrize("kind", [PPCA, FA])

@@ -73,6 +73,7 @@ function drawFrom({ mode, inward, distance, near, far }, sigma, random) {
   }
   const more = 2 / (distance + Math.sqrt(distance ** 2 + 4));
   const rate = distance + more;
+  if (!(rate * room >= 0)) return NaN; // no draw would ever be accepted
   for (;;) {
     const v = -Math.log1p(random.uniform() * Math.expm1(-rate * room)) / rate;
     if (random.uniform() <= Math.exp(-((v - more) ** 2) / 2)) {
