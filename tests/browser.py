@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -15,6 +16,8 @@ CHROMIUM = next(
 )
 
 Json = dict[str, Any]
+
+PATIENCE = 30  # seconds to wait for an answer of the browser
 
 
 class Tab:
@@ -134,7 +137,8 @@ class Browser:
 
     def _message(self) -> Json:
         while b"\0" not in self.left:
-            part = self.answers.read1(1 << 16)
+            assert select.select([self.answers], [], [], PATIENCE)[0], "the browser says nothing"
+            part = os.read(self.answers.fileno(), 1 << 16)
             assert part, "the browser has ended"
             self.left += part
         line, self.left = self.left.split(b"\0", 1)
@@ -170,8 +174,10 @@ def started(profile: Path) -> Iterator[Browser]:
     browser = Browser(read_answer, write_command)
     try:
         yield browser
-    finally:
         browser.call("Browser.close")
+        process.wait(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
         browser.commands.close()
         browser.answers.close()
-        process.wait(timeout=20)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.config.sigma import SIGMA_MODES
+from vaexp.data import Transform
 from vaexp.explore.describe import described
 from vaexp.explore.packing import Packing
 from vaexp.explore.script import engine
@@ -77,6 +78,12 @@ unpack(given.model, given.text).then((model) => {
 });
 """
 
+STATIC = """
+const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+const x = given.map((pixels) => Array.from(ofPixels("binarize_static", pixels, null)));
+console.log(JSON.stringify(x));
+"""
+
 
 def run(model: Model, z: Tensor, x: Tensor, draws: int = 1) -> dict[str, Any]:
     """What the script says of a model: everything of decode(z) and encode(x), row by row."""
@@ -91,17 +98,23 @@ def answered(model: Model, driver: str, **given: Any) -> dict[str, Any]:
     """What a driver prints that is given a model and more."""
     packing = Packing()
     own = described(model, 1.0, packing.put)
+    described_model = {"model": own, "text": packing.text()}
+    answer: dict[str, Any] = said([own["head"]["family"]], driver, {**described_model, **given})
+    return answer
+
+
+def said(families: list[str], driver: str, given: Any) -> Any:
+    """What a driver prints that is given something, behind the script with some likelihoods."""
     assert NODE is not None
     done = subprocess.run(
-        [NODE, "-e", engine([own["head"]["family"]]) + driver],
-        input=json.dumps({"model": own, "text": packing.text(), **given}),
+        [NODE, "-e", engine(families) + driver],
+        input=json.dumps(given),
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return json.loads(done.stdout)
 
 
 def images(family: str, count: int) -> Tensor:
@@ -142,7 +155,7 @@ def test_a_likelihood_is_that_of_torch(family: str, mode: str) -> None:
     close(found["deviation"], p.variance.sqrt())
     close(found["logProb"], p.log_prob(x.double()))
     close(found["posterior"], q.mean)
-    close(found["root"].view(-1, LATENTS, LATENTS), torch.diag_embed(q.stddev))
+    close(found["root"], q.stddev)
     close(found["rate"], torch.distributions.kl_divergence(q, model.prior()))
     at = model.decode(z[:1], label[:1]).double()
     assert (found["atSigma"] is not None) == LIKELIHOODS[family].sigma
@@ -230,6 +243,15 @@ def test_a_network_of_the_size_of_the_quickstart_is_within_a_thousandth_of_torch
     p = model.decode(z, torch.arange(IMAGES) % 10)
     assert 0 < (found["mean"] - p.mean).abs().max() < 1e-3
     close(found["deviation"], p.variance.sqrt(), relative=1e-3, absolute=0)
+
+
+def test_images_that_are_drawn_once_are_those_that_the_model_was_trained_on() -> None:
+    """Each image has its own draws, and a page has the same as every other command."""
+    pixels = torch.randint(0, 256, (200, 784), dtype=torch.uint8)
+    pixels[:, ::3] = 0
+    pixels[0] = 0
+    drawn = torch.tensor(said([], STATIC, pixels.tolist()))
+    assert torch.equal(drawn.float(), Transform("binarize_static")(pixels))
 
 
 @torch.no_grad()

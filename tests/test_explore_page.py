@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.errors import UserError
-from vaexp.explore.page import IMAGES, _images, page_of
+from vaexp.explore import page as explore_page
+from vaexp.explore.page import IMAGES, Explored, _images, explored, page_of
 from vaexp.explore.script import engine, script
 from vaexp.models.elbo import elbo_terms
 from vaexp.models.vae import VAE
@@ -37,8 +38,15 @@ MOST_CODE = 60_000  # bytes
 def page(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Given the label, sigma fixed at 1, L = 2."""
     path = tmp_path_factory.mktemp("explore") / "page.html"
-    path.write_text(page_of([RunFolder(fixed)]), encoding="utf-8")
+    path.write_text(html(fixed), encoding="utf-8")
     return path
+
+
+def html(*runs: Path) -> str:
+    """The page of runs, none of which is left out."""
+    shown, left_out = explored([RunFolder(run) for run in runs])
+    assert left_out == {}
+    return page_of(shown)
 
 
 def script_of(text: str) -> str:
@@ -99,20 +107,68 @@ def test_what_has_no_page_is_refused_with_the_reason(exact: Any, invoke: Any) ->
 
 
 def test_runs_need_test_images_in_common(fixed: Path) -> None:
-    run, trained = RunFolder(fixed), TrainedModel.read(RunFolder(fixed))
+    ((one,), _) = explored([RunFolder(fixed)])
+    config = one.trained.config
 
-    def other(**changes: Any) -> TrainedModel:
-        data = trained.config.data.model_copy(update=changes)
-        return replace(trained, config=trained.config.model_copy(update={"data": data}))
+    def other(**changes: Any) -> Explored:
+        data = config.data.model_copy(update=changes)
+        changed = config.model_copy(update={"data": data})
+        return replace(one, trained=replace(one.trained, config=changed))
 
-    images, digits = _images([(run, trained), (run, other(labels=[9, 3]))])
+    images, digits = _images([one, other(labels=[9, 3])])
     assert digits == [9]
     assert images.label.unique().tolist() == [9]
     assert len(images) == IMAGES
     with pytest.raises(UserError, match="no digit in common"):
-        _images([(run, trained), (run, other(labels=[3]))])
+        _images([one, other(labels=[3])])
     with pytest.raises(UserError, match="different data"):
-        _images([(run, trained), (run, other(name="kmnist"))])
+        _images([one, other(name="kmnist")])
+
+
+def test_runs_that_are_too_large_together_are_refused(
+    fixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shown, _) = explored([RunFolder(fixed), RunFolder(fixed)])
+    numbers = sum(place["length"] for place in places(data_of(page_of(shown))["runs"]))
+    monkeypatch.setattr(explore_page, "MOST_NUMBERS", numbers)
+    page_of(shown)
+    monkeypatch.setattr(explore_page, "MOST_NUMBERS", numbers - 1)
+    with pytest.raises(UserError, match=f"2 runs have {numbers:,} .* takes {numbers - 1:,}; expl"):
+        page_of(shown)
+
+
+def places(value: Any) -> Iterator[Any]:
+    """Where the page says that its tensors are."""
+    if isinstance(value, dict) and "at" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from places(part)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_of_several_runs_those_without_a_page_are_left_out(
+    fixed: Path, exact: Any, copy_of: Any, invoke: Any
+) -> None:
+    folder = Path("all")
+    mixture, unfinished = exact("diag").path, copy_of(fixed)
+    for place in ("checkpoints/model.safetensors", "metrics.jsonl"):
+        (unfinished / place).unlink()
+    for run in (fixed, mixture, unfinished):
+        shutil.copytree(run, folder / run.name)
+    done = invoke("explore", folder, "--out", "page.html")
+    assert (done.exit_code, done.stdout) == (0, "page.html\n")
+    lines = sorted(done.stderr.splitlines())
+    assert len(lines) == 2
+    assert f"left out: {folder}/{mixture.name}: a mixture has no plane of latents" in lines[0]
+    assert f"left out: {folder}/{unfinished.name}/checkpoints/model.safetensors" in lines[1]
+    (run,) = data_of(Path("page.html").read_text("utf-8"))["runs"]
+    assert run["model"]["latent"] == 2
+    shutil.rmtree(folder / fixed.name)
+    done = invoke("explore", folder, "--out", "none.html")
+    assert done.exit_code == 1
+    assert "a mixture has no plane" in done.stderr
+    assert not Path("none.html").exists()
 
 
 def test_a_run_of_a_stranger_is_only_text(fixed: Path, tmp_path: Path) -> None:
@@ -120,16 +176,55 @@ def test_a_run_of_a_stranger_is_only_text(fixed: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(fixed, tmp_path / evil.replace("/", "∕").strip()))
     weights = run / "checkpoints" / "model.safetensors"
     tensors = load_file(weights)
-    tensors["decoder.0.weight"][0, 0] = torch.nan
-    tensors["likelihood.sigma"][:] = torch.inf
+    tensors["decoder.0.weight"] *= 1e30
     metadata = {"at": str(TrainedModel.read(RunFolder(fixed)).at)}
     save_file(tensors, weights, metadata)
-    text = page_of([RunFolder(run)])
+    text = html(run)
     parsed = Page(text)
     assert "b" not in parsed.tags
     assert parsed.tags.count("script") == 2
     assert "\x1b" not in text
     assert "\\x1b[31m" in data_of(text)["runs"][0]["name"]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "number"), [("decoder.0.weight", torch.nan), ("likelihood.sigma", torch.inf)]
+)
+def test_weights_that_are_no_numbers_are_refused(
+    fixed: Path, copy_of: Any, invoke: Any, tensor: str, number: float
+) -> None:
+    run = copy_of(fixed)
+    change_weights(run, **{tensor: number})
+    done = invoke("explore", run)
+    assert (done.exit_code, done.stdout) == (1, "")
+    words = f"{run}/checkpoints/model.safetensors: {tensor} holds numbers that are not finite"
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["ppca", "fa"])
+def test_a_damaged_linear_model_is_not_a_fault_of_vaexp(
+    exact: Any, copy_of: Any, invoke: Any, kind: str
+) -> None:
+    noise = {"ppca": "variance", "fa": "variances"}[kind]
+    for damage, words in (
+        ({noise: 0.0}, "the noise of some pixels is not above 0"),
+        ({"factors": 1e200}, "the covariance of the posterior is singular"),
+    ):
+        run = copy_of(exact(kind).path)
+        change_weights(run, **damage)
+        done = invoke("explore", run)
+        assert done.exit_code == 1
+        assert f"{run}: {words}; copy the run folder again" in done.stderr
+        shutil.rmtree(run)
+
+
+def change_weights(run: Path, **numbers: float) -> None:
+    """Put a number in place of the first one of each of these tensors."""
+    path = run / "checkpoints" / "model.safetensors"
+    tensors, at = load_file(path), str(TrainedModel.read(RunFolder(run)).at)
+    for name, number in numbers.items():
+        tensors[name].view(-1)[0] = number
+    save_file(tensors, path, {"at": at})
 
 
 # The script without a page
@@ -181,8 +276,8 @@ def latents(tab: Tab) -> list[float]:
     return [float(text.replace("−", "-")) for text in tab.ask(shown)]
 
 
-def of_page(trained: TrainedModel, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    images, _ = _images([(RunFolder(run), trained)])
+def of_page(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    images, _ = _images(explored([RunFolder(run)])[0])
     return images.pixels / 255, images.label
 
 
@@ -194,7 +289,7 @@ def test_the_numbers_on_the_page_are_those_of_the_run(
     tab = browser.open(page)
     trained = TrainedModel.read(RunFolder(fixed))
     assert isinstance(trained.model, VAE)
-    x, label = of_page(trained, fixed)
+    x, label = of_page(fixed)
     terms = elbo_terms(trained.model, x, label)
     assert number(tab, "#rate") == pytest.approx(float(terms.rate.mean()), abs=0.06)
     elbo = -(terms.rate + terms.distortion)
@@ -288,7 +383,7 @@ def test_several_runs_are_one_slider(
 ) -> None:
     """With two, three and one latents, with and without sigma and labels."""
     path = tmp_path / "runs.html"
-    path.write_text(page_of([RunFolder(run) for run in (learned, fixed, bernoulli)]), "utf-8")
+    path.write_text(html(learned, fixed, bernoulli), "utf-8")
     tab = browser.open(path)
     parts = ("#digit-part", "#axes-part", "#sigma-part", "#sweep-part")
     seen = set()

@@ -79,5 +79,11 @@ export function nats(value) {
   return minus(value.toLocaleString("en-US", { maximumFractionDigits: 1 }));
 }
 
+// The first numbers of a vector.
+export function vector(values) {
+  const first = Array.from(values.slice(0, 8), (value) => minus(value.toFixed(2)));
+  return [...first, ...(values.length > 8 ? ["…"] : [])].join(", ");
+}
+
 export const percent = (share) => (
   `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);
