@@ -56,11 +56,16 @@ class Tab:
         )
         return box[0] + across * box[2], box[1] + down * box[3]
 
-    def drag(self, selector: str, *places: tuple[float, float]) -> None:
-        """Press the pointer at the first place within an element, and let it go at the last."""
+    def drag(self, selector: str, *places: tuple[float, float], pressed: str = "") -> None:
+        """Press the pointer at the first place within an element, and let it go at the last.
+
+        With ``pressed``, it is pressed in the middle of that other element first.
+        """
+        if pressed:
+            self._mouse("mousePressed", *self.centre(pressed))
         for i, place in enumerate(places):
             x, y = self.centre(selector, *place)
-            kind = "mouseMoved" if i else "mousePressed"
+            kind = "mouseMoved" if i or pressed else "mousePressed"
             self._mouse(kind, x, y)
         self._mouse("mouseReleased", x, y)
         self.rest()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from typing import Any, cast
@@ -189,6 +190,25 @@ def test_an_activation_is_that_of_torch(activation: str) -> None:
     found = run(model, z, x)
     assert (found["mean"] - model.decode(z).mean).abs().max() < 1e-4
     close(found["posterior"], model.encode(x).mean)
+
+
+def test_why_beta_is_no_choice_of_sigma_is_said_in_a_sentence_each() -> None:
+    cases: list[tuple[dict[str, Any], float]] = [
+        ({"likelihood": "bernoulli"}, 1),
+        ({"sigma_mode": "pixel"}, 1),
+        ({}, 0),
+        ({"likelihood": "truncated_gaussian"}, 2),
+    ]
+    models = [
+        described(rough_vae(PIXELS, 0.0, **keys), beta, Packing().put) for keys, beta in cases
+    ]
+    assert all(one["implied"] is None for one in models)
+    reasons = [one["noImplied"] for one in models]
+    assert len(set(reasons)) == len(cases)
+    assert all(re.fullmatch(r"[A-Z][^:;_]+\.", reason) for reason in reasons)
+    fixed = described(rough_vae(PIXELS, 0.0, sigma=0.2), 4, Packing().put)
+    assert fixed["implied"] == pytest.approx(0.4)
+    assert fixed["noImplied"] == ""
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from vaexp.explore import page as explore_page
 from vaexp.explore.page import IMAGES, Explored, _images, explored, page_of
 from vaexp.explore.script import engine, script
 from vaexp.models.elbo import elbo_terms
+from vaexp.models.linear_gaussian import LinearGaussian
 from vaexp.models.vae import VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -356,6 +357,182 @@ def test_what_a_visitor_does_shows_at_once(browser: Browser, page: Path) -> None
     assert tab.complaints == again.complaints == []
 
 
+def text(tab: Tab, selector: str) -> str:
+    return str(tab.ask(f"document.querySelector({selector!r}).textContent"))
+
+
+def set_slider(tab: Tab, selector: str, value: float, *events: str) -> None:
+    tab.ask(
+        f"(() => {{ const one = document.querySelector({selector!r}); one.value = {value}; "
+        f"for (const name of {list(events)}) one.dispatchEvent(new Event(name)); }})()"
+    )
+    tab.rest()
+
+
+@needs_browser
+def test_what_moves_the_point_ends_the_play(browser: Browser, page: Path) -> None:
+    tab = browser.open(page, hash_="#from=-1,0&to=1,0")
+    for move in (
+        lambda: tab.drag("#plane", (0.5, 0.5), (0.6, 0.4)),
+        lambda: tab.click("#image-after"),
+        lambda: set_slider(tab, "#latents input", 0.7, "input"),
+        lambda: set_slider(tab, "#along", 0.3, "input"),
+        lambda: tab.click("#reset"),
+        lambda: (tab.ask("location.hash = '#z=0.5,0.25'"), tab.rest()),
+    ):
+        tab.click("#play")
+        assert text(tab, "#play") == "Stop"
+        move()
+        assert text(tab, "#play") == "Play"
+        there = latents(tab)
+        tab.rest()
+        assert latents(tab) == there
+    assert there == [0.5, 0.25]
+    tab.click("#redraw")
+    tab.click("#play")
+    tab.click("#redraw")
+    assert text(tab, "#play") == "Stop"  # what does not move the point does not end it
+    assert tab.complaints == []
+
+
+@needs_browser
+def test_a_new_address_and_the_buttons_of_the_image(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    tab.drag("#pad", (0.4, 0.2), (0.6, 0.2))
+    assert text(tab, "#pad-text") == "Drawn by hand."
+    tab.ask("location.hash = '#image=4'")
+    tab.rest()
+    assert text(tab, "#pad-text").startswith(f"Test image 5 of {IMAGES}")
+    tab.click("#image-clear")
+    tab.click("#image-before")
+    assert text(tab, "#pad-text").startswith(f"Test image {IMAGES} of {IMAGES}")
+    there = latents(tab)
+    tab.drag("#plane", (0.2, 0.2), (0.8, 0.8), pressed="#redraw")
+    assert latents(tab) == there  # as the pointer was not pressed on the plane
+    tab.drag("#pad", (0.2, 0.2), (0.8, 0.8), pressed="#redraw")
+    assert text(tab, "#pad-text").startswith("Test image")
+
+
+@needs_browser
+def test_a_screen_reader_hears_the_point_and_keeps_its_slider(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    assert tab.ask("document.querySelector('#point-text').ariaLive") == "polite"
+    tab.ask("document.querySelector('#plane').focus()")
+    tab.press("Home", 36)
+    assert re.fullmatch(r"z = \(0\.00, 0\.00\), nearest digit [49]", text(tab, "#point-text"))
+    tab.ask("document.querySelector('#latents input').focus()")
+    focused = "document.activeElement === document.querySelector('#latents input')"
+    digit = "document.querySelector('#digit')"
+    before = picture(tab, "#mean")
+    other = f"{digit}.selectedIndex = 1 - {digit}.selectedIndex"
+    tab.ask(f"{other}; {digit}.dispatchEvent(new Event('change'))")
+    tab.rest()
+    assert picture(tab, "#mean") != before
+    assert tab.ask(focused)
+
+
+@needs_browser
+def test_a_sigma_that_is_dragged_is_measured_on_few_images(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    set_slider(tab, "#sigma", -0.6, "input")
+    assert text(tab, "#elbo").startswith("≈ ")
+    assert tab.ask("document.querySelector('#tried').hidden")
+    set_slider(tab, "#sigma", -0.6, "change")
+    assert text(tab, "#elbo") == text(tab, "#best-elbo") == text(tab, "[data-number=best-elbo]")
+    assert not tab.ask("document.querySelector('#tried').hidden")
+
+
+@needs_browser
+def test_a_model_that_gives_no_numbers_has_a_page(
+    browser: Browser, fixed: Path, copy_of: Any
+) -> None:
+    run = copy_of(fixed)
+    weights = run / "checkpoints" / "model.safetensors"
+    tensors, at = load_file(weights), str(TrainedModel.read(RunFolder(run)).at)
+    for name in ("encoder.0", "posterior", "decoder.0", "likelihood.mean"):
+        tensors[f"{name}.weight"].sign_().mul_(3e38)
+    save_file(tensors, weights, {"at": at})
+    path = run / "page.html"
+    path.write_text(html(run), encoding="utf-8")
+    tab = browser.open(path)
+    colours = "document.querySelector('#mean').getContext('2d').getImageData(0, 0, 28, 28).data"
+    pixels = torch.tensor(tab.ask(f"[...{colours}]")).view(-1, 4)
+    assert (pixels == torch.tensor([255, 0, 255, 255])).all(1).any()
+    assert text(tab, "#own-elbo") == "–"
+    tab.ask("location.hash = '#z=0,0&image=3'")
+    tab.rest()
+    assert latents(tab) == [0, 0]
+    assert tab.complaints == []
+
+
+@needs_browser
+def test_the_nearest_image_is_nearest_in_all_latents(
+    browser: Browser, learned: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(html(learned), encoding="utf-8")
+    model = TrainedModel.read(RunFolder(learned)).model
+    codes = model.encode(*of_page(learned)).mean
+    z = codes[0] + torch.tensor([0, 0, 3.0])
+    distances = (codes - z).square()
+    nearest = int(distances.sum(1).argmin())
+    assert nearest != int(distances[:, :2].sum(1).argmin())
+    place = ",".join(f"{value:.6f}" for value in z.tolist())
+    tab = browser.open(path, hash_=f"#axes=0,1&z={place}")
+    tab.click("#image-near")
+    assert text(tab, "#pad-text").startswith(f"Test image {nearest + 1} of")
+
+
+@needs_browser
+def test_the_texts_are_those_of_the_run(browser: Browser, fixed: Path, tmp_path: Path) -> None:
+    """With the logit 0 and 1 are no ends of a pixel, and beta can be a large choice of sigma."""
+    ((one,), _) = explored([RunFolder(fixed)])
+    config = one.trained.config
+    data = config.data.model_copy(update={"transform": "logit"})
+    changed = replace(one.trained, config=config.model_copy(update={"data": data}))
+    path = tmp_path / "page.html"
+    run = replace(one, trained=changed, model={**one.model, "implied": 20.0})
+    path.write_text(page_of([run]), encoding="utf-8")
+    tab = browser.open(path)
+    assert [text(tab, f"#outside-{what}") for what in ("mean", "draw")] == ["–", "–"]
+    hidden = "[...document.querySelectorAll('[data-if=unit]')].every((one) => one.hidden)"
+    assert tab.ask(hidden)
+    of = "the log density of x given the label, where x has the transform logit"
+    assert text(tab, "#elbo-of") == f"The ELBO is a lower bound of {of}."
+    tab.click("#set-implied")
+    assert text(tab, "#sigma-value") == "20"
+    assert 10 ** float(tab.ask("document.querySelector('#sigma').value")) == pytest.approx(
+        20, rel=0.01
+    )
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", ["ppca", "fa"])
+@torch.no_grad()
+def test_a_linear_model_in_the_browser(
+    browser: Browser, exact: Any, tmp_path: Path, kind: str
+) -> None:
+    """The posterior is exact, so the ELBO is ln p(x), up to one draw of z for each image."""
+    run = exact(kind).path
+    path = tmp_path / "page.html"
+    path.write_text(html(run), encoding="utf-8")
+    tab = browser.open(path)
+    model = TrainedModel.read(RunFolder(run)).model
+    assert isinstance(model, LinearGaussian)
+    x, _ = of_page(run)
+    rate = torch.distributions.kl_divergence(model.encode(x), model.prior())
+    assert number(tab, "#rate") == pytest.approx(float(rate.mean()), abs=0.06)
+    assert number(tab, "#own-elbo") == pytest.approx(float(model.log_prob(x).mean()), abs=1)
+    first = [float(value) for value in model.posterior_mean(x[0])]
+    assert latents(tab) == pytest.approx(first, abs=0.011)
+    assert tab.ask("document.querySelector('#guide-beta').hidden")
+    assert text(tab, "#elbo-of").startswith("The ELBO is a lower bound of the log density of x,")
+    before = picture(tab, "#mean")
+    tab.drag("#plane", (0.5, 0.5), (0.7, 0.3))
+    assert picture(tab, "#mean") != before
+    assert tab.complaints == []
+
+
 @needs_browser
 def test_a_dot_shows_its_image_and_the_page_is_saved(browser: Browser, page: Path) -> None:
     tab = browser.open(page)
@@ -385,8 +562,8 @@ def test_several_runs_are_one_slider(
     path = tmp_path / "runs.html"
     path.write_text(html(learned, fixed, bernoulli), "utf-8")
     tab = browser.open(path)
-    parts = ("#digit-part", "#axes-part", "#sigma-part", "#sweep-part")
-    seen = set()
+    parts = ("#digit-part", "#axes-part", "#sigma-part", "#sweep-part", "[data-if=up]")
+    seen, captions = set(), set()
     for place in (0.01, 0.5, 0.99):
         tab.drag("#run", (place, 0.5))
         count = tab.ask("document.querySelectorAll('#latents input').length")
@@ -395,10 +572,19 @@ def test_several_runs_are_one_slider(
         assert latents(tab) == codes
         caption = tab.ask("document.querySelector('#caption').textContent")
         hidden = [tab.ask(f"document.querySelector('{part}').hidden") for part in parts]
+        captions.add(text(tab, "#runs-caption"))
         seen.add((caption.split(", ")[1], count, *hidden))
     assert seen == {
-        ("L = 2", 2, False, True, False, False),
-        ("L = 3", 3, False, False, False, False),
-        ("L = 1", 1, True, True, True, True),
+        ("L = 2", 2, False, True, False, False, False),
+        ("L = 3", 3, False, False, False, False, False),
+        ("L = 1", 1, True, True, True, True, True),
+    }
+    only = "and only runs with the same can be compared with it."
+    density = "the log density of x given the label, where x has the transform scale"
+    mass = "the log mass on binary pixels of x, where x has the transform binarize"
+    bounds = "not drawn, as the ELBO of this run bounds"
+    assert captions == {
+        f"1 of the 3 runs is {bounds} {density}, {only}",
+        f"2 of the 3 runs are {bounds} {mass}, {only}",
     }
     assert tab.complaints == []

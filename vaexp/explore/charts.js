@@ -75,6 +75,7 @@ export function shown(value) {
 
 // A number of nats, with one digit behind the point.
 export function nats(value) {
+  if (!Number.isFinite(value)) return "–";
   if (Math.abs(value) >= 1e7) return minus(value.toExponential(2));
   return minus(value.toLocaleString("en-US", { maximumFractionDigits: 1 }));
 }

@@ -148,8 +148,9 @@ export class Explorer {
     points.sort((one, other) => one.chosen - other.chosen);
     drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
     const others = runs.length - alike.length;
-    say("runs-caption", others === 0 ? "" : `${others} of the ${runs.length} runs are not drawn. `
-      + `Their distortion may not be compared with that of this run, which is of ${logOf(this.run)}.`);
+    say("runs-caption", others === 0 ? "" : `${others} of the ${runs.length} runs `
+      + `${others === 1 ? "is" : "are"} not drawn, as the ELBO of this run bounds `
+      + `${logOf(this.run)}, and only runs with the same can be compared with it.`);
   }
 
   // Measure the other runs, one after another, so that the page answers in between.
@@ -200,14 +201,12 @@ export class Explorer {
     paintImage(element("draw"), drawn, state.marked);
     const [low, high] = paintHeat(element("deviation"), p.deviation);
     const share = (unit) => (this.run.unit ? percent(outside(unit)) : "–");
-    const numbers = {
+    this.note({
       "deviation-low": shown(low),
       "deviation-high": shown(high),
       "outside-mean": share(mean),
       "outside-draw": share(drawn),
-    };
-    for (const [id, text] of Object.entries(numbers)) say(id, text);
-    Object.assign(this.numbers, numbers);
+    });
     if (this.run.noSweep === null) {
       SWEEP.forEach((k, i) => {
         const unit = this.unit(p.mean.map((value, j) => value + k * p.deviation[j]));
@@ -234,12 +233,10 @@ export class Explorer {
     const codes = this.dragging ? this.codes.slice(0, FEW) : this.codes;
     const now = state.sigma === null ? own : meanElbo(codes, state.sigma);
     element("sigma-own").checked = state.sigma === null;
-    const trial = { x: state.sigma, y: now.elbo };
-    if (state.sigma !== null) {
-      element("sigma").value = Math.log10(state.sigma);
-      run.trials = run.trials.filter(({ x }) => x !== state.sigma);
-      if (!this.dragging) run.trials.push(trial);
-    }
+    const others = run.trials.filter(({ x }) => x !== state.sigma);
+    const tried = state.sigma === null ? others : [...others, { x: state.sigma, y: now.elbo }];
+    if (state.sigma !== null) element("sigma").value = Math.log10(state.sigma);
+    if (!this.dragging) run.trials = tried;
     const value = state.sigma === null ? "as the model has it" : shown(state.sigma);
     say("sigma-value", value);
     element("sigma").setAttribute("aria-valuetext", value);
@@ -248,14 +245,12 @@ export class Explorer {
     }
     const best = run.trials.reduce((a, b) => (b.y > a.y ? b : a), { x: NaN, y: -Infinity });
     element("tried").hidden = !run.trials.length;
-    const numbers = {
+    this.note({
       "best-elbo": run.trials.length ? nats(best.y) : "–",
       "best-sigma": shown(best.x),
       "own-elbo": nats(own.elbo),
-    };
-    for (const [id, text] of Object.entries(numbers)) say(id, text);
-    Object.assign(this.numbers, numbers);
-    const near = [...run.trials, ...(this.dragging ? [trial] : [])].filter(({ y }) => y > best.y - 2000); // the others are off the chart
+    });
+    const near = tried.filter(({ y }) => y > best.y - 2000); // the others are off the chart
     drawChart(element("sigma-chart"),
       near.map((one) => ({ ...one, chosen: one.x === state.sigma })),
       ["σ", "ELBO, nats"], "Each σ that you try becomes a point.", Math.log);
@@ -298,6 +293,12 @@ export class Explorer {
 
   between(share) {
     return this.state.from.map((value, i) => value + share * (this.state.to[i] - value));
+  }
+
+  // Numbers that have places of their own, and others in the guide.
+  note(numbers) {
+    for (const [id, text] of Object.entries(numbers)) say(id, text);
+    Object.assign(this.numbers, numbers);
   }
 
   drawNumbers() {
