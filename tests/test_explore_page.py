@@ -16,10 +16,13 @@ import torch
 from browser import CHROMIUM, Browser, Tab, started
 from pages import Page
 from safetensors.torch import load_file, save_file
+from small_models import rough_vae
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.errors import UserError
 from vaexp.explore import page as explore_page
+from vaexp.explore.describe import described
+from vaexp.explore.packing import Packing
 from vaexp.explore.page import IMAGES, Explored, _images, explored, page_of
 from vaexp.explore.script import engine, script
 from vaexp.models.elbo import elbo_terms
@@ -108,22 +111,15 @@ def test_what_has_no_page_is_refused_with_the_reason(exact: Any, invoke: Any) ->
 
 
 def test_runs_need_test_images_in_common(fixed: Path) -> None:
-    ((one,), _) = explored([RunFolder(fixed)])
-    config = one.trained.config
-
-    def other(**changes: Any) -> Explored:
-        data = config.data.model_copy(update=changes)
-        changed = config.model_copy(update={"data": data})
-        return replace(one, trained=replace(one.trained, config=changed))
-
-    images, digits = _images([one, other(labels=[9, 3])])
+    one = with_data(fixed)
+    images, digits = _images([one, with_data(fixed, labels=[9, 3])])
     assert digits == [9]
     assert images.label.unique().tolist() == [9]
     assert len(images) == IMAGES
     with pytest.raises(UserError, match="no digit in common"):
-        _images([one, other(labels=[3])])
+        _images([one, with_data(fixed, labels=[3])])
     with pytest.raises(UserError, match="different data"):
-        _images([one, other(name="kmnist")])
+        _images([one, with_data(fixed, name="kmnist")])
 
 
 def test_runs_that_are_too_large_together_are_refused(
@@ -275,6 +271,15 @@ def picture(tab: Tab, selector: str) -> str:
 def latents(tab: Tab) -> list[float]:
     shown = "[...document.querySelectorAll('#latents span')].map((one) => one.textContent)"
     return [float(text.replace("−", "-")) for text in tab.ask(shown)]
+
+
+def with_data(run: Path, **changes: Any) -> Explored:
+    """A run as if it had been trained with other settings of its data."""
+    ((one,), _) = explored([RunFolder(run)])
+    config = one.trained.config
+    data = config.data.model_copy(update=changes)
+    changed = config.model_copy(update={"data": data})
+    return replace(one, trained=replace(one.trained, config=changed))
 
 
 def of_page(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -486,13 +491,9 @@ def test_the_nearest_image_is_nearest_in_all_latents(
 @needs_browser
 def test_the_texts_are_those_of_the_run(browser: Browser, fixed: Path, tmp_path: Path) -> None:
     """With the logit 0 and 1 are no ends of a pixel, and beta can be a large choice of sigma."""
-    ((one,), _) = explored([RunFolder(fixed)])
-    config = one.trained.config
-    data = config.data.model_copy(update={"transform": "logit"})
-    changed = replace(one.trained, config=config.model_copy(update={"data": data}))
+    one = with_data(fixed, transform="logit")
     path = tmp_path / "page.html"
-    run = replace(one, trained=changed, model={**one.model, "implied": 20.0})
-    path.write_text(page_of([run]), encoding="utf-8")
+    path.write_text(page_of([replace(one, model={**one.model, "implied": 20.0})]), "utf-8")
     tab = browser.open(path)
     assert [text(tab, f"#outside-{what}") for what in ("mean", "draw")] == ["–", "–"]
     hidden = "[...document.querySelectorAll('[data-if=unit]')].every((one) => one.hidden)"
@@ -501,9 +502,40 @@ def test_the_texts_are_those_of_the_run(browser: Browser, fixed: Path, tmp_path:
     assert text(tab, "#elbo-of") == f"The ELBO is a lower bound of {of}."
     tab.click("#set-implied")
     assert text(tab, "#sigma-value") == "20"
-    assert 10 ** float(tab.ask("document.querySelector('#sigma').value")) == pytest.approx(
-        20, rel=0.01
-    )
+    place = float(tab.ask("document.querySelector('#sigma').value"))
+    assert 10**place == pytest.approx(20, rel=0.01)
+
+
+@needs_browser
+def test_an_image_that_is_drawn_at_random_is_drawn_once(
+    browser: Browser, fixed: Path, tmp_path: Path
+) -> None:
+    """The image that is encoded is the one that the point is the code of."""
+    path = tmp_path / "page.html"
+    path.write_text(page_of([with_data(fixed, transform="binarize_stochastic")]), "utf-8")
+    tab = browser.open(path)
+    for _ in range(2):
+        tab.click("#image-after")
+        assert picture(tab, "#rebuilt") == picture(tab, "#mean")
+
+
+@needs_browser
+def test_a_number_that_is_not_shown_is_not_computed(
+    browser: Browser, fixed: Path, tmp_path: Path
+) -> None:
+    """The mean of a discretised logistic takes seconds for all images."""
+    ((one,), _) = explored([RunFolder(fixed)])
+    keys: dict[str, Any] = {"likelihood": "discretized_logistic", "sigma": 0.2}
+    model, packing = rough_vae(784, 0.1, latent_dim=2, **keys), Packing()
+    run = replace(one, model=described(model, 1.0, packing.put), packing=packing)
+    path = tmp_path / "page.html"
+    path.write_text(page_of([run]), encoding="utf-8")
+    tab = browser.open(path)
+    assert text(tab, "[data-number=rmse]") == ""
+    hidden = "[...document.querySelectorAll('[data-if=best]')].map((one) => one.hidden)"
+    assert tab.ask(hidden) == [True, True]
+    assert "the log mass on grey levels of x," in text(tab, "#elbo-of")
+    assert tab.complaints == []
 
 
 @needs_browser
