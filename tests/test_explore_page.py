@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -251,6 +252,18 @@ def test_an_address_holds_the_state_and_a_bad_one_does_no_harm() -> None:
 
 
 # In a browser
+
+
+def test_a_browser_that_says_nothing_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("browser.PATIENCE", 0.05)
+    (read_command, write_command), (read_answer, write_answer) = os.pipe(), os.pipe()
+    browser = Browser(read_answer, write_command)
+    with pytest.raises(AssertionError, match="the browser says nothing"):
+        browser.call("Browser.getVersion")
+    os.close(read_command)
+    os.close(write_answer)
+    browser.commands.close()
+    browser.answers.close()
 
 
 @pytest.fixture(scope="module")
