@@ -51,6 +51,7 @@ def html(*runs: Path) -> str:
     """The page of runs, none of which is left out."""
     shown, left_out = explored([RunFolder(run) for run in runs])
     assert left_out == {}
+    assert [one.folder.path for one in shown] == [*runs]  # a page goes beside the first one
     return page_of(shown)
 
 

@@ -37,7 +37,7 @@ class Explored:
 
 
 def explored(runs: Sequence[RunFolder]) -> tuple[list[Explored], dict[str, str]]:
-    """The runs that a page can show, in the order of their beta, and why each other is left out.
+    """The runs that a page can show, in their order, and why each other is left out.
 
     Mixtures are left out, and runs that are damaged or have no weights yet, by their paths. Raises
     UserError or RunError if none is left.
@@ -54,7 +54,6 @@ def explored(runs: Sequence[RunFolder]) -> tuple[list[Explored], dict[str, str]]
             left_out[str(run.path)] = in_a_line(error)
     if not read:
         raise RunError("\n".join(left_out.values()))
-    read.sort(key=lambda one: one.trained.config.model.kl_factor)
     return read, left_out
 
 
@@ -74,11 +73,12 @@ def _read(run: RunFolder) -> Explored:
 
 
 def page_of(runs: Sequence[Explored]) -> str:
-    """The page of runs, as HTML, in their order.
+    """The page of runs, as HTML, in the order of their beta.
 
     Raises UserError for runs that share no test images or are too large for one page, and RunError
     if the data are not those that a run was trained on.
     """
+    runs = sorted(runs, key=lambda one: one.trained.config.model.kl_factor)
     numbers = sum(one.packing.numbers for one in runs)
     if numbers > MOST_NUMBERS:
         raise UserError(
