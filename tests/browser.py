@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -15,6 +16,8 @@ CHROMIUM = next(
 )
 
 Json = dict[str, Any]
+
+PATIENCE = 30  # seconds to wait for an answer of the browser
 
 
 class Tab:
@@ -53,11 +56,16 @@ class Tab:
         )
         return box[0] + across * box[2], box[1] + down * box[3]
 
-    def drag(self, selector: str, *places: tuple[float, float]) -> None:
-        """Press the pointer at the first place within an element, and let it go at the last."""
+    def drag(self, selector: str, *places: tuple[float, float], pressed: str = "") -> None:
+        """Press the pointer at the first place within an element, and let it go at the last.
+
+        With ``pressed``, it is pressed in the middle of that other element first.
+        """
+        if pressed:
+            self._mouse("mousePressed", *self.centre(pressed))
         for i, place in enumerate(places):
             x, y = self.centre(selector, *place)
-            kind = "mouseMoved" if i else "mousePressed"
+            kind = "mouseMoved" if i or pressed else "mousePressed"
             self._mouse(kind, x, y)
         self._mouse("mouseReleased", x, y)
         self.rest()
@@ -134,7 +142,8 @@ class Browser:
 
     def _message(self) -> Json:
         while b"\0" not in self.left:
-            part = self.answers.read1(1 << 16)
+            assert select.select([self.answers], [], [], PATIENCE)[0], "the browser says nothing"
+            part = os.read(self.answers.fileno(), 1 << 16)
             assert part, "the browser has ended"
             self.left += part
         line, self.left = self.left.split(b"\0", 1)
@@ -170,8 +179,10 @@ def started(profile: Path) -> Iterator[Browser]:
     browser = Browser(read_answer, write_command)
     try:
         yield browser
-    finally:
         browser.call("Browser.close")
+        process.wait(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
         browser.commands.close()
         browser.answers.close()
-        process.wait(timeout=20)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from typing import Any, cast
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.config.sigma import SIGMA_MODES
+from vaexp.data import Transform
 from vaexp.explore.describe import described
 from vaexp.explore.packing import Packing
 from vaexp.explore.script import engine
@@ -54,6 +56,15 @@ unpack(given.model, given.text).then((model) => {
 """
 
 
+NO_NUMBER = """
+const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+unpack(given.model, given.text).then((model) => {
+  const p = decode(model, LIKELIHOODS, [NaN, 0, 0], null);
+  console.log(JSON.stringify({ count: p.draw(randomFrom(1)).filter(Number.isNaN).length }));
+});
+"""
+
+
 MEASURES = """
 const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 unpack(given.model, given.text).then((model) => {
@@ -66,6 +77,12 @@ unpack(given.model, given.text).then((model) => {
     outside: outside([-0.1, 0, 0.5, 1, 1.1]),
   }));
 });
+"""
+
+STATIC = """
+const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+const x = given.map((pixels) => Array.from(ofPixels("binarize_static", pixels, null)));
+console.log(JSON.stringify(x));
 """
 
 
@@ -82,17 +99,23 @@ def answered(model: Model, driver: str, **given: Any) -> dict[str, Any]:
     """What a driver prints that is given a model and more."""
     packing = Packing()
     own = described(model, 1.0, packing.put)
+    described_model = {"model": own, "text": packing.text()}
+    answer: dict[str, Any] = said([own["head"]["family"]], driver, {**described_model, **given})
+    return answer
+
+
+def said(families: list[str], driver: str, given: Any) -> Any:
+    """What a driver prints that is given something, behind the script with some likelihoods."""
     assert NODE is not None
     done = subprocess.run(
-        [NODE, "-e", engine([own["head"]["family"]]) + driver],
-        input=json.dumps({"model": own, "text": packing.text(), **given}),
+        [NODE, "-e", engine(families) + driver],
+        input=json.dumps(given),
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return json.loads(done.stdout)
 
 
 def images(family: str, count: int) -> Tensor:
@@ -133,7 +156,7 @@ def test_a_likelihood_is_that_of_torch(family: str, mode: str) -> None:
     close(found["deviation"], p.variance.sqrt())
     close(found["logProb"], p.log_prob(x.double()))
     close(found["posterior"], q.mean)
-    close(found["root"].view(-1, LATENTS, LATENTS), torch.diag_embed(q.stddev))
+    close(found["root"], q.stddev)
     close(found["rate"], torch.distributions.kl_divergence(q, model.prior()))
     at = model.decode(z[:1], label[:1]).double()
     assert (found["atSigma"] is not None) == LIKELIHOODS[family].sigma
@@ -169,6 +192,25 @@ def test_an_activation_is_that_of_torch(activation: str) -> None:
     close(found["posterior"], model.encode(x).mean)
 
 
+def test_why_beta_is_no_choice_of_sigma_is_said_in_a_sentence_each() -> None:
+    cases: list[tuple[dict[str, Any], float]] = [
+        ({"likelihood": "bernoulli"}, 1),
+        ({"sigma_mode": "pixel"}, 1),
+        ({}, 0),
+        ({"likelihood": "truncated_gaussian"}, 2),
+    ]
+    models = [
+        described(rough_vae(PIXELS, 0.0, **keys), beta, Packing().put) for keys, beta in cases
+    ]
+    assert all(one["implied"] is None for one in models)
+    reasons = [one["noImplied"] for one in models]
+    assert len(set(reasons)) == len(cases)
+    assert all(re.fullmatch(r"[A-Z][^:;_]+\.", reason) for reason in reasons)
+    fixed = described(rough_vae(PIXELS, 0.0, sigma=0.2), 4, Packing().put)
+    assert fixed["implied"] == pytest.approx(0.4)
+    assert fixed["noImplied"] == ""
+
+
 @torch.no_grad()
 def test_means_far_outside_of_a_bounded_range_stay_in_it() -> None:
     for family in ("truncated_gaussian", "discretized_logistic", "continuous_bernoulli"):
@@ -179,6 +221,13 @@ def test_means_far_outside_of_a_bounded_range_stay_in_it() -> None:
         assert found["mean"].max() <= 1
         close(found["mean"], model.decode(z).double().mean, absolute=1e-4)
         assert found["logProb"].isfinite().all()
+
+
+@torch.no_grad()
+def test_a_draw_ends_where_the_model_gives_no_number() -> None:
+    """Draws by rejection would never be accepted, and the tab would hang."""
+    model = rough_vae(PIXELS, 0.5, likelihood="truncated_gaussian", latent_dim=LATENTS)
+    assert answered(model, NO_NUMBER) == {"count": PIXELS}
 
 
 @pytest.mark.parametrize("kind", [PPCA, FA])
@@ -214,6 +263,15 @@ def test_a_network_of_the_size_of_the_quickstart_is_within_a_thousandth_of_torch
     p = model.decode(z, torch.arange(IMAGES) % 10)
     assert 0 < (found["mean"] - p.mean).abs().max() < 1e-3
     close(found["deviation"], p.variance.sqrt(), relative=1e-3, absolute=0)
+
+
+def test_images_that_are_drawn_once_are_those_that_the_model_was_trained_on() -> None:
+    """Each image has its own draws, and a page has the same as every other command."""
+    pixels = torch.randint(0, 256, (200, 784), dtype=torch.uint8)
+    pixels[:, ::3] = 0
+    pixels[0] = 0
+    drawn = torch.tensor(said([], STATIC, pixels.tolist()))
+    assert torch.equal(drawn.float(), Transform("binarize_static")(pixels))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,12 +17,17 @@ import torch
 from browser import CHROMIUM, Browser, Tab, started
 from pages import Page
 from safetensors.torch import load_file, save_file
+from small_models import rough_vae
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.errors import UserError
-from vaexp.explore.page import IMAGES, _images, page_of
+from vaexp.explore import page as explore_page
+from vaexp.explore.describe import described
+from vaexp.explore.packing import Packing
+from vaexp.explore.page import IMAGES, Explored, _images, explored, page_of
 from vaexp.explore.script import engine, script
 from vaexp.models.elbo import elbo_terms
+from vaexp.models.linear_gaussian import LinearGaussian
 from vaexp.models.vae import VAE
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -37,8 +43,16 @@ MOST_CODE = 60_000  # bytes
 def page(fixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Given the label, sigma fixed at 1, L = 2."""
     path = tmp_path_factory.mktemp("explore") / "page.html"
-    path.write_text(page_of([RunFolder(fixed)]), encoding="utf-8")
+    path.write_text(html(fixed), encoding="utf-8")
     return path
+
+
+def html(*runs: Path) -> str:
+    """The page of runs, none of which is left out."""
+    shown, left_out = explored([RunFolder(run) for run in runs])
+    assert left_out == {}
+    assert [one.folder.path for one in shown] == [*runs]  # a page goes beside the first one
+    return page_of(shown)
 
 
 def script_of(text: str) -> str:
@@ -99,20 +113,61 @@ def test_what_has_no_page_is_refused_with_the_reason(exact: Any, invoke: Any) ->
 
 
 def test_runs_need_test_images_in_common(fixed: Path) -> None:
-    run, trained = RunFolder(fixed), TrainedModel.read(RunFolder(fixed))
-
-    def other(**changes: Any) -> TrainedModel:
-        data = trained.config.data.model_copy(update=changes)
-        return replace(trained, config=trained.config.model_copy(update={"data": data}))
-
-    images, digits = _images([(run, trained), (run, other(labels=[9, 3]))])
+    one = with_data(fixed)
+    images, digits = _images([one, with_data(fixed, labels=[9, 3])])
     assert digits == [9]
     assert images.label.unique().tolist() == [9]
     assert len(images) == IMAGES
     with pytest.raises(UserError, match="no digit in common"):
-        _images([(run, trained), (run, other(labels=[3]))])
+        _images([one, with_data(fixed, labels=[3])])
     with pytest.raises(UserError, match="different data"):
-        _images([(run, trained), (run, other(name="kmnist"))])
+        _images([one, with_data(fixed, name="kmnist")])
+
+
+def test_runs_that_are_too_large_together_are_refused(
+    fixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shown, _) = explored([RunFolder(fixed), RunFolder(fixed)])
+    numbers = sum(place["length"] for place in places(data_of(page_of(shown))["runs"]))
+    monkeypatch.setattr(explore_page, "MOST_NUMBERS", numbers)
+    page_of(shown)
+    monkeypatch.setattr(explore_page, "MOST_NUMBERS", numbers - 1)
+    with pytest.raises(UserError, match=f"2 runs have {numbers:,} .* takes {numbers - 1:,}; expl"):
+        page_of(shown)
+
+
+def places(value: Any) -> Iterator[Any]:
+    """Where the page says that its tensors are."""
+    if isinstance(value, dict) and "at" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from places(part)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_of_several_runs_those_without_a_page_are_left_out(
+    fixed: Path, exact: Any, copy_of: Any, invoke: Any
+) -> None:
+    folder = Path("all")
+    mixture, unfinished = exact("diag").path, copy_of(fixed)
+    for place in ("checkpoints/model.safetensors", "metrics.jsonl"):
+        (unfinished / place).unlink()
+    for run in (fixed, mixture, unfinished):
+        shutil.copytree(run, folder / run.name)
+    done = invoke("explore", folder, "--out", "page.html")
+    assert (done.exit_code, done.stdout) == (0, "page.html\n")
+    lines = sorted(done.stderr.splitlines())
+    assert len(lines) == 2
+    assert f"left out: {folder}/{mixture.name}: a mixture has no plane of latents" in lines[0]
+    assert f"left out: {folder}/{unfinished.name}/checkpoints/model.safetensors" in lines[1]
+    (run,) = data_of(Path("page.html").read_text("utf-8"))["runs"]
+    assert run["model"]["latent"] == 2
+    shutil.rmtree(folder / fixed.name)
+    done = invoke("explore", folder, "--out", "none.html")
+    assert done.exit_code == 1
+    assert "a mixture has no plane" in done.stderr
+    assert not Path("none.html").exists()
 
 
 def test_a_run_of_a_stranger_is_only_text(fixed: Path, tmp_path: Path) -> None:
@@ -120,16 +175,55 @@ def test_a_run_of_a_stranger_is_only_text(fixed: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(fixed, tmp_path / evil.replace("/", "∕").strip()))
     weights = run / "checkpoints" / "model.safetensors"
     tensors = load_file(weights)
-    tensors["decoder.0.weight"][0, 0] = torch.nan
-    tensors["likelihood.sigma"][:] = torch.inf
+    tensors["decoder.0.weight"] *= 1e30
     metadata = {"at": str(TrainedModel.read(RunFolder(fixed)).at)}
     save_file(tensors, weights, metadata)
-    text = page_of([RunFolder(run)])
+    text = html(run)
     parsed = Page(text)
     assert "b" not in parsed.tags
     assert parsed.tags.count("script") == 2
     assert "\x1b" not in text
     assert "\\x1b[31m" in data_of(text)["runs"][0]["name"]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "number"), [("decoder.0.weight", torch.nan), ("likelihood.sigma", torch.inf)]
+)
+def test_weights_that_are_no_numbers_are_refused(
+    fixed: Path, copy_of: Any, invoke: Any, tensor: str, number: float
+) -> None:
+    run = copy_of(fixed)
+    change_weights(run, **{tensor: number})
+    done = invoke("explore", run)
+    assert (done.exit_code, done.stdout) == (1, "")
+    words = f"{run}/checkpoints/model.safetensors: {tensor} holds numbers that are not finite"
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["ppca", "fa"])
+def test_a_damaged_linear_model_is_not_a_fault_of_vaexp(
+    exact: Any, copy_of: Any, invoke: Any, kind: str
+) -> None:
+    noise = {"ppca": "variance", "fa": "variances"}[kind]
+    for damage, words in (
+        ({noise: 0.0}, "the noise of some pixels is not above 0"),
+        ({"factors": 1e200}, "the covariance of the posterior is singular"),
+    ):
+        run = copy_of(exact(kind).path)
+        change_weights(run, **damage)
+        done = invoke("explore", run)
+        assert done.exit_code == 1
+        assert f"{run}: {words}; copy the run folder again" in done.stderr
+        shutil.rmtree(run)
+
+
+def change_weights(run: Path, **numbers: float) -> None:
+    """Put a number in place of the first one of each of these tensors."""
+    path = run / "checkpoints" / "model.safetensors"
+    tensors, at = load_file(path), str(TrainedModel.read(RunFolder(run)).at)
+    for name, number in numbers.items():
+        tensors[name].view(-1)[0] = number
+    save_file(tensors, path, {"at": at})
 
 
 # The script without a page
@@ -141,8 +235,10 @@ const runs = [{ latent: 2, digits: [4, 9] }, { latent: 3, digits: [4, 9] }];
 const read = (hash) => fromHash(hash, start, runs, 300);
 const state = { run: 1, z: [0.5, -1.25, 2], digit: 9, axes: [0, 2], sigma: 0.125, image: -1,
   seed: 7, plane: true, marked: true, from: [1, 2, 3], to: [-1, -2, -3], along: 0.5 };
-const bad = "#run=9&z=1,2,x&digit=3&axes=0,7&sigma=-1&image=1e9&draw=0.5&from=1&along=NaN";
-console.log(JSON.stringify([state, read(toHash(state, start)), start, read(""), read(bad)]));
+const bad = ["#z=1e39,0&from=0,-101&to=1e999,0", "#sigma=1e-50", "#sigma=1e4", "#axes=1,1",
+  "#run=9&z=1,2,x&digit=3&axes=0,7&sigma=-1&image=1e9&draw=0.5&from=1&along=NaN"];
+const all = [state, read(toHash(state, start)), start, read(""), ...bad.map(read)];
+console.log(JSON.stringify(all));
 """
 
 
@@ -150,13 +246,25 @@ console.log(JSON.stringify([state, read(toHash(state, start)), start, read(""), 
 def test_an_address_holds_the_state_and_a_bad_one_does_no_harm() -> None:
     assert NODE is not None
     text = subprocess.check_output([NODE, "-e", engine([]) + ROUND_TRIP], text=True)
-    state, again, start, empty, bad = json.loads(text)
+    state, again, start, empty, *bad = json.loads(text)
     assert again == state
     assert empty == start
-    assert bad == start
+    assert bad == [start] * 5
 
 
 # In a browser
+
+
+def test_a_browser_that_says_nothing_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("browser.PATIENCE", 0.05)
+    (read_command, write_command), (read_answer, write_answer) = os.pipe(), os.pipe()
+    browser = Browser(read_answer, write_command)
+    with pytest.raises(AssertionError, match="the browser says nothing"):
+        browser.call("Browser.getVersion")
+    os.close(read_command)
+    os.close(write_answer)
+    browser.commands.close()
+    browser.answers.close()
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +287,17 @@ def latents(tab: Tab) -> list[float]:
     return [float(text.replace("−", "-")) for text in tab.ask(shown)]
 
 
-def of_page(trained: TrainedModel, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    images, _ = _images([(RunFolder(run), trained)])
+def with_data(run: Path, **changes: Any) -> Explored:
+    """A run as if it had been trained with other settings of its data."""
+    ((one,), _) = explored([RunFolder(run)])
+    config = one.trained.config
+    data = config.data.model_copy(update=changes)
+    changed = config.model_copy(update={"data": data})
+    return replace(one, trained=replace(one.trained, config=changed))
+
+
+def of_page(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    images, _ = _images(explored([RunFolder(run)])[0])
     return images.pixels / 255, images.label
 
 
@@ -192,7 +309,7 @@ def test_the_numbers_on_the_page_are_those_of_the_run(
     tab = browser.open(page)
     trained = TrainedModel.read(RunFolder(fixed))
     assert isinstance(trained.model, VAE)
-    x, label = of_page(trained, fixed)
+    x, label = of_page(fixed)
     terms = elbo_terms(trained.model, x, label)
     assert number(tab, "#rate") == pytest.approx(float(terms.rate.mean()), abs=0.06)
     elbo = -(terms.rate + terms.distortion)
@@ -259,6 +376,209 @@ def test_what_a_visitor_does_shows_at_once(browser: Browser, page: Path) -> None
     assert tab.complaints == again.complaints == []
 
 
+def text(tab: Tab, selector: str) -> str:
+    return str(tab.ask(f"document.querySelector({selector!r}).textContent"))
+
+
+def set_slider(tab: Tab, selector: str, value: float, *events: str) -> None:
+    tab.ask(
+        f"(() => {{ const one = document.querySelector({selector!r}); one.value = {value}; "
+        f"for (const name of {list(events)}) one.dispatchEvent(new Event(name)); }})()"
+    )
+    tab.rest()
+
+
+@needs_browser
+def test_what_moves_the_point_ends_the_play(browser: Browser, page: Path) -> None:
+    tab = browser.open(page, hash_="#from=-1,0&to=1,0")
+    for move in (
+        lambda: tab.drag("#plane", (0.5, 0.5), (0.6, 0.4)),
+        lambda: tab.click("#image-after"),
+        lambda: set_slider(tab, "#latents input", 0.7, "input"),
+        lambda: set_slider(tab, "#along", 0.3, "input"),
+        lambda: tab.click("#reset"),
+        lambda: (tab.ask("location.hash = '#z=0.5,0.25'"), tab.rest()),
+    ):
+        tab.click("#play")
+        assert text(tab, "#play") == "Stop"
+        move()
+        assert text(tab, "#play") == "Play"
+        there = latents(tab)
+        tab.rest()
+        assert latents(tab) == there
+    assert there == [0.5, 0.25]
+    tab.click("#redraw")
+    tab.click("#play")
+    tab.click("#redraw")
+    assert text(tab, "#play") == "Stop"  # what does not move the point does not end it
+    assert tab.complaints == []
+
+
+@needs_browser
+def test_a_new_address_and_the_buttons_of_the_image(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    tab.drag("#pad", (0.4, 0.2), (0.6, 0.2))
+    assert text(tab, "#pad-text") == "Drawn by hand."
+    tab.ask("location.hash = '#image=4'")
+    tab.rest()
+    assert text(tab, "#pad-text").startswith(f"Test image 5 of {IMAGES}")
+    tab.click("#image-clear")
+    tab.click("#image-before")
+    assert text(tab, "#pad-text").startswith(f"Test image {IMAGES} of {IMAGES}")
+    there = latents(tab)
+    tab.drag("#plane", (0.2, 0.2), (0.8, 0.8), pressed="#redraw")
+    assert latents(tab) == there  # as the pointer was not pressed on the plane
+    tab.drag("#pad", (0.2, 0.2), (0.8, 0.8), pressed="#redraw")
+    assert text(tab, "#pad-text").startswith("Test image")
+
+
+@needs_browser
+def test_a_screen_reader_hears_the_point_and_keeps_its_slider(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    assert tab.ask("document.querySelector('#point-text').ariaLive") == "polite"
+    tab.ask("document.querySelector('#plane').focus()")
+    tab.press("Home", 36)
+    assert re.fullmatch(r"z = \(0\.00, 0\.00\), nearest digit [49]", text(tab, "#point-text"))
+    tab.ask("document.querySelector('#latents input').focus()")
+    focused = "document.activeElement === document.querySelector('#latents input')"
+    digit = "document.querySelector('#digit')"
+    before = picture(tab, "#mean")
+    other = f"{digit}.selectedIndex = 1 - {digit}.selectedIndex"
+    tab.ask(f"{other}; {digit}.dispatchEvent(new Event('change'))")
+    tab.rest()
+    assert picture(tab, "#mean") != before
+    assert tab.ask(focused)
+
+
+@needs_browser
+def test_a_sigma_that_is_dragged_is_measured_on_few_images(browser: Browser, page: Path) -> None:
+    tab = browser.open(page)
+    set_slider(tab, "#sigma", -0.6, "input")
+    assert text(tab, "#elbo").startswith("≈ ")
+    assert tab.ask("document.querySelector('#tried').hidden")
+    set_slider(tab, "#sigma", -0.6, "change")
+    assert text(tab, "#elbo") == text(tab, "#best-elbo") == text(tab, "[data-number=best-elbo]")
+    assert not tab.ask("document.querySelector('#tried').hidden")
+
+
+@needs_browser
+def test_a_model_that_gives_no_numbers_has_a_page(
+    browser: Browser, fixed: Path, copy_of: Any
+) -> None:
+    run = copy_of(fixed)
+    weights = run / "checkpoints" / "model.safetensors"
+    tensors, at = load_file(weights), str(TrainedModel.read(RunFolder(run)).at)
+    for name in ("encoder.0", "posterior", "decoder.0", "likelihood.mean"):
+        tensors[f"{name}.weight"].sign_().mul_(3e38)
+    save_file(tensors, weights, {"at": at})
+    path = run / "page.html"
+    path.write_text(html(run), encoding="utf-8")
+    tab = browser.open(path)
+    colours = "document.querySelector('#mean').getContext('2d').getImageData(0, 0, 28, 28).data"
+    pixels = torch.tensor(tab.ask(f"[...{colours}]")).view(-1, 4)
+    assert (pixels == torch.tensor([255, 0, 255, 255])).all(1).any()
+    assert text(tab, "#own-elbo") == "–"
+    tab.ask("location.hash = '#z=0,0&image=3'")
+    tab.rest()
+    assert latents(tab) == [0, 0]
+    assert tab.complaints == []
+
+
+@needs_browser
+def test_the_nearest_image_is_nearest_in_all_latents(
+    browser: Browser, learned: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(html(learned), encoding="utf-8")
+    model = TrainedModel.read(RunFolder(learned)).model
+    codes = model.encode(*of_page(learned)).mean
+    z = codes[0] + torch.tensor([0, 0, 3.0])
+    distances = (codes - z).square()
+    nearest = int(distances.sum(1).argmin())
+    assert nearest != int(distances[:, :2].sum(1).argmin())
+    place = ",".join(f"{value:.6f}" for value in z.tolist())
+    tab = browser.open(path, hash_=f"#axes=0,1&z={place}")
+    tab.click("#image-near")
+    assert text(tab, "#pad-text").startswith(f"Test image {nearest + 1} of")
+
+
+@needs_browser
+def test_the_texts_are_those_of_the_run(browser: Browser, fixed: Path, tmp_path: Path) -> None:
+    """With the logit 0 and 1 are no ends of a pixel, and beta can be a large choice of sigma."""
+    one = with_data(fixed, transform="logit")
+    path = tmp_path / "page.html"
+    path.write_text(page_of([replace(one, model={**one.model, "implied": 20.0})]), "utf-8")
+    tab = browser.open(path)
+    assert [text(tab, f"#outside-{what}") for what in ("mean", "draw")] == ["–", "–"]
+    hidden = "[...document.querySelectorAll('[data-if=unit]')].every((one) => one.hidden)"
+    assert tab.ask(hidden)
+    of = "the log density of x given the label, where x has the transform logit"
+    assert text(tab, "#elbo-of") == f"The ELBO is a lower bound of {of}."
+    tab.click("#set-implied")
+    assert text(tab, "#sigma-value") == "20"
+    place = float(tab.ask("document.querySelector('#sigma').value"))
+    assert 10**place == pytest.approx(20, rel=0.01)
+
+
+@needs_browser
+def test_an_image_that_is_drawn_at_random_is_drawn_once(
+    browser: Browser, fixed: Path, tmp_path: Path
+) -> None:
+    """The image that is encoded is the one that the point is the code of."""
+    path = tmp_path / "page.html"
+    path.write_text(page_of([with_data(fixed, transform="binarize_stochastic")]), "utf-8")
+    tab = browser.open(path)
+    for _ in range(2):
+        tab.click("#image-after")
+        assert picture(tab, "#rebuilt") == picture(tab, "#mean")
+
+
+@needs_browser
+def test_a_number_that_is_not_shown_is_not_computed(
+    browser: Browser, fixed: Path, tmp_path: Path
+) -> None:
+    """The mean of a discretised logistic takes seconds for all images."""
+    ((one,), _) = explored([RunFolder(fixed)])
+    keys: dict[str, Any] = {"likelihood": "discretized_logistic", "sigma": 0.2}
+    model, packing = rough_vae(784, 0.1, latent_dim=2, **keys), Packing()
+    run = replace(one, model=described(model, 1.0, packing.put), packing=packing)
+    path = tmp_path / "page.html"
+    path.write_text(page_of([run]), encoding="utf-8")
+    tab = browser.open(path)
+    assert text(tab, "[data-number=rmse]") == ""
+    hidden = "[...document.querySelectorAll('[data-if=best]')].map((one) => one.hidden)"
+    assert tab.ask(hidden) == [True, True]
+    assert "the log mass on grey levels of x," in text(tab, "#elbo-of")
+    assert tab.complaints == []
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", ["ppca", "fa"])
+@torch.no_grad()
+def test_a_linear_model_in_the_browser(
+    browser: Browser, exact: Any, tmp_path: Path, kind: str
+) -> None:
+    """The posterior is exact, so the ELBO is ln p(x), up to one draw of z for each image."""
+    run = exact(kind).path
+    path = tmp_path / "page.html"
+    path.write_text(html(run), encoding="utf-8")
+    tab = browser.open(path)
+    model = TrainedModel.read(RunFolder(run)).model
+    assert isinstance(model, LinearGaussian)
+    x, _ = of_page(run)
+    rate = torch.distributions.kl_divergence(model.encode(x), model.prior())
+    assert number(tab, "#rate") == pytest.approx(float(rate.mean()), abs=0.06)
+    assert number(tab, "#own-elbo") == pytest.approx(float(model.log_prob(x).mean()), abs=1)
+    first = [float(value) for value in model.posterior_mean(x[0])]
+    assert latents(tab) == pytest.approx(first, abs=0.011)
+    assert tab.ask("document.querySelector('#guide-beta').hidden")
+    assert text(tab, "#elbo-of").startswith("The ELBO is a lower bound of the log density of x,")
+    before = picture(tab, "#mean")
+    tab.drag("#plane", (0.5, 0.5), (0.7, 0.3))
+    assert picture(tab, "#mean") != before
+    assert tab.complaints == []
+
+
 @needs_browser
 def test_a_dot_shows_its_image_and_the_page_is_saved(browser: Browser, page: Path) -> None:
     tab = browser.open(page)
@@ -286,10 +606,10 @@ def test_several_runs_are_one_slider(
 ) -> None:
     """With two, three and one latents, with and without sigma and labels."""
     path = tmp_path / "runs.html"
-    path.write_text(page_of([RunFolder(run) for run in (learned, fixed, bernoulli)]), "utf-8")
+    path.write_text(html(learned, fixed, bernoulli), "utf-8")
     tab = browser.open(path)
-    parts = ("#digit-part", "#axes-part", "#sigma-part", "#sweep-part")
-    seen = set()
+    parts = ("#digit-part", "#axes-part", "#sigma-part", "#sweep-part", "[data-if=up]")
+    seen, captions = set(), set()
     for place in (0.01, 0.5, 0.99):
         tab.drag("#run", (place, 0.5))
         count = tab.ask("document.querySelectorAll('#latents input').length")
@@ -298,10 +618,19 @@ def test_several_runs_are_one_slider(
         assert latents(tab) == codes
         caption = tab.ask("document.querySelector('#caption').textContent")
         hidden = [tab.ask(f"document.querySelector('{part}').hidden") for part in parts]
+        captions.add(text(tab, "#runs-caption"))
         seen.add((caption.split(", ")[1], count, *hidden))
     assert seen == {
-        ("L = 2", 2, False, True, False, False),
-        ("L = 3", 3, False, False, False, False),
-        ("L = 1", 1, True, True, True, True),
+        ("L = 2", 2, False, True, False, False, False),
+        ("L = 3", 3, False, False, False, False, False),
+        ("L = 1", 1, True, True, True, True, True),
+    }
+    only = "and only runs with the same can be compared with it."
+    density = "the log density of x given the label, where x has the transform scale"
+    mass = "the log mass on binary pixels of x, where x has the transform binarize"
+    bounds = "not drawn, as the ELBO of this run bounds"
+    assert captions == {
+        f"1 of the 3 runs is {bounds} {density}, {only}",
+        f"2 of the 3 runs are {bounds} {mass}, {only}",
     }
     assert tab.complaints == []

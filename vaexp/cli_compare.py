@@ -189,18 +189,21 @@ def explore(
     point, and an image to choose or to draw, which is encoded. Where the likelihood has a sigma, a
     slider sets it and shows the ELBO. Several runs, such as a sweep over beta, become a slider in
     the order of their beta. VAEs, probabilistic PCA and factor analysis have such a page. Mixtures
-    have none, as they have no latent plane.
+    have none, as they have no latent plane. Of several runs they are left out, and so are runs that
+    are damaged or have no weights yet, and stderr says so.
 
     Example: [bold]vaexp explore latest --out explore.html[/bold]
     """
-    from vaexp.explore.page import page_of
+    from vaexp.explore.page import explored, page_of
     from vaexp.files import write_text
     from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
 
-    folders = [RunFolder.open(path) for path in find_all(runs)]
-    page = _place_of(folders, "explore", out)
-    write_text(page, page_of(folders))
+    shown, left_out = explored([RunFolder(path) for path in find_all(runs)])
+    for why in left_out.values():
+        typer.echo(visible_lines(f"left out: {why}"), err=True)
+    page = _place_of([one.folder for one in shown], "explore", out)
+    write_text(page, page_of(shown))
     typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
 
 

@@ -75,8 +75,15 @@ export function shown(value) {
 
 // A number of nats, with one digit behind the point.
 export function nats(value) {
+  if (!Number.isFinite(value)) return "–";
   if (Math.abs(value) >= 1e7) return minus(value.toExponential(2));
   return minus(value.toLocaleString("en-US", { maximumFractionDigits: 1 }));
+}
+
+// The first numbers of a vector.
+export function vector(values) {
+  const first = Array.from(values.slice(0, 8), (value) => minus(value.toFixed(2)));
+  return [...first, ...(values.length > 8 ? ["…"] : [])].join(", ");
 }
 
 export const percent = (share) => (

@@ -1,9 +1,11 @@
 // What the visitor does: the controls of the page, the plane and the pad change the state.
 
+import { minus } from "./charts.js";
 import { element, say } from "./elements.js";
 import { STEPS, SWEEP } from "./explorer.js";
 import { SIDE, ofGrey, paintImage, sizeOf } from "./painting.js";
 import { save } from "./saving.js";
+import { moved, nearest, onPlane } from "./scene.js";
 
 // A small picture with room for a name below it.
 function small(name, words) {
@@ -21,7 +23,7 @@ function small(name, words) {
 export function build(explorer) {
   const { data } = explorer;
   element("sweep").replaceChildren(...SWEEP.map((k) => {
-    const name = String(k).replace("-", "−");
+    const name = minus(String(k));
     return small(`k = ${name}`, `The mean plus ${name} sigma`);
   }));
   element("between").replaceChildren(...Array.from({ length: STEPS }, (_, i) =>
@@ -55,18 +57,22 @@ export function listen(explorer) {
       explorer.change({ axes });
     });
   }
-  on("sigma", "input", ({ target }) => explorer.change({ sigma: 10 ** Number(target.value) }));
+  for (const [event, dragging] of [["input", true], ["change", false]]) {
+    on("sigma", event, ({ target }) => {
+      explorer.change({ sigma: 10 ** Number(target.value) }, dragging);
+    });
+  }
   on("sigma-own", "change", ({ target }) => {
     explorer.change({ sigma: target.checked ? null : 10 ** Number(element("sigma").value) });
   });
   document.querySelector("[data-sigma]").addEventListener("click", () => explorer.change({ sigma: 1 }));
   click("set-implied", () => explorer.change({ sigma: explorer.run.model.implied }));
-  click("image-before", () => explorer.choose(explorer.state.image - 1));
+  click("image-before", () => explorer.choose(Math.max(explorer.state.image, 0) - 1));
   click("image-after", () => explorer.choose(explorer.state.image + 1));
-  click("image-near", () => explorer.choose(explorer.nearest(explorer.point).index));
+  click("image-near", () => explorer.choose(explorer.nearest));
   click("image-clear", () => {
     explorer.sketch = null;
-    explorer.change({ image: -1, sketch: null });
+    explorer.change({ image: -1 });
   });
   click("set-from", () => explorer.change({ from: [...explorer.state.z] }));
   click("set-to", () => explorer.change({ to: [...explorer.state.z] }));
@@ -76,12 +82,7 @@ export function listen(explorer) {
     explorer.change({ along, z: explorer.between(along) });
   });
   click("save", () => save(explorer));
-  click("reset", () => {
-    if (explorer.playing) explorer.play();
-    explorer.sketch = null;
-    explorer.change({ ...explorer.start, sketch: null });
-    showBoxes(explorer);
-  });
+  click("reset", () => explorer.become(explorer.start));
 }
 
 export function listenToPlane(explorer) {
@@ -90,14 +91,15 @@ export function listenToPlane(explorer) {
     const box = plane.getBoundingClientRect();
     return explorer.view.toLatent([event.clientX - box.left, event.clientY - box.top]);
   };
-  const move = (event) => explorer.change({ z: explorer.moved(...place(event)) });
+  const moveTo = (at) => explorer.change({ z: moved(explorer.state, at) });
   plane.addEventListener("pointerdown", (event) => {
     plane.setPointerCapture(event.pointerId);
-    move(event);
+    moveTo(place(event));
   });
   plane.addEventListener("pointermove", (event) => {
-    if (event.buttons) move(event);
-    hover(explorer, event.buttons ? null : place(event));
+    const isDragged = plane.hasPointerCapture(event.pointerId); // it was pressed on the plane
+    if (isDragged) moveTo(place(event));
+    hover(explorer, isDragged ? null : place(event));
   });
   plane.addEventListener("pointerleave", () => hover(explorer, null));
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -105,10 +107,10 @@ export function listenToPlane(explorer) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const step = steps[event.key];
     const size = event.shiftKey ? 0.5 : 0.1;
-    const [across, up] = explorer.point;
-    if (step) explorer.change({ z: explorer.moved(across + size * step[0], up + size * step[1]) });
-    else if (event.key === "Home") explorer.change({ z: explorer.moved(0, 0) });
-    else if (event.key === "Enter") explorer.choose(explorer.nearest(explorer.point).index);
+    const [across, up] = onPlane(explorer.state.axes, explorer.state.z);
+    if (step) moveTo([across + size * step[0], up + size * step[1]]);
+    else if (event.key === "Home") moveTo([0, 0]);
+    else if (event.key === "Enter") explorer.choose(explorer.nearest);
     else if (event.key.toLowerCase() === "r") explorer.redraw();
     else if (event.key.toLowerCase() === "p") explorer.play();
     else return;
@@ -119,7 +121,8 @@ export function listenToPlane(explorer) {
 // Show the test image whose code is at a place of the plane, if one is near.
 function hover(explorer, place) {
   const box = element("hover");
-  const near = place && explorer.nearest(place);
+  const { axes } = explorer.state;
+  const near = place && nearest(explorer.codes, place, (z) => onPlane(axes, z));
   box.hidden = !near || near.distance * explorer.view.scale > 8;
   if (box.hidden) return;
   const { pixels, digit } = explorer.data.images[near.index];
@@ -145,7 +148,7 @@ export function listenToPad(explorer) {
       dab(explorer.sketch, from.map((value, k) => value + (i / count) * (to[k] - value)));
     }
     last = to;
-    explorer.change({ sketch: null, image: -1 });
+    explorer.change({ image: -1 });
   };
   pad.addEventListener("pointerdown", (event) => {
     pad.setPointerCapture(event.pointerId);
@@ -153,7 +156,9 @@ export function listenToPad(explorer) {
     last = null;
     ink(event);
   });
-  pad.addEventListener("pointermove", (event) => { if (event.buttons && explorer.sketch) ink(event); });
+  pad.addEventListener("pointermove", (event) => {
+    if (explorer.sketch && pad.hasPointerCapture(event.pointerId)) ink(event);
+  });
 }
 
 function dab(pixels, [x, y]) {
@@ -165,9 +170,4 @@ function dab(pixels, [x, y]) {
       pixels[at] = Math.max(pixels[at], ink < 12 ? 0 : Math.round(ink));
     }
   }
-}
-
-export function showBoxes({ state }) {
-  element("marked").checked = state.marked;
-  element("plane-images").checked = state.plane;
 }

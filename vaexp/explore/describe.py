@@ -1,14 +1,14 @@
 """A model as data, which ``model.js`` runs: its layers, its posterior and its likelihood."""
 
-import math
 from collections.abc import Callable
 from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
 
+from vaexp.config.likelihoods import Family
 from vaexp.data import CLASSES
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.absent import Absent
 from vaexp.models.likelihoods.gaussian import GaussianHead
@@ -28,10 +28,11 @@ def described(model: Model, beta: float, put: Put) -> Data:
 
     ``put`` is given each of its tensors, and returns what stands for it. ``rmseIsBest`` says
     whether the best single sigma is the root mean squared error of mu(z). ``implied`` is the sigma
-    that training at beta amounts to, or null, and ``noImplied`` the reason.
+    that training at beta amounts to, or null. Then ``noImplied`` is the reason as a sentence, or
+    empty for a model that is not trained at a beta.
 
     Raises UserError for a mixture, which has no plane of latents, and for a model that is too large
-    for a page.
+    for a page, and RunError for a model whose sigma or noise is not above 0.
     """
     count = sum(tensor.numel() for tensor in model.state_dict().values())
     if count > MOST_WEIGHTS:
@@ -55,15 +56,19 @@ def described(model: Model, beta: float, put: Put) -> Data:
 
 def _vae(model: VAE, beta: float, put: Put) -> Data:
     weights, biases = model.posterior.weight.chunk(2), model.posterior.bias.chunk(2)
-    mean, scale = (_layer(*layer, put) for layer in zip(weights, biases, strict=True))
+    mean, deviation = (_layer(*layer, put) for layer in zip(weights, biases, strict=True))
     hidden = _layers(model.encoder, put)
+    scale = model.likelihood.scale
+    if not isinstance(scale, Absent) and not scale.least > 0:
+        raise RunError("sigma is not above 0; copy the run folder again")
     best = model.likelihood.best_sigma(torch.ones(()), 0.0)
     return {
-        "encoder": {"hidden": hidden, "mean": mean, "scale": scale, "floor": POSTERIOR_FLOOR},
+        "encoder": {"hidden": hidden, "mean": mean, "scale": deviation, "floor": POSTERIOR_FLOOR},
         "decoder": _layers(model.decoder, put),
         "head": _head(model.likelihood, put),
         "rmseIsBest": not isinstance(best, Absent),
-        **_implied(model.likelihood.implied_sigma(beta)),
+        **_measure(model.likelihood.family),
+        **_implied(model.likelihood, beta),
     }
 
 
@@ -72,6 +77,14 @@ def _linear_gaussian(model: LinearGaussian, put: Put) -> Data:
 
     Its posterior mean is a linear map of x too, and the root of the covariance is one for all x.
     """
+    if not (model.noise > 0).all():
+        raise RunError("the noise of some pixels is not above 0; copy the run folder again")
+    try:
+        root = model.posterior_root
+    except RuntimeError:  # of torch.linalg, whose own class has no public name
+        raise RunError(
+            "the covariance of the posterior is singular; copy the run folder again"
+        ) from None
     pixels = len(model.mean)
     origin = model.posterior_mean(torch.zeros(pixels))
     slope = model.posterior_mean(torch.eye(pixels)) - origin
@@ -79,7 +92,7 @@ def _linear_gaussian(model: LinearGaussian, put: Put) -> Data:
         "encoder": {
             "hidden": [],
             "mean": _layer(slope.T, origin, put),
-            "root": put(model.posterior_root),
+            "root": put(root),
         },
         "decoder": [],
         "head": {
@@ -89,16 +102,33 @@ def _linear_gaussian(model: LinearGaussian, put: Put) -> Data:
             "sigma": {"learned": False, "ofZ": False, "floor": 0.0},
         },
         "rmseIsBest": True,
-        **_implied(Absent("EM maximises the ELBO itself, where beta is 1")),
+        **_measure(GaussianHead.family),
+        "implied": None,
+        "noImplied": "",
     }
 
 
-def _implied(sigma: float | Absent) -> Data:
-    if isinstance(sigma, Absent):
-        return {"implied": None, "noImplied": sigma.reason}
-    if not math.isfinite(sigma):
-        return {"implied": None, "noImplied": "sigma is no finite number"}
-    return {"implied": sigma, "noImplied": ""}
+def _measure(family: Family) -> Data:
+    """Whether p(x|z) is a density or a mass, and the values that have a mass."""
+    return {"measure": family.measure, "on": family.on if family.measure == "mass" else None}
+
+
+def _implied(head: Likelihood, beta: float) -> Data:
+    sigma = head.implied_sigma(beta)
+    if not isinstance(sigma, Absent):
+        return {"implied": sigma, "noImplied": ""}
+    if isinstance(head.scale, Absent):
+        reason = "This likelihood has no σ, so β is no choice of one."
+    elif head.scale.mode.learned:
+        reason = "In this run σ is learned, so β is no choice of it."
+    elif beta == 0:
+        reason = "With β = 0 the rate costs nothing, and no σ amounts to that."
+    else:
+        reason = (
+            "With this likelihood β is more than a choice of σ, as the normaliser of "
+            "p(x|z)^(1/β) varies with z."
+        )
+    return {"implied": None, "noImplied": reason}
 
 
 def _head(head: Likelihood, put: Put) -> Data:

@@ -1,28 +1,32 @@
 // The explorer: it holds the state, and each change of it draws what depends on that.
 
-import { drawChart, minus, nats, percent, shown } from "./charts.js";
+import { drawChart, minus, nats, percent, shown, vector } from "./charts.js";
 import { element, say, write } from "./elements.js";
 import {
   elboOf, latentRates, meanElbo, measured, outside, rootMeanSquare, spreadOfCodes, withSigma,
 } from "./measures.js";
-import { covariance, decode } from "./model.js";
+import { decode } from "./model.js";
 import { randomFrom } from "./numbers.js";
-import { clear, forgetSizes, mosaic, paintHeat, paintImage } from "./painting.js";
+import { clear, forgetSizes, paintHeat, paintImage } from "./painting.js";
 import { drawPlane, viewOf } from "./plane.js";
+import { nearest, sceneOf } from "./scene.js";
 import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
+import { logOf, tell } from "./texts.js";
 import { ofPixels, toUnit } from "./transforms.js";
 
 const REACH = 12; // of the plane and the sliders, in standard deviations of the prior
 export const SWEEP = [-2, -1, 0, 1, 2];
 export const STEPS = 9; // images between A and B
-const ACROSS = 15; // images along each side of the plane
 const SECONDS = 4; // from A to B
+const FEW = 50; // images of the ELBO while sigma is dragged
 
 export class Explorer {
   constructor(data) {
     this.data = data;
     this.sketch = null; // grey values 0 to 255 that were drawn by hand
     this.playing = null;
+    this.dragging = false; // sigma
+    this.numbers = {}; // in the texts
     this.waiting = new Set();
     const [here, ...others] = this.codesOf(0).map(({ q }) => [...q.mean]);
     const { digit } = data.images[0];
@@ -67,8 +71,21 @@ export class Explorer {
     return [order[0], order[1]].sort((a, b) => a - b);
   }
 
+  // What the visitor changes. The point no longer plays once it is moved in another way.
+  change(changes, dragging = false) {
+    if ("z" in changes) this.stop();
+    this.dragging = dragging;
+    this.show(changes);
+  }
+
+  // Another state, in which nothing was drawn by hand.
+  become(state) {
+    this.sketch = null;
+    this.change({ ...state });
+  }
+
   // Change the state, and draw what depends on it before the next frame.
-  change(changes) {
+  show(changes) {
     Object.assign(this.state, changes);
     for (const name of Object.keys(changes)) this.waiting.add(name);
     if (this.frame) return;
@@ -92,10 +109,13 @@ export class Explorer {
     if (has("run", "digit", "axes")) this.drawControls();
     if (has("run", "z", "digit", "seed", "marked", "sigma")) this.drawPoint();
     if (has("run", "sigma")) this.drawSigma();
-    if (has("run", "digit", "sigma", "image", "sketch")) this.drawImage();
+    if (has("run", "digit", "sigma", "image")) this.drawImage();
     if (has("run", "digit", "from", "to")) this.drawBetween();
     element("along").value = this.state.along;
-    this.drawPlane();
+    element("marked").checked = this.state.marked;
+    element("plane-images").checked = this.state.plane;
+    this.view = viewOf(element("plane"), this.reach);
+    drawPlane(element("plane"), sceneOf(this, this.view));
     this.drawNumbers();
   }
 
@@ -115,28 +135,22 @@ export class Explorer {
     }
     const reach = Math.max(...this.codes.map(({ q }) => Math.max(...q.mean.map(Math.abs))));
     this.reach = Math.min(Math.max(3.4, 1.05 * reach), REACH);
-    const hasSigma = run.model.head.sigma !== null;
-    element("sigma-part").hidden = !hasSigma;
-    element("guide-sigma").hidden = !hasSigma;
-    element("closed-form").hidden = !run.model.rmseIsBest;
-    element("implied").hidden = run.model.implied === null;
-    const { implied, noImplied } = run.model;
-    say("no-implied", implied === null ? `Here β is no choice of σ: ${noImplied}.` : "");
-    element("sweep-part").hidden = run.noSweep !== null;
-    element("guide-sweep").hidden = run.noSweep !== null;
-    element("guide-no-sweep").hidden = run.noSweep === null;
-    const why = run.noSweep
-      && `This likelihood has no strip μ(z) + k σ(z): ${run.noSweep}.`;
-    say("no-sweep", why ?? "");
-    say("guide-no-sweep", why ?? "");
+    tell(run);
   }
 
-  // The runs that have been measured so far. The one that is shown lies on top of the others.
+  // The runs that have been measured so far and may be compared with the one that is shown, which
+  // lies on top of the others.
   drawRuns() {
-    const points = this.data.runs.filter(({ own }) => own).map((run) => (
+    const { runs } = this.data;
+    const alike = runs.filter((run) => logOf(run) === logOf(this.run));
+    const points = alike.filter(({ own }) => own).map((run) => (
       { x: run.own.rate, y: run.own.distortion, chosen: run === this.run }));
     points.sort((one, other) => one.chosen - other.chosen);
     drawChart(element("runs-chart"), points, ["rate, nats", "distortion, nats"], "");
+    const others = runs.length - alike.length;
+    say("runs-caption", others === 0 ? "" : `${others} of the ${runs.length} runs `
+      + `${others === 1 ? "is" : "are"} not drawn, as the ELBO of this run bounds `
+      + `${logOf(this.run)}, and only runs with the same can be compared with it.`);
   }
 
   // Measure the other runs, one after another, so that the page answers in between.
@@ -148,13 +162,12 @@ export class Explorer {
     }
   }
 
-  // The controls of the point: its digit, the axes, and a slider for each latent.
+  // The controls of the point: its digit, the axes, and a slider for each latent. Sliders that
+  // would be the same stay, and one of them may have the focus.
   drawControls() {
     const { run, state } = this;
-    const { latent, classes } = run.model;
-    element("digit-part").hidden = !classes;
+    const { latent } = run.model;
     element("digit").value = state.digit;
-    element("axes-part").hidden = latent < 3;
     for (const side of [0, 1]) {
       const select = element(`axis-${side}`);
       const rates = latent > 2 ? latentRates(this.codes, latent) : [];
@@ -162,12 +175,15 @@ export class Explorer {
         new Option(`z${i + 1} (${shown(rate)} nats)`, i, false, i === state.axes[side])));
     }
     const box = element("latents");
+    const kind = `${latent} ${this.reach}`;
+    if (box.dataset.kind === kind) return;
+    box.dataset.kind = kind;
     box.replaceChildren(...Array.from({ length: latent }, (_, i) => {
       const label = document.createElement("label");
       const slider = document.createElement("input");
       Object.assign(slider, { type: "range", min: -this.reach, max: this.reach, step: 0.01 });
       slider.addEventListener("input", () => {
-        this.change({ z: state.z.map((value, k) => (k === i ? Number(slider.value) : value)) });
+        this.change({ z: this.state.z.map((value, k) => (k === i ? Number(slider.value) : value)) });
       });
       const value = document.createElement("span");
       value.setAttribute("aria-hidden", "true"); // the slider says it
@@ -184,18 +200,18 @@ export class Explorer {
     paintImage(element("mean"), mean, state.marked);
     paintImage(element("draw"), drawn, state.marked);
     const [low, high] = paintHeat(element("deviation"), p.deviation);
-    this.numbers = {
+    const share = (unit) => (this.run.unit ? percent(outside(unit)) : "–");
+    this.note({
       "deviation-low": shown(low),
       "deviation-high": shown(high),
-      "outside-mean": percent(outside(mean)),
-      "outside-draw": percent(outside(drawn)),
-    };
-    for (const [id, text] of Object.entries(this.numbers)) say(id, text);
+      "outside-mean": share(mean),
+      "outside-draw": share(drawn),
+    });
     if (this.run.noSweep === null) {
       SWEEP.forEach((k, i) => {
         const unit = this.unit(p.mean.map((value, j) => value + k * p.deviation[j]));
         paintImage(element("sweep").children[i].firstChild, unit, state.marked);
-        if (k === 2) this.numbers["outside-sweep"] = percent(outside(unit));
+        if (k === 2) this.numbers["outside-sweep"] = share(unit);
       });
     }
     [...element("latents").children].forEach((label, i) => {
@@ -203,29 +219,38 @@ export class Explorer {
       slider.value = state.z[i];
       write(output, minus(state.z[i].toFixed(2)));
     });
+    clearTimeout(this.telling); // a screen reader says where the point has come to rest
+    this.telling = setTimeout(() => {
+      const { digit } = this.data.images[this.nearest];
+      say("point-text", `z = (${vector(this.state.z)}), nearest digit ${digit}`);
+    }, 300);
   }
 
   drawSigma() {
     const { run, state } = this;
     if (run.model.head.sigma === null) return;
     const own = this.ownOf(state.run);
-    const now = state.sigma === null ? own : meanElbo(this.codes, state.sigma);
+    const codes = this.dragging ? this.codes.slice(0, FEW) : this.codes;
+    const now = state.sigma === null ? own : meanElbo(codes, state.sigma);
     element("sigma-own").checked = state.sigma === null;
-    if (state.sigma !== null) {
-      element("sigma").value = Math.log10(state.sigma);
-      run.trials = run.trials.filter(({ x }) => x !== state.sigma);
-      run.trials.push({ x: state.sigma, y: now.elbo });
-    }
+    const others = run.trials.filter(({ x }) => x !== state.sigma);
+    const tried = state.sigma === null ? others : [...others, { x: state.sigma, y: now.elbo }];
+    if (state.sigma !== null) element("sigma").value = Math.log10(state.sigma);
+    if (!this.dragging) run.trials = tried;
     const value = state.sigma === null ? "as the model has it" : shown(state.sigma);
     say("sigma-value", value);
     element("sigma").setAttribute("aria-valuetext", value);
-    for (const name of ["elbo", "rate", "distortion"]) say(name, nats(now[name]));
+    for (const name of ["elbo", "rate", "distortion"]) {
+      say(name, `${this.dragging ? "≈ " : ""}${nats(now[name])}`);
+    }
     const best = run.trials.reduce((a, b) => (b.y > a.y ? b : a), { x: NaN, y: -Infinity });
     element("tried").hidden = !run.trials.length;
-    say("best-elbo", run.trials.length ? nats(best.y) : "–");
-    say("best-sigma", shown(best.x));
-    say("own-elbo", nats(own.elbo));
-    const near = run.trials.filter(({ y }) => y > best.y - 2000); // the others are off the chart
+    this.note({
+      "best-elbo": run.trials.length ? nats(best.y) : "–",
+      "best-sigma": shown(best.x),
+      "own-elbo": nats(own.elbo),
+    });
+    const near = tried.filter(({ y }) => y > best.y - 2000); // the others are off the chart
     drawChart(element("sigma-chart"),
       near.map((one) => ({ ...one, chosen: one.x === state.sigma })),
       ["σ", "ELBO, nats"], "Each σ that you try becomes a point.", Math.log);
@@ -247,7 +272,8 @@ export class Explorer {
     const digit = this.sketch ? state.digit : image.digit;
     const which = `Test image ${state.image + 1} of ${data.images.length}, digit ${digit}.`;
     say("pad-text", this.sketch ? "Drawn by hand." : which);
-    const x = ofPixels(run.transform, pixels, randomFrom(3));
+    const x = this.sketch
+      ? ofPixels(run.transform, pixels, randomFrom(3)) : this.codes[state.image].x;
     paintImage(element("pad"), this.unit(x));
     const found = elboOf(run, x, digit, state.sigma, LIKELIHOODS);
     this.posterior = found.q;
@@ -269,70 +295,21 @@ export class Explorer {
     return this.state.from.map((value, i) => value + share * (this.state.to[i] - value));
   }
 
-  drawPlane() {
-    const { state, run } = this;
-    const canvas = element("plane");
-    const [a, b] = state.axes;
-    const at = (z) => [z[a], a === b ? 0 : z[b]];
-    this.view = viewOf(canvas, this.reach);
-    const faded = (digit) => run.model.classes > 0 && digit !== state.digit;
-    const q = this.posterior;
-    drawPlane(canvas, {
-      view: this.view,
-      background: state.plane ? this.planeImages() : null,
-      codes: this.codes.map(({ q: code }, i) => {
-        const { digit } = this.data.images[i];
-        return { at: at(code.mean), colour: this.data.colours[digit], faded: faded(digit) };
-      }),
-      posterior: q && {
-        at: at(q.mean),
-        covariance: a === b ? [covariance(q, a, a), 0, 0]
-          : [covariance(q, a, a), covariance(q, a, b), covariance(q, b, b)],
-      },
-      point: at(state.z),
-      from: at(state.from),
-      to: at(state.to),
-      names: [`z${a + 1}`, a === b ? "" : `z${b + 1}`],
-    });
-  }
-
-  // mu(z) on a grid over the plane, with the other latents as they are. It is kept until one of
-  // them, or what else it depends on, changes.
-  planeImages() {
-    const { run, digit, axes } = this.state;
-    const key = JSON.stringify([run, digit, axes, this.moved(0, 0)]);
-    if (this.kept?.key !== key) this.kept = { key, images: this.allOverThePlane() };
-    return this.kept.images;
-  }
-
-  allOverThePlane() {
-    const step = (2 * this.reach) / ACROSS;
-    const place = (i) => -this.reach + (i + 0.5) * step;
-    const image = (row, column) => this.decodeAt(this.moved(place(column), -place(row))).mean;
-    const line = (row) => Array.from({ length: ACROSS }, (_, column) => (
-      this.unit(image(row, column))));
-    return mosaic(Array.from({ length: ACROSS }, (_, row) => line(row)));
-  }
-
-  // z with other values along the two axes.
-  moved(across, up) {
-    const z = [...this.state.z];
-    if (this.state.axes[1] !== this.state.axes[0]) z[this.state.axes[1]] = up;
-    z[this.state.axes[0]] = across;
-    return z;
+  // Numbers that have places of their own, and others in the guide.
+  note(numbers) {
+    for (const [id, text] of Object.entries(numbers)) say(id, text);
+    Object.assign(this.numbers, numbers);
   }
 
   drawNumbers() {
     const { run, state } = this;
     const hasSigma = run.model.head.sigma !== null;
     if (hasSigma) run.atOne ??= meanElbo(this.codes, 1).elbo;
-    run.rmse ??= rootMeanSquare(this.codes);
+    if (run.model.rmseIsBest) run.rmse ??= rootMeanSquare(this.codes);
     const numbers = {
       ...this.numbers,
       "elbo-at-1": hasSigma ? nats(run.atOne) : "",
-      "best-elbo": element("best-elbo").textContent,
-      "best-sigma": element("best-sigma").textContent,
-      rmse: shown(run.rmse),
+      rmse: run.model.rmseIsBest ? shown(run.rmse) : "",
       beta: shown(run.beta),
       "mean-rate": nats(this.ownOf(state.run).rate),
       implied: run.model.implied === null ? "" : shown(run.model.implied),
@@ -366,36 +343,29 @@ export class Explorer {
     this.change({ image, z: [...this.codes[image].q.mean], digit: images[image].digit });
   }
 
-  nearest([across, up]) {
-    const [a, b] = this.state.axes;
-    const distances = this.codes.map(({ q }) => (
-      Math.hypot(q.mean[a] - across, a === b ? up : q.mean[b] - up)));
-    const index = distances.indexOf(Math.min(...distances));
-    return { index, distance: distances[index] };
-  }
-
-  // z on the plane. A single latent lies across, and its other coordinate is 0.
-  get point() {
-    const [a, b] = this.state.axes;
-    return [this.state.z[a], a === b ? 0 : this.state.z[b]];
-  }
+  // The image whose code is nearest to z, over all latents.
+  get nearest() { return nearest(this.codes, this.state.z).index; }
 
   redraw() { this.change({ seed: this.state.seed + 1 }); }
 
   play() {
     if (this.playing) {
-      cancelAnimationFrame(this.playing);
-      this.playing = null;
-    } else {
-      const began = performance.now() - Math.asin(2 * this.state.along - 1) / Math.PI * 1000 * SECONDS;
-      const step = (now) => {
-        const along = (1 + Math.sin(((now - began) * Math.PI) / (1000 * SECONDS))) / 2;
-        this.change({ along, z: this.between(along) });
-        this.playing = requestAnimationFrame(step);
-      };
-      this.playing = requestAnimationFrame(step);
+      this.stop();
+      return;
     }
-    element("play").setAttribute("aria-pressed", String(this.playing !== null));
-    say("play", this.playing ? "Stop" : "Play");
+    const began = performance.now() - Math.asin(2 * this.state.along - 1) / Math.PI * 1000 * SECONDS;
+    const step = (now) => {
+      const along = (1 + Math.sin(((now - began) * Math.PI) / (1000 * SECONDS))) / 2;
+      this.show({ along, z: this.between(along) });
+      this.playing = requestAnimationFrame(step);
+    };
+    this.playing = requestAnimationFrame(step);
+    say("play", "Stop");
+  }
+
+  stop() {
+    cancelAnimationFrame(this.playing);
+    this.playing = null;
+    say("play", "Play");
   }
 }

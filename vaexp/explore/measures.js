@@ -1,6 +1,6 @@
 // Numbers of a run on the images of the page.
 
-import { decode, drawLatent, encode, rate } from "./model.js";
+import { covariance, decode, drawLatent, encode, rate } from "./model.js";
 import { randomFrom } from "./numbers.js";
 import { ofPixels } from "./transforms.js";
 
@@ -50,8 +50,7 @@ export function rootMeanSquare(all) {
 // The mean over the images of KL(q(z_i|x) to N(0, 1)), for each latent i.
 export function latentRates(all, latent) {
   return Array.from({ length: latent }, (_, i) => mean(all.map(({ q }) => {
-    const row = q.root.subarray(i * latent, (i + 1) * latent);
-    const variance = row.reduce((sum, value) => sum + value * value, 0);
+    const variance = covariance(q, i, i);
     return 0.5 * (q.mean[i] ** 2 + variance - 1 - Math.log(variance));
   })));
 }

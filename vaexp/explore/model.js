@@ -63,22 +63,24 @@ export function decode(model, likelihoods, z, digit) {
   return likelihoods[model.head.family](model.head, features);
 }
 
-// q(z|x), a Gaussian: its mean (L) and the lower triangular root of its covariance (L x L).
+// q(z|x), a Gaussian: its mean (L) and the root of its covariance. That is lower triangular (L x L),
+// or its diagonal alone (L) where all else is 0.
 export function encode(model, x, digit) {
   const { mean, scale, root } = model.encoder;
   const features = through(model.encoder.hidden, withDigit(model, x, digit));
   const centre = dense(mean, features);
   if (root) return { mean: centre, root };
-  const diagonal = new Float32Array(model.latent ** 2);
-  dense(scale, features).forEach((raw, i) => {
-    diagonal[i * (model.latent + 1)] = model.encoder.floor + softplus(raw);
-  });
-  return { mean: centre, root: diagonal };
+  const { floor } = model.encoder;
+  return { mean: centre, root: dense(scale, features).map((raw) => floor + softplus(raw)) };
 }
 
+const isDiagonal = ({ mean, root }) => root.length === mean.length;
+
 // A draw z of a Gaussian with this mean and root.
-export function drawLatent({ mean, root }, random) {
+export function drawLatent(q, random) {
+  const { mean, root } = q;
   const noise = Array.from(mean, () => random.normal());
+  if (isDiagonal(q)) return mean.map((centre, i) => centre + root[i] * noise[i]);
   return mean.map((centre, i) => {
     const row = root.subarray(i * mean.length, i * mean.length + i + 1);
     return row.reduce((sum, value, k) => sum + value * noise[k], centre);
@@ -86,7 +88,9 @@ export function drawLatent({ mean, root }, random) {
 }
 
 // The covariance of latents a and b.
-export function covariance({ mean, root }, a, b) {
+export function covariance(q, a, b) {
+  const { mean, root } = q;
+  if (isDiagonal(q)) return a === b ? root[a] ** 2 : 0;
   let sum = 0;
   for (let k = 0; k < mean.length; k += 1) {
     sum += root[a * mean.length + k] * root[b * mean.length + k];
@@ -95,11 +99,13 @@ export function covariance({ mean, root }, a, b) {
 }
 
 // KL(q to N(0, I)) = (tr C + |m|^2 - L - ln |C|) / 2.
-export function rate({ mean, root }) {
+export function rate(q) {
+  const { mean, root } = q;
   const squares = root.reduce((sum, value) => sum + value * value, 0);
   const length = mean.reduce((sum, value) => sum + value * value, 0);
   let logRoot = 0;
-  for (let i = 0; i < mean.length; i += 1) logRoot += Math.log(root[i * (mean.length + 1)]);
+  const step = isDiagonal(q) ? 1 : mean.length + 1;
+  for (let i = 0; i < root.length; i += step) logRoot += Math.log(root[i]);
   return 0.5 * (squares + length - mean.length) - logRoot;
 }
 

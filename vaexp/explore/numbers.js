@@ -39,3 +39,12 @@ export function randomFrom(seed) {
   };
   return { uniform, normal };
 }
+
+// A function that computes its value the first time only.
+export function once(compute) {
+  let value = null;
+  return () => {
+    value ??= compute();
+    return value;
+  };
+}

@@ -19,6 +19,7 @@ class Packing:
     """Tensors one after another. Large ones are rounded to float16, and images are bytes."""
 
     data: bytearray = field(default_factory=bytearray)
+    numbers: int = 0
 
     def put(self, tensor: Tensor) -> Place:
         """Add a tensor of any shape, whose numbers are stored in row-major order."""
@@ -31,6 +32,7 @@ class Packing:
         place = {"at": len(self.data), "length": numbers.size, "bytes": numbers.itemsize}
         planes = np.frombuffer(numbers.tobytes(), np.uint8).reshape(-1, numbers.itemsize).T
         self.data += planes.tobytes()
+        self.numbers += numbers.size
         return place
 
     def text(self) -> str:

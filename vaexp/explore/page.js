@@ -1,6 +1,6 @@
 // The page: it unpacks its data and starts the explorer.
 
-import { build, listen, listenToPad, listenToPlane, showBoxes } from "./controls.js";
+import { build, listen, listenToPad, listenToPlane } from "./controls.js";
 import { element, say } from "./elements.js";
 import { Explorer } from "./explorer.js";
 import { SIDE } from "./painting.js";
@@ -23,16 +23,10 @@ async function main() {
   listen(explorer);
   listenToPlane(explorer);
   listenToPad(explorer);
-  const all = () => {
-    showBoxes(explorer);
-    explorer.change({ ...explorer.state });
-  };
+  const all = () => explorer.show({ ...explorer.state });
   all();
   element("main").removeAttribute("aria-busy");
-  window.addEventListener("hashchange", () => {
-    explorer.state = explorer.read();
-    all();
-  });
+  window.addEventListener("hashchange", () => explorer.become(explorer.read()));
   window.addEventListener("resize", all);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
   if (explorer.data.runs.length > 1) await explorer.measureAll();

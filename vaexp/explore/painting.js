@@ -5,6 +5,7 @@ export const SIDE = 28;
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 const BELOW = [63, 144, 218]; // of pixels below 0 and above 1, where they are marked
 const ABOVE = [189, 31, 1];
+const NO_NUMBER = [255, 0, 255]; // of pixels for which the model gives none
 
 // An image of SIDE x SIDE numbers, whatever the size of the canvas on the screen.
 function paint(canvas, values, colourOf) {
@@ -26,7 +27,7 @@ function writePixels(pixels, left, top, values, colourOf) {
 }
 
 const INKS = Array.from({ length: 256 }, (_, level) => [255 - level, 255 - level, 255 - level]);
-const ink = (value) => INKS[Math.round(255 * Math.min(Math.max(value, 0), 1))];
+const ink = (value) => INKS[Math.round(255 * Math.min(Math.max(value, 0), 1))] ?? NO_NUMBER;
 const marked = (value) => (value < 0 ? BELOW : value > 1 ? ABOVE : ink(value));
 
 // Grey values 0 to 255 as numbers to paint.
@@ -45,13 +46,16 @@ function resized(canvas, width, height) {
 
 // A heat map from the smallest value to the largest one, which are returned.
 export function paintHeat(canvas, values) {
-  const low = values.reduce((a, b) => Math.min(a, b));
-  const high = values.reduce((a, b) => Math.max(a, b));
-  paint(canvas, values, (value) => heat(high > low ? (value - low) / (high - low) : 0.5));
+  const finite = values.filter(Number.isFinite);
+  const low = finite.reduce((a, b) => Math.min(a, b), Infinity);
+  const high = finite.reduce((a, b) => Math.max(a, b), -Infinity);
+  const [range, least] = high > low ? [high - low, 0] : [1, 0.5]; // all may be the same
+  paint(canvas, values, (value) => heat(least + (value - low) / range));
   return [low, high];
 }
 
 function heat(share) {
+  if (!Number.isFinite(share)) return NO_NUMBER;
   const at = Math.min(share, 0.9999) * (VIRIDIS.length - 1);
   const i = Math.floor(at);
   return VIRIDIS[i].map((from, c) => from + (at - i) * (VIRIDIS[i + 1][c] - from));

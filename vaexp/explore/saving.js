@@ -1,6 +1,6 @@
 // Saving a picture of what the page shows.
 
-import { minus } from "./charts.js";
+import { vector } from "./charts.js";
 import { element } from "./elements.js";
 
 // The plane and the pictures of the point, as one picture to keep.
@@ -25,8 +25,7 @@ export function save({ run, state }) {
     });
     context.fillText("μ(z) + k σ(z), k = −2 … 2", 520, 366);
   }
-  const z = state.z.map((value) => minus(value.toFixed(2))).slice(0, 8).join(", ");
-  context.fillText(`z = (${z}${state.z.length > 8 ? ", …" : ""})`, 520, 400, 460);
+  context.fillText(`z = (${vector(state.z)})`, 520, 400, 460);
   out.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);

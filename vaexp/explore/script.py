@@ -7,7 +7,18 @@ from importlib.resources import files
 from vaexp.errors import UserError
 
 ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
-PAGE = ("elements", "painting", "charts", "plane", "explorer", "saving", "controls", "page")
+PAGE = (
+    "elements",
+    "painting",
+    "charts",
+    "plane",
+    "scene",
+    "texts",
+    "explorer",
+    "saving",
+    "controls",
+    "page",
+)
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 _COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)

@@ -3,8 +3,11 @@
 // { run, z, digit, axes, sigma, image, seed, plane, marked, from, to, along }: `z`, `from` and `to`
 // are latents, `sigma` is null where it is the model's own, and `image` is -1 without a test image.
 
+const FARTHEST = 100; // of a latent from 0, in standard deviations of the prior
+const SIGMAS = [1e-4, 1e3]; // the least and the largest one by hand
+
 const numbers = (text) => text.split(",").map(Number);
-const isFinite = (values) => values.every(Number.isFinite);
+const isNear = (values) => values.every((value) => Math.abs(value) <= FARTHEST);
 const rounded = (values) => Array.from(values, (value) => Number(value.toFixed(3))).join();
 
 // The hash of a state. What is as at the start is left out.
@@ -38,19 +41,20 @@ export function fromHash(hash, start, runs, images) {
   const { latent, digits } = runs[state.run];
   const vector = (name) => {
     const values = parts.has(name) ? numbers(parts.get(name)) : [];
-    return values.length === latent && isFinite(values) ? values : null;
+    return values.length === latent && isNear(values) ? values : null;
   };
   const digit = whole("digit", 0, 9, start.digit);
   const axes = parts.has("axes") ? numbers(parts.get("axes")) : [];
   const isAxis = (axis) => Number.isInteger(axis) && axis >= 0 && axis < latent;
+  const areAxes = axes.length === 2 && axes.every(isAxis) && (axes[0] !== axes[1] || latent === 1);
   const sigma = Number(parts.get("sigma"));
   const along = Number(parts.get("along"));
   return {
     ...state,
     z: vector("z") ?? fitted(start.z, latent),
     digit: digits.includes(digit) ? digit : digits[0],
-    axes: axes.length === 2 && axes.every(isAxis) ? axes : fittedAxes(start.axes, latent),
-    sigma: sigma > 0 && Number.isFinite(sigma) ? sigma : null,
+    axes: areAxes ? axes : fittedAxes(start.axes, latent),
+    sigma: sigma >= SIGMAS[0] && sigma <= SIGMAS[1] ? sigma : null,
     image: whole("image", -1, images - 1, start.image),
     seed: whole("draw", 1, 2 ** 31, start.seed),
     plane: parts.has("plane"),

@@ -2,7 +2,7 @@
 // M and S are its location and scale in levels, and the first and the last level take the tails.
 
 import { dense, sigmaOf } from "../model.js";
-import { clamp, logSigmoid, sigmoid } from "../numbers.js";
+import { clamp, logSigmoid, once, sigmoid } from "../numbers.js";
 
 const LAST = 255;
 const SCALE_OF_SIGMA = Math.sqrt(3) / Math.PI;
@@ -39,15 +39,6 @@ function rounded(mean, sigma) {
       return sum + term;
     }, 0),
     withSigma: (other) => rounded(mean, new Float32Array(mean.length).fill(other)),
-  };
-}
-
-// A function that computes its value the first time only.
-function once(compute) {
-  let value = null;
-  return () => {
-    value ??= compute();
-    return value;
   };
 }
 

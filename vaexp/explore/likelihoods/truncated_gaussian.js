@@ -6,7 +6,7 @@
 // the interval where the integrand is not negligible. So no digits cancel, however far m is outside.
 
 import { dense, sigmaOf } from "../model.js";
-import { clamp } from "../numbers.js";
+import { clamp, once } from "../numbers.js";
 
 const DEPTH = 30; // e^-DEPTH of the integrand is left out at either end
 const { points, weights } = legendre(32);
@@ -17,20 +17,32 @@ export function truncated_gaussian(head, features) {
 }
 
 function truncated(location, sigma) {
-  const about = Array.from(location, (m, j) => aboutMode(m, sigma[j]));
+  // only when they are asked for, as ln p(x|z) needs none
+  const moments = once(() => Array.from(location, (m, j) => momentsOf(aboutMode(m, sigma[j]))));
+  const means = once(() => location.map((_, j) => {
+    const { mode, inward } = aboutMode(location[j], sigma[j]);
+    return clamp(mode + inward * sigma[j] * moments()[j].mean, 0, 1);
+  }));
+  const deviations = once(() => location.map((_, j) => sigma[j] * moments()[j].deviation));
   return {
-    mean: location.map((_, j) => clamp(about[j].mean, 0, 1)),
-    deviation: location.map((_, j) => about[j].deviation),
-    draw: (random) => location.map((m, j) => drawFrom(about[j], sigma[j], random)),
-    logProb: (x) => x.reduce((sum, value, j) => {
-      const { mode, logIntegral } = about[j];
-      const fromMode = (value - mode) / sigma[j];
-      return sum - fromMode * (fromMode / 2 + (mode - location[j]) / sigma[j]) - logIntegral;
-    }, 0),
+    get mean() { return means(); },
+    get deviation() { return deviations(); },
+    draw: (random) => location.map((m, j) => drawFrom(aboutMode(m, sigma[j]), sigma[j], random)),
+    logProb: (x) => {
+      let sum = 0;
+      for (let j = 0; j < x.length; j += 1) {
+        const about = aboutMode(location[j], sigma[j]);
+        const fromMode = (x[j] - about.mode) / sigma[j];
+        sum -= fromMode * (fromMode / 2 + (about.mode - location[j]) / sigma[j]);
+        sum -= Math.log(sigma[j] * integralOf(about));
+      }
+      return sum;
+    },
     withSigma: (other) => truncated(location, new Float32Array(location.length).fill(other)),
   };
 }
 
+// The mode, and in units of sigma the ends of the interval and of the part of it that counts.
 function aboutMode(location, sigma) {
   const mode = clamp(location, 0, 1);
   const inward = location > 1 ? -1 : 1;
@@ -39,25 +51,33 @@ function aboutMode(location, sigma) {
   const far = (inward > 0 ? 1 - mode : mode) / sigma;
   const reach = (2 * DEPTH) / (distance + Math.sqrt(distance ** 2 + 2 * DEPTH));
   const start = -Math.min(near, reach);
-  const length = Math.min(far, reach) - start;
+  return { mode, inward, distance, near, far, start, length: Math.min(far, reach) - start };
+}
+
+// I
+function integralOf({ distance, start, length }) {
+  let whole = 0;
+  for (let i = 0; i < points.length; i += 1) {
+    const v = start + length * points[i];
+    whole += weights[i] * Math.exp(-v * (distance + v / 2));
+  }
+  return length * whole;
+}
+
+// The mean and the standard deviation of v.
+function momentsOf({ distance, start, length }) {
   let [whole, first, second] = [0, 0, 0];
-  points.forEach((point, i) => {
-    const v = start + length * point;
+  for (let i = 0; i < points.length; i += 1) {
+    const v = start + length * points[i];
     const term = weights[i] * Math.exp(-v * (distance + v / 2));
     whole += term;
-    first += term * point;
-    second += term * point * point;
-  });
+    first += term * points[i];
+    second += term * points[i] * points[i];
+  }
   const share = first / whole;
   return {
-    mode,
-    inward,
-    distance,
-    near,
-    far,
-    mean: mode + inward * sigma * (start + length * share),
-    deviation: sigma * length * Math.sqrt(Math.max(second / whole - share ** 2, 0)),
-    logIntegral: Math.log(sigma * length * whole),
+    mean: start + length * share,
+    deviation: length * Math.sqrt(Math.max(second / whole - share ** 2, 0)),
   };
 }
 
@@ -73,6 +93,7 @@ function drawFrom({ mode, inward, distance, near, far }, sigma, random) {
   }
   const more = 2 / (distance + Math.sqrt(distance ** 2 + 4));
   const rate = distance + more;
+  if (!(rate * room >= 0)) return NaN; // no draw would ever be accepted
   for (;;) {
     const v = -Math.log1p(random.uniform() * Math.expm1(-rate * room)) / rate;
     if (random.uniform() <= Math.exp(-((v - more) ** 2) / 2)) {
