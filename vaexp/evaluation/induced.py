@@ -166,7 +166,7 @@ def log_z_at(model: VAE, label: Tensor, beta: float, z: Tensor) -> Tensor:
 
 def _log_z(model: VAE, z: Tensor, label: Tensor, beta: float) -> Tensor:
     """ln Z(z) at one block of latents z (n, L), (n,)."""
-    return answered(model.decode(z, label.expand(len(z))).tempered(beta)).log_z
+    return answered(model.log_z(z, label.expand(len(z)), beta))
 
 
 def z_is_constant(model: VAE, beta: float) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import one_hot
 
+from vaexp.models.absent import Absent
 from vaexp.models.likelihoods import head_of
 from vaexp.models.likelihoods.interface import Decoded, Likelihood
 from vaexp.models.likelihoods.location_scale import scale_above
@@ -81,6 +82,10 @@ class VAE(nn.Module):
         """
         decoded: Decoded = self.likelihood(self.decoder(self._with_label(z, label)))
         return decoded
+
+    def log_z(self, z: Tensor, label: Tensor | None, beta: float) -> Tensor | Absent:
+        """ln Z(z) of p(x|z)^(1/beta) at latents z (..., L) with labels as for ``decode``, (...)."""
+        return self.likelihood.log_z(self.decoder(self._with_label(z, label)), beta)
 
     def _with_label(self, inputs: Tensor, label: Tensor | None) -> Tensor:
         """The inputs (..., F), with the one-hot label behind them if the model is conditional."""

@@ -39,9 +39,8 @@ class DiagonalGaussian(IndependentPixels):
         return type(self)(self.mean.double(), self.sigma.double())
 
     def tempered(self, beta: float) -> Tempered:
-        """N(mu, beta sigma^2) and ln Z = (1 - 1/beta)/2 ln |2 pi Sigma| + D/2 ln beta."""
-        log_det = (LOG_2_PI + 2 * self.pixels.scale.log()).sum(-1)
-        log_z = 0.5 * (1 - 1 / beta) * log_det + self.mean.shape[-1] / 2 * math.log(beta)
+        """N(mu, beta sigma^2) and ln Z, which ``log_z_of_power`` gives."""
+        log_z = log_z_of_power(self.pixels.scale, self.mean.shape[-1], beta)
         wider = DiagonalGaussian(self.pixels.loc, math.sqrt(beta) * self.pixels.scale)
         return Tempered(wider, log_z)
 
@@ -71,6 +70,16 @@ class DiagonalGaussian(IndependentPixels):
         constant = 0.5 * torch.linalg.vecdot(linear, self.pixels.loc) + log_det
         constant = -constant - 0.5 * LOG_2_PI * linear.shape[-1]
         return Quadratic(constant, linear, -0.5 * precision)
+
+
+def log_z_of_power(sigma: Tensor, pixels: int, beta: float) -> Tensor:
+    """ln Z of N(x; mu, diag sigma^2)^(1/beta) = Z N(x; mu, beta diag sigma^2), (...).
+
+    It is (1 - 1/beta)/2 ln |2 pi Sigma| + D/2 ln beta. sigma is (..., D), or (..., 1) if it is the
+    same for all of the D = ``pixels``.
+    """
+    log_det = (LOG_2_PI + 2 * sigma.log()).sum(-1) * (pixels / sigma.shape[-1])
+    return 0.5 * (1 - 1 / beta) * log_det + pixels / 2 * math.log(beta)
 
 
 def log_normal_of_squares(squares: Tensor, sigma: Tensor) -> Tensor:

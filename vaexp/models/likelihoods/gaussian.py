@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.models.absent import Absent
-from vaexp.models.likelihoods.diagonal import DiagonalGaussian
+from vaexp.models.likelihoods.diagonal import DiagonalGaussian, log_z_of_power
 from vaexp.models.likelihoods.interface import Affine, Decoded
 from vaexp.models.likelihoods.location_scale import LocationScale
 from vaexp.models.likelihoods.lowrank import LowRankGaussian
@@ -63,6 +63,13 @@ class GaussianHead(LocationScale):
             return DiagonalGaussian(mean, sigma)
         relative = self.factors(features).unflatten(-1, (-1, mean.shape[-1]))
         return LowRankGaussian(mean, sigma, (relative * sigma[..., None, :]).mT)
+
+    def log_z(self, features: Tensor, beta: float) -> Tensor | Absent:
+        """ln Z(z) at features (..., H), (...): without factors it needs sigma(z), but not mu(z)."""
+        if self.factors is not None:
+            return super().log_z(features, beta)
+        log_z = log_z_of_power(self.sigma_of(features), self.mean.out_features, beta)
+        return log_z.expand(features.shape[:-1])
 
     @property
     def constant_log_z(self) -> bool:

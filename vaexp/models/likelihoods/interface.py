@@ -132,6 +132,12 @@ class Likelihood(nn.Module, ABC):
 
     family: ClassVar[Family]
 
+    def log_z(self, features: Tensor, beta: float) -> Tensor | Absent:
+        """ln Z(z) of p(x|z)^(1/beta) at features (..., H), (...); ``Tempered`` says what Z is."""
+        decoded: Decoded = self(features)
+        tempered = decoded.tempered(beta)
+        return tempered if isinstance(tempered, Absent) else tempered.log_z
+
     @classmethod
     @abstractmethod
     def from_config(cls, config: "VAEConfig", features: int, data_dim: int) -> "Likelihood":
