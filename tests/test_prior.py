@@ -5,6 +5,7 @@ and 99 % of them lie in a ball around m.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,33 @@ def test_of_a_conditional_model_each_label_has_a_region_of_its_own() -> None:
     codes = region.margins_of_codes()
     assert len(codes) == 2_000
     assert (codes < 0).double().mean().item() == pytest.approx(0.01, abs=0.002)
+
+
+@pytest.mark.parametrize(("ring", "outside"), [(True, 1.0), (False, 0.0)])
+def test_codes_so_narrow_that_others_fall_between_them_have_a_region_all_the_same(
+    ring: bool, outside: float
+) -> None:
+    """Codes on a ring of radius 6, or all over a disc of it, and posteriors of a width of 1e-4."""
+    torch.manual_seed(1)
+    angle, radius = torch.rand(1_000).double() * 2 * math.pi, 6 + 0.2 * torch.randn(1_000).double()
+    radius = radius if ring else 6 * torch.rand(1_000).double().sqrt()
+    x = torch.stack([radius * angle.cos(), radius * angle.sin(), *torch.randn(2, 1_000)], 1)
+    model = one_posterior([0.0, 0.0], [1e-4, 1e-4])
+    model.posterior.weight[:2] = torch.eye(2, D).double()
+    aggregate = Aggregate(model, lambda: in_blocks(x[:500]))
+    z = prior_draws(1_000, 2)
+    region = found_support(aggregate, model, x[500:], no_label(x[500:]))
+    share = region.lies_outside(z, no_label(z)).double().mean().item()
+    assert share == pytest.approx(outside, abs=0.02)
+    assert 0.05 < region.width < 1  # neither that of a code nor that of all codes
+
+
+def test_posteriors_that_overlap_are_not_widened() -> None:
+    x = torch.randn(2_000, D).double()
+    model = one_posterior([0.0], [0.8])
+    model.posterior.weight[0, 0] = 0.6
+    aggregate = Aggregate(model, lambda: in_blocks(x[:1_000]))
+    assert found_support(aggregate, model, x[1_000:], no_label(x[1_000:])).width < 0.2
 
 
 def test_too_few_codes_have_no_region() -> None:

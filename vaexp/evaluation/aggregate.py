@@ -7,7 +7,8 @@ something is measured. All numbers are float64, and log densities are in nats.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, assert_never
+from copy import copy
+from typing import NamedTuple, Self, assert_never
 
 import torch
 from torch import Tensor
@@ -77,14 +78,31 @@ class Aggregate:
         group = self.group(self.label)
         self.images = {int(one): (group == one).nonzero()[:, 0] for one in group.unique()}
         """The numbers of the images (N_y,) of each label, or of all images as those of 0."""
-        self._posteriors = {
-            one: Posteriors(mean[rows], scale[rows]) for one, rows in self.images.items()
-        }
         self._mean, self._scale = mean, scale
+        self._posteriors = self._of_each_label(scale)
 
     def group(self, label: Tensor) -> Tensor:
         """The number (S,) of the aggregated posterior that z with these labels (S,) belongs to."""
         return label if self.conditional else torch.zeros_like(label)
+
+    def _of_each_label(self, scale: Tensor) -> dict[int, Posteriors]:
+        """The posteriors with standard deviations (N, L), by label, or all as those of 0."""
+        return {one: Posteriors(self._mean[rows], scale[rows]) for one, rows in self.images.items()}
+
+    def widened(self, width: float) -> Self:
+        """The same with ``width`` squared added to the variance of every posterior on each axis.
+
+        Its ``log_prob`` is that of a kernel density estimate from the codes.
+        """
+        other = copy(self)
+        other._posteriors = self._of_each_label((self._scale.square() + width**2).sqrt())
+        return other
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the posteriors' means within a label, over all axes."""
+        parts = [self._mean[rows].var(0, correction=0) for rows in self.images.values()]
+        return float(torch.stack(parts).mean().sqrt())
 
     def _diagonal(self, z: Tensor) -> Tensor:
         """Turn z (S, L) to the axes on which all posteriors are diagonal."""

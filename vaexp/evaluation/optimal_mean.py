@@ -50,7 +50,7 @@ def averages_of_vectors(
 
     def find(z: Tensor, label: Tensor) -> Found:
         log_prob = aggregate.log_prob(z, label)
-        outside = None if isinstance(support, Absent) else support.margin(log_prob, label) < 0
+        outside = None if isinstance(support, Absent) else support.lies_outside(z, label)
         return Found(aggregate.average(z, label, log_prob), outside)
 
     return find

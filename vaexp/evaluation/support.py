@@ -17,6 +17,8 @@ from vaexp.models.absent import Absent
 OUTSIDE = 0.01  # the share of the held-out codes that lies outside
 LEAST_CODES = 100  # held-out ones of each label: fewer have no 1 % quantile
 MOST_CODES = 2_000
+WIDTHS = tuple(2.0**-i for i in range(9, 0, -1))
+"""What posteriors may be widened by, in units of the spread of the codes."""
 TOO_FEW = Absent(f"it needs {LEAST_CODES} test images, of each label where the model is given it")
 
 
@@ -26,12 +28,20 @@ class Support:
     It is where the aggregated posterior q(z) of the training images is at least as large as its 1 %
     quantile over the codes z ~ q(z|x) of held-out images x: a highest density region of q(z)
     (Hyndman 1996, Computing and graphing highest density regions).
+
+    Where posteriors are so narrow that the codes of other images fall between them, as at a small
+    beta, q(z) says only how far the nearest code is. So each posterior is widened by the one of
+    WIDTHS, or by nothing, under which the held-out codes are likeliest.
     """
 
-    def __init__(self, held_out: dict[int, Tensor], aggregate: Aggregate):
-        """``held_out`` has ln q(z) of the held-out codes (R,) of each group of ``aggregate``."""
+    def __init__(self, held_out: dict[int, Tensor], aggregate: Aggregate, width: float):
+        """``held_out`` has ln q(z) of the held-out codes (R,) of each group of ``aggregate``.
+
+        ``aggregate`` is widened by ``width``.
+        """
         self.held_out = held_out
         self.aggregate = aggregate
+        self.width = width
         self._least = {one: values.quantile(OUTSIDE) for one, values in held_out.items()}
 
     @classmethod
@@ -42,19 +52,26 @@ class Support:
         fewer than LEAST_CODES. Labels that no training image has are left out.
         """
         group = aggregate.group(label)
-        held_out = {}
+        rows = {}
         for one in aggregate.images:
-            rows = (group == one).nonzero()[:, 0]
-            rows = rows[torch.randperm(len(rows))[:MOST_CODES].to(rows.device)]
-            if len(rows) < LEAST_CODES:
+            own = (group == one).nonzero()[:, 0]
+            rows[one] = own[torch.randperm(len(own))[:MOST_CODES].to(own.device)]
+            if len(own) < LEAST_CODES:
                 return TOO_FEW
-            held_out[one] = aggregate.log_prob(z[rows], label[rows])
-        return cls(held_out, aggregate)
+        some = torch.cat([own[:LEAST_CODES] for own in rows.values()])
+        width = best_width(aggregate, z[some], label[some])
+        wide = aggregate.widened(width) if width else aggregate
+        held_out = {one: wide.log_prob(z[own], label[own]) for one, own in rows.items()}
+        return cls(held_out, wide, width)
 
     def margin(self, log_prob: Tensor, label: Tensor) -> Tensor:
         """Ln q(z) (S,) minus its least value inside, (S,) nats. Below 0 z lies outside."""
         least = [self._least[one] for one in self.aggregate.group(label).tolist()]
         return log_prob - torch.stack(least)
+
+    def lies_outside(self, z: Tensor, label: Tensor) -> Tensor:
+        """Whether each of z (S, L), decoded with labels (S,), lies outside, (S,)."""
+        return self.margin(self.aggregate.log_prob(z, label), label) < 0
 
     def margins_of_codes(self) -> Tensor:
         """The ``margin`` of the held-out codes of all labels, (R,)."""
@@ -79,10 +96,18 @@ class Support:
         facts: dict[str, Any] = {
             "share_of_codes": OUTSIDE,
             "codes": sum(map(len, self.held_out.values())),
+            "width": self.width,
         }
         return Estimate(
             outside.mean().item(), "share", len(log_prob), se, facts=facts, kind="estimate"
         )
+
+
+def best_width(aggregate: Aggregate, z: Tensor, label: Tensor) -> float:
+    """The width under which codes z (R, L) of held-out images with labels (R,) are likeliest."""
+    widths = [0.0, *(share * aggregate.spread for share in WIDTHS)]
+    means = [aggregate.widened(width).log_prob(z, label).mean() for width in widths]
+    return widths[int(torch.stack(means).argmax())]
 
 
 def _resampled(values: Tensor) -> Tensor:
