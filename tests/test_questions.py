@@ -406,7 +406,7 @@ def test_every_run_can_be_asked_for_and_every_command_is_that_of_a_sweep(study: 
     assert " seed=3 " in quick
     assert quick.endswith("--seeds 1")
     of_vae = study.request(Size(), []).base.config.model.kind == "vae"
-    assert ("train.epochs=8" in quick, "train.max_iter=10" in quick) == (of_vae, not of_vae)
+    assert ("train.epochs=10" in quick, "train.max_iter=10" in quick) == (of_vae, not of_vae)
 
 
 def test_an_override_goes_to_the_models_that_have_its_key() -> None:
@@ -415,7 +415,7 @@ def test_an_override_goes_to_the_models_that_have_its_key() -> None:
     mixture = Study("gmm-diag").request(Size(), changes).base.config
     vae = Study("vae-unconditional").request(Size.asked(True, None), []).base.config
     assert mixture.model_dump()["train"]["max_iter"] == 4
-    assert vae.model_dump()["train"]["epochs"] == 8
+    assert vae.model_dump()["train"]["epochs"] == 10
     assert "train.max_iter=10" in QUICK
 
 

@@ -204,6 +204,17 @@ def test_a_trial_that_another_host_trains_is_left_to_it(tiny: Path, change_json:
     assert "trial 1 is with another process: 17 on another\n" in done.stderr
 
 
+def test_a_sweep_without_figures(tiny: Path) -> None:
+    command = ["sweep", "tiny.yaml", "--grid", "model.beta=1", "--no-figures"]
+    line = invoke(*command, "--print-commands").stdout
+    assert line == "vaexp sweep sweeps/tiny-beta --trial 1 --no-figures\n"
+    done = invoke(*command)
+    assert done.exit_code == 0, done.stderr
+    (run,) = runs_of(tiny / "sweeps/tiny-beta")
+    assert RunFolder(run).status() == "finished"
+    assert not list(run.glob("figures/*"))
+
+
 def test_a_sweep_on_a_disk_without_locks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(_file: int, _operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

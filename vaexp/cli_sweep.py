@@ -96,6 +96,13 @@ PrintCommands = Annotated[
         help="Print a command for each trial, to be run anywhere and in any order; run nothing.",
     ),
 ]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop when a trial fails.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check and list the trials; run and write nothing.")
+]
+NoFigures = Annotated[
+    bool, typer.Option("--no-figures", help="Draw no figures of the trials, only the comparison.")
+]
 TrialOption = Annotated[
     int | None,
     typer.Option("--trial", metavar="N", help="Work on trial N of a sweep's folder, right here."),
@@ -126,13 +133,10 @@ def sweep(
     jobs: JobsOption = 1,
     cluster: Cluster = None,
     resources: Resources = "",
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop when a trial fails.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and list the trials; run and write nothing.")
-    ] = False,
+    fail_fast: FailFast = False,
+    dry_run: DryRun = False,
     print_commands: PrintCommands = False,
+    no_figures: NoFigures = False,
     trial: TrialOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -146,16 +150,25 @@ def sweep(
 
     options = Options(grid or [], zip_ or [], random, ranges or [], seeds)
     if trial is not None:
-        _one_trial(Path(config), trial, bool(options or overrides), as_json)
+        more = bool(options or overrides)
+        _one_trial(Path(config), trial, more, figures=not no_figures, as_json=as_json)
         return
     path, request = _request(config, overrides or [], options, folder, sweeps_dir)
     if dry_run:
         _list(path, request, as_json)
     elif print_commands:
-        _print_commands(path, request, as_json)
+        _print_commands(path, request, figures=not no_figures, as_json=as_json)
     else:
         with _launcher(cluster, resources, jobs) as launch:
-            _work(path, request, jobs, launch, fail_fast=fail_fast, as_json=as_json)
+            _work(
+                path,
+                request,
+                jobs,
+                launch,
+                fail_fast=fail_fast,
+                figures=not no_figures,
+                as_json=as_json,
+            )
 
 
 def _request(
@@ -191,7 +204,7 @@ def _request(
     return folder or sweeps_dir / request.name, request
 
 
-def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
+def _one_trial(path: Path, number: int, more: bool, *, figures: bool, as_json: bool) -> None:
     """Work on one trial in this process, unless it is finished or another process has it."""
     from vaexp.sweeps.folder import Sweep
     from vaexp.sweeps.summary import write_summary
@@ -215,7 +228,7 @@ def _one_trial(path: Path, number: int, more: bool, as_json: bool) -> None:
                 raise RunError(
                     f"{run.path}: its config is not that of trial {number}; move it away"
                 )
-            run = train_here(settings, sweep.folder(trial), run)
+            run = train_here(settings, sweep.folder(trial), run, figures=figures)
     if mine and sweep.is_done():
         write_summary(sweep, sweep.write_table())
     if run is not None:
@@ -240,14 +253,14 @@ def _list(path: Path, request: "Request | None", as_json: bool) -> None:
     print_table(Table(str(sweep.path), ["trial", *sweep.record.keys, "status"], rows))
 
 
-def _print_commands(path: Path, request: "Request | None", as_json: bool) -> None:
+def _print_commands(path: Path, request: "Request | None", *, figures: bool, as_json: bool) -> None:
     """Print a command for each trial that is asked for."""
-    from vaexp.sweeps.folder import Sweep
+    from vaexp.sweeps.folder import Sweep, Task
     from vaexp.sweeps.jobs import command
 
     sweep = Sweep.begin(path, request) if request else Sweep.open(path)
     sweep.write_table()
-    lines = [command(path, one) for one in sweep.asked(request)]
+    lines = [command(Task(sweep, one, figures)) for one in sweep.asked(request)]
     typer.echo(json.dumps(lines) if as_json else "\n".join(lines))
 
 
@@ -283,6 +296,7 @@ def _work(
     launch: "Launch",
     *,
     fail_fast: bool,
+    figures: bool,
     as_json: bool,
 ) -> None:
     """Run the trials that have not finished, and say what became of all of them."""
@@ -300,7 +314,7 @@ def _work(
     display.say(f"sweep {sweep.path}: {describe([known[one.number] for one in trials])}")
     worker = Jobs(jobs, fail_fast, display, launch)
     with display.shown():
-        ended = worker.run([Task(sweep, one) for one in left])
+        ended = worker.run([Task(sweep, one, figures) for one in left])
     states = sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
     seen = {task.trial.number: state for task, state in ended.items() if state.status in SEEN}

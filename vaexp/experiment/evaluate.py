@@ -52,15 +52,16 @@ def evaluate(
     importance_samples: int | None = None,
     images: int | None = None,
     overrides: Sequence[str] = (),
+    figures: bool = True,
 ) -> dict[str, Entries]:
     """Measure groups on the test split of a finished run, and save each as soon as it is done.
 
     ``only`` names the groups; the default is all but the slow ones. ``importance_samples`` is K of
     the importance-weighted bound; the default is that of the config. ``images`` is how many of the
     first test images are measured; the default is in the table of groups. ``overrides`` may say
-    where the data lie now. Returns the new entries of metrics.json by group. Raises UserError for
-    an unknown group, and RunError for a run that has not finished, whose config was edited since,
-    or whose data are other images now.
+    where the data lie now. Without ``figures`` none is drawn. Returns the new entries of
+    metrics.json by group. Raises UserError for an unknown group, and RunError for a run that has
+    not finished, whose config was edited since, or whose data are other images now.
     """
     groups = find_groups(only or fast_groups())
     check_measured(run)
@@ -79,7 +80,8 @@ def evaluate(
         for group in groups:
             subject = whole.first(images or group.images)
             measured[group.name] = _measure(run, experiment, group, subject, reporter)
-        for path in illustrate_evidence(run, [group.name for group in groups]):
+        names = [group.name for group in groups] if figures else []
+        for path in illustrate_evidence(run, names):
             reporter.say(f"figure {path}")
     return measured
 

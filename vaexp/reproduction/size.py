@@ -7,7 +7,7 @@ SEEDS = 5
 QUICK = (
     "data.limit=10000",
     "data.validation_size=5000",
-    "train.epochs=8",
+    "train.epochs=10",
     "train.max_iter=10",
     "evaluate.importance_samples=0",
 )

@@ -54,7 +54,7 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
     work. The same call goes on with what is left.
     """
     tasks = {
-        (sweep.path, trial.number): Task(sweep, trial)
+        (sweep.path, trial.number): Task(sweep, trial, figures=False)
         for sweep, request in begun.values()
         for trial in sweep.asked(request)
     }
@@ -121,4 +121,4 @@ def measure(done: Done, images: int | None, reporter: Reporter) -> None:
         from vaexp.experiment.evaluate import evaluate
     for number, (run, groups) in enumerate(wanted.values(), start=1):
         reporter.say(f"measuring {', '.join(groups)} of run {number} of {len(wanted)}: {run.path}")
-        evaluate(run, list(groups), reporter, images=images)
+        evaluate(run, list(groups), reporter, images=images, figures=False)

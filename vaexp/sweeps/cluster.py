@@ -123,10 +123,10 @@ class OnCluster:
         """Hand a trial to the cluster. Raises RunError if the scheduler has gone."""
         key = f"vaexp-{uuid.uuid4().hex}"
         chosen = {"OMP_NUM_THREADS": str(self.share.threads)} | (gpu_of(slot) if self.here else {})
-        arguments = (str(task.sweep.path.resolve()), task.trial.number, key, chosen)
+        of_task = (str(task.sweep.path.resolve()), task.trial.number, task.figures)
         with _reached():
             future = self.client.submit(
-                work, *arguments, key=key, resources=self.share.resources or None
+                work, *of_task, key, chosen, key=key, resources=self.share.resources or None
             )
         return Remote(self.client, key, future, task)
 
@@ -195,14 +195,14 @@ def _unheard(number: signal.Signals) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def work(folder: str, number: int, key: str, chosen: Mapping[str, str]) -> int:
+def work(folder: str, number: int, figures: bool, key: str, chosen: Mapping[str, str]) -> int:
     """Work on a trial in a process of this worker. Returns its exit code, -N after signal N.
 
     ``chosen`` are additions to its environment. A process that a lost worker has left may still be
     at work on the trial; then this waits for it.
     """
     sweep = Sweep.open(Path(folder))
-    task = Task(sweep, sweep.trial(number))
+    task = Task(sweep, sweep.trial(number), figures)
     _word(key, BEGUN).set()
     while not _word(key, signal.SIGTERM.name).is_set():
         code = _once(task, key, chosen)

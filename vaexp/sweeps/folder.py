@@ -253,6 +253,8 @@ class Task:
 
     sweep: Sweep
     trial: Trial
+    figures: bool = True
+    """Whether figures are drawn of its run."""
 
     @property
     def folder(self) -> Path:

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from vaexp.errors import RunError
 from vaexp.sweeps.folder import State, Task
-from vaexp.sweeps.trials import Trial
 
 PROGRAM = (sys.executable, "-m", "vaexp")
 PAUSE = 0.02  # seconds between two looks at the processes
@@ -213,7 +212,7 @@ def start(
     """
     with task.log.open("ab") as file:
         return subprocess.Popen(
-            [*program, *arguments(task.sweep.path, task.trial)],
+            [*program, *arguments(task)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=file,
@@ -222,14 +221,15 @@ def start(
         )
 
 
-def arguments(folder: Path, trial: Trial) -> list[str]:
+def arguments(task: Task) -> list[str]:
     """What follows ``vaexp`` in the command that works on a trial, wherever it is run."""
-    return ["sweep", str(folder), "--trial", str(trial.number)]
+    without = [] if task.figures else ["--no-figures"]
+    return ["sweep", str(task.sweep.path), "--trial", str(task.trial.number), *without]
 
 
-def command(folder: Path, trial: Trial) -> str:
+def command(task: Task) -> str:
     """That command as a line for a shell."""
-    return shlex.join(["vaexp", *arguments(folder, trial)])
+    return shlex.join(["vaexp", *arguments(task)])
 
 
 def environment(slot: int, jobs: int) -> dict[str, str]:
