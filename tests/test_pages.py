@@ -24,7 +24,7 @@ from vaexp.errors import RunError
 from vaexp.evaluation.groups import GROUPS
 from vaexp.pages import page as pages
 from vaexp.pages.pictures import SMALL, Drawn
-from vaexp.reproduction.answers import Answer, Question
+from vaexp.reproduction.answers import Answer, Asked, Question
 from vaexp.reproduction.page import Content, Shown, render
 from vaexp.runs.folder import RunFolder
 from vaexp.tables import Table
@@ -252,9 +252,8 @@ def test_the_page_of_a_reproduction_is_as_sound(tmp_path: Path) -> None:
     ]
     table = Table("By sigma", ["sigma", "elbo"], [["0.1", "2.5"]])
     question = Question("Why?", "Section 1.", (), lambda _: Answer([], [], []), "Theory.")
-    content = Content(
-        ["How."], figures, [(question, Answer(["Because."], ["In detail."], [table]))]
-    )
+    answer = Answer(["Because."], ["In detail."], [table])
+    content = Content(["How."], figures, [Asked(question, answer, "vaexp sweep")])
     path = tmp_path / "index.html"
     path.write_text(render(content, tmp_path), encoding="utf-8")
     page = Page(path.read_text(encoding="utf-8"))
@@ -269,6 +268,7 @@ def test_the_page_of_a_reproduction_is_as_sound(tmp_path: Path) -> None:
         "In short: Because.",
         "In detail.",
         "2.5",
+        "These runs again: vaexp sweep",
     ):
         assert words in page.text
     (tmp_path / "figure-01.png").write_bytes(b"no picture")

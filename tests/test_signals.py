@@ -16,7 +16,7 @@ from vaexp import signals
 from vaexp.errors import RunError, Terminated
 
 
-@pytest.mark.parametrize("delay", [0.1, 0.25, 1.0])
+@pytest.mark.parametrize("delay", [0.1, 0.2, 0.25, 0.3, 0.4, 1.0])
 @pytest.mark.parametrize("presses", [1, 20])
 def test_ctrl_c_early_and_often_is_one_line(tmp_path: Path, delay: float, presses: int) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

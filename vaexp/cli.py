@@ -356,13 +356,16 @@ app.command()(schema)
 
 
 def main() -> None:
-    """Run the command line in this process, which ends with it."""
-    signals.interrupts_raise_once()
+    """Run the command line in this process, which ends with it.
+
+    Until the command itself begins, there is nothing to put in order, and Ctrl-C ends the process
+    on the spot, as ``__main__`` says.
+    """
     streams.guard()
     # A notebook exports the name of its own backend, with which matplotlib would not start here.
     os.environ.pop("MPLBACKEND", None)
     try:
-        app()
+        app(obj=signals.interrupts_raise_once)
     finally:
         signals.ignore_interrupts()
         exec("")  # Python notes a Ctrl-C in the middle of an exec, and would end by that signal

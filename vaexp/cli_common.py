@@ -23,8 +23,13 @@ class Commands(TyperGroup):
     """Turns errors into messages and exit codes, for all commands."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command and print its answer. However it ends, it shows no traceback."""
+        """Run the command and print its answer. However it ends, it shows no traceback.
+
+        The object of the context, if there is one, is called first, as the command begins.
+        """
         try:
+            if ctx.obj is not None:
+                ctx.obj()
             result = super().invoke(ctx)
             sys.stdout.flush()
         except UserError as error:
