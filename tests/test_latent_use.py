@@ -658,3 +658,10 @@ def test_the_sum_of_exponentials_is_that_of_torch_and_the_shares_add_up_to_one()
     torch.testing.assert_close(terms, shares, rtol=1e-12, atol=1e-300)
     nothing = torch.full((1, 4), -math.inf, dtype=torch.float64)
     assert log_sum_exp_(nothing).item() == -math.inf
+    assert nothing.tolist() == [[0.25] * 4]
+
+
+def test_a_single_image_shares_its_code_with_no_other() -> None:
+    z, scale = torch.zeros(1, 2).double(), torch.ones(1, 2).double()
+    ratios = log_posterior_ratios(z + 0.3, z, scale)
+    assert [part.item() for part in ratios] == [0.0, math.inf, 0.0]

@@ -1,5 +1,6 @@
 """The answers to the report's questions, on made-up numbers: they follow the numbers, both ways."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,16 @@ import pytest
 
 from vaexp.config import load_config
 from vaexp.reproduction import questions
-from vaexp.reproduction.answers import Answer, Asked, Question, compared, findings, says, sign
+from vaexp.reproduction.answers import (
+    Answer,
+    Asked,
+    Question,
+    compared,
+    findings,
+    in_mean_and_median,
+    says,
+    sign,
+)
 from vaexp.reproduction.questions import (
     QUESTIONS,
     beta_and_sigma,
@@ -407,6 +417,27 @@ def test_every_run_can_be_asked_for_and_every_command_is_that_of_a_sweep(study: 
     assert quick.endswith("--seeds 1")
     of_vae = study.request(Size(), []).base.config.model.kind == "vae"
     assert ("train.epochs=10" in quick, "train.max_iter=10" in quick) == (of_vae, not of_vae)
+
+
+def test_a_setting_with_a_space_stays_one_word_of_the_command() -> None:
+    command = Study("gmm-diag").command(Size(seeds=1), ["data.labels=[4, 9]"])
+    words = ["vaexp", "sweep", "gmm-diag", "data.labels=[4, 9]", "--seeds", "1"]
+    assert shlex.split(command) == words
+
+
+def test_medians_that_say_otherwise_than_means_are_said() -> None:
+    done = Known({"elbo": {"unconditional": 2.0, "": 1.0}})
+    deep, linear = (done.of(Study(name)) for name in ("vae-unconditional", "bridge-vae"))
+
+    def said(median_of_deep: float) -> str:
+        for runs, median in ((deep, median_of_deep), (linear, 1.0)):
+            for entries in runs.entries:
+                entries["elbo"]["median"] = median
+        return in_mean_and_median(deep, "elbo", linear, "Higher.", "Lower.", "Alike.")
+
+    assert said(1.5) == "Higher."
+    assert said(0.5) == "By the mean over images: Higher. By their median: Lower."
+    assert said(1.0) == "By the mean over images: Higher. By their median: Alike."
 
 
 def test_an_override_goes_to_the_models_that_have_its_key() -> None:

@@ -96,7 +96,7 @@ def iw_measures(
 ) -> dict[str, Measure]:
     """``iw_bound`` and, if ``jackknife``, ``iw_jackknife`` from the same K weights.
 
-    They are w = p(x, z) / q(z|x), z ~ q.
+    The weights are w = p(x, z) / q(z|x), z ~ q.
 
     x (N, D), label (N,). ``iw_bound`` is E ln (1/K) sum_k w_k, equation 8 of Burda et al. 2016; at
     K = 1 it is the ELBO. ``jackknifed`` says what the other is, which K = 1 does not have. It costs

@@ -113,7 +113,7 @@ def says(found: Sign, above: str, below: str, level: str) -> str:
 def in_mean_and_median(
     left: Repeated, measure: str, right: Repeated, above: str, below: str, level: str
 ) -> str:
-    """The sentence that the means over images decide, and what their medians say if that differs.
+    """The sentence that the means over images decide, and that of their medians if it is another.
 
     A few images far from all others can carry a mean, as where a floor holds the density up.
     """
@@ -122,9 +122,8 @@ def in_mean_and_median(
     sentence = says(found, above, below, level)
     if found is None or median is None or median == found:
         return sentence
-    return f"{sentence} In the mean, that is. The median over images " + says(
-        median, "is higher.", "is lower.", "does not surely differ."
-    )
+    otherwise = says(median, above, below, level)
+    return f"By the mean over images: {sentence} By their median: {otherwise}"
 
 
 def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequence[str]) -> Table:

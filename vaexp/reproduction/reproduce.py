@@ -111,9 +111,9 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
     return [
         f"Written by vaexp {__version__} with the command {command}, from {count} runs."
         f"{settings}{without}",
-        f"{_spread(size)} All are of test images of MNIST, but those that begin with law_, "
-        "optimal_mean_ and images_averaged_, which are of training images. Likelihoods, rates and "
-        "KL divergences are in nats per image.",
+        f"{_spread(size)} All are of test images of MNIST, but those whose names begin with law_ "
+        "or images_averaged_ or have optimal_mean in them, which are of training images. "
+        "Likelihoods, rates and KL divergences are in nats per image.",
         "The runs of the figures are VAEs that are given the label, as in the report, so that "
         "their likelihoods are of x given the label. The report does not name its network, its "
         "latent size or its β. All of these are chosen here, and each caption says what was "

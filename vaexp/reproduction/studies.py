@@ -54,10 +54,10 @@ class Study:
 
     def command(self, size: Size, overrides: Sequence[str]) -> str:
         """The command that trains its runs."""
-        changes = self._changes(size, overrides)
-        varied = [f"--grid {text}" for text in self.grid] + [f"--zip {text}" for text in self.zip]
-        seeds = f"--seeds {min(self.seeds, size.seeds)}"
-        return shlex.join(" ".join(["vaexp sweep", self.config, *changes, *varied, seeds]).split())
+        words = ["vaexp", "sweep", self.config, *self._changes(size, overrides)]
+        words += [word for text in self.grid for word in ("--grid", text)]
+        words += [word for text in self.zip for word in ("--zip", text)]
+        return shlex.join([*words, "--seeds", str(min(self.seeds, size.seeds))])
 
 
 def _keys_of_all_kinds() -> set[str]:

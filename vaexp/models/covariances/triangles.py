@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-LEAST = 32
+LEAST = 32  # columns of a block
 
 
 def blocks_of_columns(count: int) -> list[tuple[int, int]]:
