@@ -41,6 +41,20 @@ def test_tensorboard_shows_each_epoch_once_also_of_a_run_that_was_trained_on(
     assert [step for step, _ in shown["learning_rate"]] == [1, 2, 3]
 
 
+def test_a_disk_that_takes_no_events_does_not_end_the_training(
+    invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.flush", full)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    asked = ("train.epochs=2", "output.tensorboard=true", "--quick")
+    done = invoke("train", tmp_path / "tiny.yaml", *asked, "--runs-dir", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert len(RunFolder(Path(done.stdout.strip())).records()) == 2
+
+
 def test_a_run_that_does_not_ask_for_it_has_no_event_file(fixed: Path) -> None:
     assert not list(fixed.glob("events.*"))
 

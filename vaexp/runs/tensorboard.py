@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from vaexp.config import Config
@@ -32,21 +32,27 @@ def check_installed(config: Config) -> None:
 def events(run: RunFolder) -> Iterator[Add]:
     """Open an event file in the run folder, if its config asks for one.
 
-    What an earlier process wrote of later records, TensorBoard leaves out.
+    What an earlier process wrote of later records, TensorBoard leaves out. A disk that takes no
+    more of it, as a full one, does not end the training, whose record is metrics.jsonl.
     """
     if not run.config().output.tensorboard:
         yield lambda _number, _record: None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(run.path), purge_step=len(run.records()) + 1) as writer:
+    writer = SummaryWriter(str(run.path), purge_step=len(run.records()) + 1)
 
-        def add(number: int, record: Mapping[str, Any]) -> None:
+    def add(number: int, record: Mapping[str, Any]) -> None:
+        with suppress(OSError):
             for title, value in _numbers(record):
                 writer.add_scalar(title, value, number)
             writer.flush()
 
+    try:
         yield add
+    finally:
+        with suppress(OSError):
+            writer.close()
 
 
 def add_test(run: RunFolder) -> None:
