@@ -18,7 +18,7 @@ from vaexp.figures.style import TRAINING, save
 from vaexp.reproduction.answers import Asked, Question, findings
 from vaexp.reproduction.drawing import draw_answer
 from vaexp.reproduction.page import Content, render
-from vaexp.reproduction.pictures import Across, Against, Curves, Points, Strips
+from vaexp.reproduction.pictures import Across, Against, Curves, OneScale, Points, Strips
 from vaexp.reproduction.questions import QUESTIONS, collapse, learned_sigma
 from vaexp.reproduction.studies import Repeated, Study
 from vaexp.runs.folder import RunFolder
@@ -50,10 +50,16 @@ def test_every_question_has_pictures_that_can_be_read(question: Question) -> Non
     known = question.answer(Varied({measure: {"": 1.0} for measure in measures}))
     drawn = [one for one in known.pictures if isinstance(one, Points | Against)]
     measures |= {measure for one in drawn for measure in one.measures}
+    scales = [one for one in known.pictures if isinstance(one, OneScale)]
+    measures |= {measure for one in scales for _, measure in one.rows.values()}
     answer = question.answer(Varied({measure: {"": 1.0} for measure in measures}, seeds))
     assert answer.pictures
     assert len({one.title for one in answer.pictures}) == len(answer.pictures)
     for picture in answer.pictures:
+        if isinstance(picture, OneScale):
+            figure = draw_answer(picture)
+            assert_readable(figure)
+            assert all(name in texts(figure) for name in picture.rows)
         if isinstance(picture, Points | Against):
             figure = draw_answer(picture)
             assert_readable(figure)

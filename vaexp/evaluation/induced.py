@@ -11,6 +11,7 @@ in nats and float64.
 """
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, assert_never
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.integral import integrate
+from vaexp.evaluation.integral import Integral, integrate
 from vaexp.evaluation.measure import (
     Arrays,
     Estimate,
@@ -50,7 +51,14 @@ NAMES = (
 
 
 @torch.no_grad()
-def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
+def induced(
+    model: VAE,
+    x: Tensor,
+    label: Tensor,
+    *,
+    beta: float,
+    normalisers: Sequence["Normaliser"] | None = None,
+) -> Evidence:
     """What the objective at ``beta`` is the ELBO of, on images x (N, D) with labels (N,).
 
     All entries use the same DRAWS draws z ~ q(z|x). ``objective_over_beta`` is
@@ -60,6 +68,8 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
     ones. ``log_c`` is ln C, averaged over the labels of the images if the model is given the label.
     ``induced_sigma`` is sqrt(beta) sigma(z), averaged over draws and pixels, and ``implied_sigma``
     is the same number for a fixed sigma.
+
+    ``normalisers`` are those of the labels that occur, in ascending order, where they are known.
 
     Arrays: ``log_c_per_label`` (C,) of the ``labels`` (C,) that occur in ``label``, or (1,) without
     labels. If L <= 2, also ``grid`` (L, G), the points of the axis of each latent, and
@@ -75,7 +85,8 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
     labels, index = label.unique(return_inverse=True)
     if not model.conditional:
         labels, index = labels[:1], torch.zeros_like(index)
-    normalisers = [log_normaliser(exact, y, beta, x.shape[1]) for y in labels]
+    if normalisers is None:
+        normalisers = [log_normaliser(exact, y, beta, x.shape[1]) for y in labels]
     log_c = torch.tensor([one.log_value for one in normalisers], dtype=torch.float64)
     mean_log_c = _mean_log_c(normalisers, torch.bincount(index).double().cpu(), beta)
 
@@ -107,7 +118,7 @@ def induced(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
 
 
 def _tilted_priors(
-    model: VAE, labels: Tensor, beta: float, normalisers: list["Normaliser"]
+    model: VAE, labels: Tensor, beta: float, normalisers: Sequence["Normaliser"]
 ) -> Arrays:
     """The arrays ``grid`` and ``tilted_prior``, for each label if the model is given the label."""
     grid = _grid(normalisers, model.latent_dim)
@@ -208,11 +219,16 @@ def log_normaliser(model: VAE, label: Tensor, beta: float, data_dim: int) -> Nor
     if latents in AXIS:
         reach = reach_of(data_dim, beta)
         integral = integrate(lambda z: _log_tilted(model, label, beta, z), latents, reach)
-        error = math.log1p(integral.error)
-        return Normaliser(integral.log_value, "quadrature", error, extent=integral.extent)
+        return quadrature_of(integral)
     z = torch.randn(PRIOR_SAMPLES, latents, dtype=torch.float64)
     log_value, variance, size = (one.item() for one in log_mean(log_z_at(model, label, beta, z)))
     return Normaliser(log_value, "monte_carlo", variance=variance, effective_samples=size)
+
+
+def quadrature_of(integral: Integral) -> Normaliser:
+    """ln C from the integral of p(z) Z(z)."""
+    error = math.log1p(integral.error)
+    return Normaliser(integral.log_value, "quadrature", error, extent=integral.extent)
 
 
 def reach_of(data_dim: int, beta: float) -> float:
@@ -257,7 +273,7 @@ def _terms(model: VAE, x: Tensor, label: Tensor, beta: float) -> list[Measure]:
     return measures
 
 
-def _mean_log_c(normalisers: list[Normaliser], count: Tensor, beta: float) -> Estimate:
+def _mean_log_c(normalisers: Sequence[Normaliser], count: Tensor, beta: float) -> Estimate:
     """``log_c``, the mean of ln C over images. ``count`` (C,) are the images of each label."""
     share = count / count.sum()
 
@@ -299,7 +315,7 @@ def error_of_log_c(log_c: Estimate, method: Method) -> dict[str, Any]:
     assert_never(method)
 
 
-def _grid(normalisers: list[Normaliser], latents: int) -> Tensor:
+def _grid(normalisers: Sequence[Normaliser], latents: int) -> Tensor:
     """The points of each axis, (L, G). They cover the extents of all labels and -4 to 4."""
     prior = torch.tensor([[-4.0], [4.0]], dtype=torch.float64).expand(2, latents)
     ends = torch.stack([prior, *(one.extent for one in normalisers if one.extent is not None)])

@@ -19,7 +19,14 @@ from torch.distributions import Independent, Normal
 
 from vaexp.evaluation import induced as of_beta
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.induced import Method, log_normaliser, log_z_at, reach_of, z_is_constant
+from vaexp.evaluation.induced import (
+    Normaliser,
+    log_normaliser,
+    log_z_at,
+    quadrature_of,
+    reach_of,
+    z_is_constant,
+)
 from vaexp.evaluation.integral import integrate
 from vaexp.evaluation.latent_use import index_information, kl_to_standard_normal
 from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, Moments, log_mean, merge
@@ -37,14 +44,11 @@ class Tilt(NamedTuple):
     """KL(p~ to p) and ln C given one label, and how far from the truth they may be."""
 
     kl: float
-    log_c: float
-    method: Method
+    normaliser: Normaliser
     error: float = 0.0
     """The error of the quadrature of the KL, in nats."""
     variance: float = 0.0
     """The variance of the Monte Carlo estimate of the KL, in nats squared."""
-    variance_of_log_c: float = 0.0
-    effective_samples: float = math.inf
 
 
 @torch.no_grad()
@@ -57,7 +61,7 @@ def tilt(model: VAE, label: Tensor, beta: float, data_dim: int) -> Tilt:
     from the influence of each draw, w (ln Z - E_p~ ln Z - 1) + 1 with w = Z/C (delta method).
     """
     if z_is_constant(model, beta):
-        return Tilt(0.0, log_normaliser(model, label, beta, data_dim).log_value, "constant")
+        return Tilt(0.0, log_normaliser(model, label, beta, data_dim))
     latents = model.latent_dim
     if latents not in of_beta.AXIS:
         log_z = log_z_at(model, label, beta, torch.randn(of_beta.PRIOR_SAMPLES, latents).double())
@@ -66,7 +70,8 @@ def tilt(model: VAE, label: Tensor, beta: float, data_dim: int) -> Tilt:
         mean = (weight * log_z).mean().item()
         influence = weight * (log_z - mean - 1) + 1
         of_kl = (influence.var() / len(log_z)).item()
-        return Tilt(mean - log_c, log_c, "monte_carlo", 0.0, of_kl, variance, size)
+        of_c = Normaliser(log_c, "monte_carlo", variance=variance, effective_samples=size)
+        return Tilt(mean - log_c, of_c, variance=of_kl)
     seen: list[Tensor] = []
 
     def log_tilted(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,12 +95,15 @@ def tilt(model: VAE, label: Tensor, beta: float, data_dim: int) -> Tilt:
     part = integrate(below, latents, reach)
     distance = math.exp(part.log_value - whole.log_value)
     error = distance * (part.error + whole.error) + whole.error
-    return Tilt(largest.item() - distance - whole.log_value, whole.log_value, "quadrature", error)
+    kl = largest.item() - distance - whole.log_value
+    return Tilt(kl, quadrature_of(whole), error)
 
 
 @torch.no_grad()
-def tilts(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
-    """The two KLs of ``NAMES``, of images x (N, D) with labels (N,).
+def tilts(
+    model: VAE, x: Tensor, label: Tensor, *, beta: float
+) -> tuple[Evidence, list[Normaliser]]:
+    """The two KLs of ``NAMES``, of images x (N, D) with labels (N,), and ln C for each label.
 
     In a model that is given the label, both are means over the labels of the images: of KL(p~ to p)
     given y, and of KL(q(z|y) to p~(z|y)). The second has a value for each image,
@@ -104,11 +112,11 @@ def tilts(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
     label share, is a fact.
     """
     if beta == 0:
-        return Evidence(absent=dict.fromkeys((TILTED, AGGREGATE), "beta is 0: no KL term"))
+        return Evidence(absent=dict.fromkeys((TILTED, AGGREGATE), "beta is 0: no KL term")), []
     exact = deepcopy(model).double()
     probe = exact.decode(exact.encode(x[:1].double(), label[:1]).mean, label[:1]).tempered(beta)
     if isinstance(probe, Absent):
-        return Evidence(absent=dict.fromkeys((TILTED, AGGREGATE), probe.reason))
+        return Evidence(absent=dict.fromkeys((TILTED, AGGREGATE), probe.reason)), []
     labels = label.unique() if model.conditional else label[:1]
     values = x.new_empty(len(x), dtype=torch.float64)
     variance, influence = torch.empty_like(values), torch.empty_like(values)
@@ -116,15 +124,14 @@ def tilts(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
     for one in labels:
         rows = (label == one).nonzero()[:, 0] if model.conditional else torch.arange(len(x))
         of_label = tilt(exact, one, beta, x.shape[1])
-        values[rows], variance[rows], influence[rows] = (
-            part.to(values) for part in _to_tilted(exact, x[rows], one, beta, of_label.log_c)
-        )
+        terms = _to_tilted(exact, x[rows], one, beta, of_label.normaliser.log_value)
+        values[rows], variance[rows], influence[rows] = (part.to(values) for part in terms)
         found.append(of_label)
         shares.append(len(rows) / len(x))
     facts = {"beta": beta, **_error_facts(found, shares)}
-    kind: Kind = "exact" if found[0].method == "constant" else "estimate"
+    kind: Kind = "exact" if found[0].normaliser.method == "constant" else "estimate"
     se = None
-    if found[0].method == "monte_carlo":
+    if found[0].normaliser.method == "monte_carlo":
         se = math.sqrt(sum(s**2 * t.variance for s, t in zip(shares, found, strict=True)))
     kl = sum(s * t.kl for s, t in zip(shares, found, strict=True))
     aggregate = Measure(
@@ -138,18 +145,18 @@ def tilts(model: VAE, x: Tensor, label: Tensor, *, beta: float) -> Evidence:
     )
     over = {} if se is None else {"over": "draws", "samples": of_beta.PRIOR_SAMPLES}
     tilted = Estimate(kl, "nats", len(x), se, facts=facts | over, kind=kind, scope="same_objective")
-    return Evidence({TILTED: tilted, AGGREGATE: aggregate})
+    return Evidence({TILTED: tilted, AGGREGATE: aggregate}), [one.normaliser for one in found]
 
 
 def _error_facts(found: list[Tilt], shares: list[float]) -> dict[str, Any]:
     """What the entries say of the method, and of the errors that all images share."""
-    facts: dict[str, Any] = {"method": found[0].method}
-    if found[0].method == "quadrature":
+    facts: dict[str, Any] = {"method": found[0].normaliser.method}
+    if found[0].normaliser.method == "quadrature":
         facts["quadrature_error"] = sum(s * t.error for s, t in zip(shares, found, strict=True))
-    if found[0].method == "monte_carlo":
-        squares = (s**2 * t.variance_of_log_c for s, t in zip(shares, found, strict=True))
+    if found[0].normaliser.method == "monte_carlo":
+        squares = (s**2 * t.normaliser.variance for s, t in zip(shares, found, strict=True))
         facts["log_c_se"] = math.sqrt(sum(squares))
-        facts["effective_samples"] = min(one.effective_samples for one in found)
+        facts["effective_samples"] = min(one.normaliser.effective_samples for one in found)
     return facts
 
 
@@ -182,5 +189,6 @@ def _to_tilted(
 def measure(subject: Subject[VAE]) -> Evidence:
     """Measure the group ``induced``."""
     model, x, label = subject.model, subject.x, subject.label
-    induced = of_beta.induced(model, x, label, beta=subject.beta)
-    return merge([induced, tilts(model, x, label, beta=subject.beta)])
+    tilted, normalisers = tilts(model, x, label, beta=subject.beta)
+    induced = of_beta.induced(model, x, label, beta=subject.beta, normalisers=normalisers or None)
+    return merge([induced, tilted])

@@ -25,7 +25,7 @@ from vaexp.figures.posterior import posterior
 from vaexp.models import VAE
 from vaexp.reproduction import pictures
 from vaexp.reproduction.figures import Picture, Plane, Scatter, Strip
-from vaexp.reproduction.pictures import Against, Curves, Points, Strips
+from vaexp.reproduction.pictures import Against, Curves, OneScale, Points, Strips
 from vaexp.reproduction.studies import Repeated
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
@@ -100,6 +100,11 @@ def draw_answer(picture: pictures.Picture) -> Figure:
                 for name in measures
             ]
             return points(list(rows), panels, title, _seeds(rows.values()))
+        case OneScale(title=title):
+            unit = next(_unit([runs], measure) for runs, measure in picture.rows.values())
+            groups = [_group(runs, measure) for runs, measure in picture.rows.values()]
+            seeds = _seeds(runs for runs, _ in picture.rows.values())
+            return points(list(picture.rows), [Panel("", unit, groups)], title, seeds)
         case Against(title=title, across=across, measures=measures):
             series = {
                 name: Series(

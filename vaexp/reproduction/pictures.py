@@ -21,6 +21,14 @@ class Points:
 
 
 @dataclass(frozen=True)
+class OneScale:
+    """Numbers with the same unit in one panel: a row for each, a measure of a group of runs."""
+
+    title: str
+    rows: Mapping[str, tuple[Repeated, str]]
+
+
+@dataclass(frozen=True)
 class Across:
     """The horizontal axis of a picture."""
 
@@ -70,4 +78,4 @@ class Curves:
     rows: Mapping[str, Repeated]
 
 
-Picture = Points | Against | Strips | Curves
+Picture = Points | OneScale | Against | Strips | Curves

@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import OneScale, Points, Strips
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
@@ -131,6 +131,21 @@ def _window(name: str, runs: Repeated) -> str:
     )
 
 
+def _windows(rows: Mapping[str, Repeated]) -> dict[str, tuple[Repeated, str]]:
+    """The scores of windows around images: real ones, averages of them, and those of models."""
+    first = next(iter(rows.values()))
+    real = {
+        "training images": (first, "parzen_train"),
+        "a tenth as many averages of them": (first, "parzen_centroids"),
+    }
+    drawn = {
+        f"{what}, {name}": (runs, f"parzen_{way}")
+        for name, runs in rows.items()
+        for what, way in (("μ(z)", "mean"), ("draws", "sample"))
+    }
+    return real | drawn
+
+
 def _short(rows: Mapping[str, Repeated]) -> list[str]:
     """What the process of popular code is, whose sigma is 1, and whether it reaches the goal."""
     name, first = next(iter(rows.items()))
@@ -205,7 +220,10 @@ def answer(done: Done) -> Answer:
         ],
         [
             Strips("Means μ(z) and draws of p(x|z)", rows),
-            Points("The score of a Parzen window around images", windowed, WINDOWS),
+            OneScale(
+                "ln p(x) of test images by a Parzen window around other images",
+                _windows(windowed),
+            ),
             Points(
                 "How far means and draws are from real images, and how smooth",
                 rows,
