@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vaexp.errors import RunError
 from vaexp.fitting import MISFIT, FitStep
+from vaexp.fitting.totals import HELPS, READ_EVERY, Totals
 from vaexp.models.absent import answered
 from vaexp.models.elbo import ElboTerms, elbo_terms
 from vaexp.models.likelihoods import Decoded
@@ -18,7 +19,6 @@ from vaexp.models.vae import VAE
 from vaexp.seeding import seeded
 
 VALIDATION_BLOCK = 500
-HELPS = "a lower train.learning_rate or a train.gradient_clip usually helps"
 NOT_FINITE = f"training diverged in its last steps; {HELPS}"
 """The cause and the cure that a user is told when a number of the trained model is not finite."""
 
@@ -99,7 +99,11 @@ def fit(
     total_steps = options.total_steps(len(label))
     while at.step < total_steps and not (options.patience and at.stale >= options.patience):
         with seeded(seed, "epoch", at.epoch):
-            record = yield from ascent.epoch()
+            try:
+                record = yield from ascent.epoch()
+            except RuntimeError:  # as of weights that a step before has spoiled
+                ascent.check()
+                raise
         _check_weights(model, at.epoch, at.step)
         keep = True
         if validation is not None:
@@ -126,11 +130,17 @@ class _Ascent:
     """The part of the next epoch that was over when training stopped, if it stopped within one."""
     saved: float = field(default_factory=lambda: time.monotonic())
     """When the last checkpoint was due."""
+    totals: Totals = field(init=False)
+    """Those of the epoch that is under way."""
 
     def state(self, inside: "Part | None" = None) -> dict[str, Any]:
         """All that is needed to go on; ``inside`` is the part of an epoch that is over."""
         weights = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         return weights | asdict(self.at) | ({} if inside is None else {"inside": asdict(inside)})
+
+    def check(self) -> None:
+        """Raise RunError if a term of the steps since the last check is no finite number."""
+        self.totals.check("training", self.at.epoch + 1, self.at.step)
 
     def epoch(self) -> Generator[FitStep, None, dict[str, Any]]:
         """Make the steps of an epoch, or the rest of them; returns its record.
@@ -138,7 +148,8 @@ class _Ascent:
         Yields where a checkpoint is due in between.
         """
         options, at, device = self.options, self.at, self.label.device
-        start, totals, done = time.perf_counter(), _Totals(self.model.has_sigma), 0
+        start, totals, done = time.perf_counter(), Totals(self.model.has_sigma), 0
+        self.totals = totals
         batches = torch.randperm(len(self.label), device=device).split(options.batch_size)
         total_steps = options.total_steps(len(self.label))
         if self.part is not None:
@@ -151,16 +162,19 @@ class _Ascent:
             x = self.images(batch)
             terms = elbo_terms(self.model, x, self.label[batch])
             distortion, rate = terms.distortion.mean(), terms.rate.mean()
-            _check_finite(distortion, rate, "training", at.epoch + 1, at.step + 1)
             loss = _distortion(terms, x, options.sigma_weighting) + beta * rate
             _descend(loss, self.model, self.optimizer, learning_rate, options.gradient_clip)
             at.step += 1
             totals.add(len(batch), distortion, rate, loss, terms.decoded)
+            if totals.unread == READ_EVERY:
+                self.check()
             self.on_batch(len(batch))
             if i < len(left) and options.is_due(time.monotonic() - self.saved):
                 self.saved = time.monotonic()
+                self.check()
                 part = Part.of(done + i, totals, time.perf_counter() - start, device)
                 yield FitStep(at.epoch, None, self.state(part), keep=False)
+        self.check()
         at.epoch += 1
         seconds = time.perf_counter() - start
         return {
@@ -219,7 +233,7 @@ class Part:
     batches: int
     """How many of its batches are over."""
     sums: Tensor
-    """Those of ``_Totals``."""
+    """Those of ``Totals``."""
     count: int
     seconds: float
     """How long it took."""
@@ -227,7 +241,7 @@ class Part:
     """The states of torch's generators: that of the CPU, and that of the GPU if one is used."""
 
     @classmethod
-    def of(cls, batches: int, totals: "_Totals", seconds: float, device: torch.device) -> "Part":
+    def of(cls, batches: int, totals: Totals, seconds: float, device: torch.device) -> "Part":
         """The part of an epoch that is over now."""
         random = [torch.get_rng_state()]
         if device.type == "cuda":
@@ -242,7 +256,7 @@ class Part:
         """
         return len(self.random) == 1 + (device.type == "cuda")
 
-    def resume(self, totals: "_Totals", device: torch.device) -> int:
+    def resume(self, totals: Totals, device: torch.device) -> int:
         """Go on from here with the epoch's sums and random numbers; returns the batches before."""
         totals.sums, totals.count = self.sums.to(device), self.count
         self.restore_random(device)
@@ -273,7 +287,7 @@ def part_of(state: dict[str, Any], model: VAE, label: Tensor, options: SGDOption
             raise ValueError("it is no part of an epoch")
         if state["step"] != state["epoch"] * batches + part.batches:
             raise ValueError("it is a part of another epoch")
-        sums = torch.zeros(len(_Totals(model.has_sigma).names), dtype=torch.float64)
+        sums = torch.zeros(len(Totals(model.has_sigma).names), dtype=torch.float64)
         if (part.sums.dtype, part.sums.shape) != (sums.dtype, sums.shape):
             raise ValueError("a tensor is of another type")
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -332,55 +346,18 @@ def _optimizer(model: VAE, options: SGDOptions) -> torch.optim.Optimizer:
     assert_never(options.optimizer)
 
 
-class _Totals:
-    """Sums over the images of an epoch, in float64."""
-
-    def __init__(self, has_sigma: bool):
-        self.names = ["distortion", "rate", "objective"] + ["sigma"] * has_sigma
-        self.sums: Tensor | float = 0.0
-        self.count = 0
-
-    def add(
-        self, count: int, distortion: Tensor, rate: Tensor, loss: Tensor, decoded: Decoded
-    ) -> None:
-        """Add the means of a batch of ``count`` images. sigma is the mean of sigma(z) over pixels.
-
-        ``distortion``, ``rate`` and ``loss`` are (), and ``decoded`` is p(x|z) of the batch.
-        """
-        values = [distortion, rate, -loss]
-        if "sigma" in self.names:
-            values.append(answered(decoded.sigma).mean())
-        self.sums = self.sums + count * torch.stack(values).detach().double()
-        self.count += count
-
-    def means(self) -> dict[str, float]:
-        """The mean over all images of each number, and of the ELBO."""
-        assert isinstance(self.sums, Tensor)
-        means = dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))
-        return {"elbo": -means["distortion"] - means["rate"], **means}
-
-
 @torch.no_grad()
 def _measure(model: VAE, x: Tensor, label: Tensor, epoch: int, step: int) -> dict[str, float]:
     """ELBO, rate, distortion (and sigma) of the validation images, one draw of z per image."""
-    totals = _Totals(model.has_sigma)
+    totals = Totals(model.has_sigma)
     for xs, labels in zip(x.split(VALIDATION_BLOCK), label.split(VALIDATION_BLOCK), strict=True):
         terms = elbo_terms(model, xs, labels)
         distortion, rate = terms.distortion.mean(), terms.rate.mean()
-        _check_finite(distortion, rate, "validation", epoch, step)
         totals.add(len(xs), distortion, rate, distortion + rate, terms.decoded)
+    totals.check("validation", epoch, step, steps=False)
     means = totals.means()
     del means["objective"]
     return means
-
-
-def _check_finite(distortion: Tensor, rate: Tensor, split: str, epoch: int, step: int) -> None:
-    """Raise RunError where a term of the ELBO, (), is not a finite number."""
-    for name, value in (("distortion", distortion), ("rate", rate)):
-        if not math.isfinite(value.item()):
-            raise RunError(
-                f"the {split} {name} became {value.item()} in epoch {epoch}, step {step}; {HELPS}"
-            )
 
 
 def _check_weights(model: VAE, epoch: int, step: int) -> None:
