@@ -16,6 +16,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
@@ -109,25 +110,23 @@ def induced(
         "induced_identity_error": Estimate(error, "nats", len(x), facts={"draws": DRAWS}),
         "log_c": mean_log_c,
     }
-    arrays = {"log_c_per_label": log_c.numpy()}
+    return merge([Evidence(entries, _arrays(exact, labels, beta, normalisers)), sigmas])
+
+
+def _arrays(model: VAE, labels: Tensor, beta: float, normalisers: Sequence["Normaliser"]) -> Arrays:
+    """The arrays of ``induced``, for ``labels`` (C,) or, without labels, for the first of them."""
+    arrays = {"log_c_per_label": np.array([one.log_value for one in normalisers])}
     if model.conditional:
         arrays["labels"] = labels.cpu().numpy()
-    if model.latent_dim in AXIS:
-        arrays |= _tilted_priors(exact, labels, beta, normalisers)
-    return merge([Evidence(entries, arrays), sigmas])
-
-
-def _tilted_priors(
-    model: VAE, labels: Tensor, beta: float, normalisers: Sequence["Normaliser"]
-) -> Arrays:
-    """The arrays ``grid`` and ``tilted_prior``, for each label if the model is given the label."""
+    if model.latent_dim not in AXIS:
+        return arrays
     grid = _grid(normalisers, model.latent_dim)
     tilted = [
         tilted_prior(model, label, beta, grid) - one.log_value
         for label, one in zip(labels, normalisers, strict=True)
     ]
     values = torch.stack(tilted) if model.conditional else tilted[0]
-    return {"grid": grid.numpy(), "tilted_prior": values.numpy()}
+    return arrays | {"grid": grid.numpy(), "tilted_prior": values.numpy()}
 
 
 def _sigmas(
