@@ -2,8 +2,8 @@
 
     python -m benchmarks [CASE ...]     from the root of the repository
 
-It needs the packages of the dependency group ``bench``. Without CASE all cases are measured, which
-takes half an hour on two cores; nothing else should run beside it. What was measured is kept in
+It needs pythae, of the dependency group ``bench``. Without CASE all cases are measured, which takes
+half an hour on two cores; nothing else should run beside it. What was measured is kept in
 benchmarks/measured.json, where a case replaces its own last numbers, and the table in
 benchmarks/README.md is made from that file. ``OMP_NUM_THREADS`` sets the threads of all programs.
 """

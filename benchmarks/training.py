@@ -29,11 +29,11 @@ def images(count: int) -> Tensor:
     return load(DataConfig(validation_size=0)).train.pixels[:count] / 255
 
 
-def new_model(*overrides: str) -> VAE:
-    """A fresh VAE of this shape, with overrides of its config."""
+def new_model(*overrides: str, pixels: int = PIXELS) -> VAE:
+    """A fresh VAE of this shape for images of so many pixels, with overrides of its config."""
     config = load_config("vae-unconditional", [*PLAIN, *overrides])
     torch.manual_seed(1)
-    return VAE.from_config(config.model, PIXELS, 10)
+    return VAE.from_config(config.model, pixels, 10)
 
 
 def ours(model: VAE, x: Tensor, size: int) -> Program:
