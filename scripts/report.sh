@@ -1,6 +1,7 @@
 #!/bin/sh
-# The runs of `vaexp reproduce` as plain sweeps: sh scripts/report.sh [DIR]. Each line can be given
-# to another machine. Afterwards `vaexp reproduce` finds the runs in reproduction/runs, or in DIR
+# The runs of `vaexp reproduce` as plain sweeps: sh scripts/report.sh [DIR], with vaexp on the PATH.
+# Machines that share a disk can share them: `vaexp sweep ... --print-commands` prints the trials of a
+# sweep as commands, and no trial runs twice. Afterwards `vaexp reproduce` finds the runs in reproduction/runs, or in DIR
 # with --runs-dir DIR, and only has to measure and draw.
 set -eu
 runs=${1:-reproduction/runs}

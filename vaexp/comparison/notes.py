@@ -21,8 +21,9 @@ def notes(comparison: Comparison) -> list[str]:
     entries = [entry for row in comparison.metrics.values() for entry in row if entry]
     if any(entry["aggregate"] == "whole" for entry in entries):
         lines.append(
-            "Numbers of whole sets of images have no difference per image. Their standard errors "
-            "are added as if they were independent, which is too wide for the same images or seed."
+            "Numbers of whole sets of images have no difference per image. The error of their "
+            "difference is the root of the sum of their squared errors, as if they were "
+            "independent; for runs on the same images it is usually too large."
         )
     return [*lines, *_refusals(comparison), *_tail_notes(comparison)]
 
