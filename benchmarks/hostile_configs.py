@@ -151,7 +151,11 @@ def complaint(path: Path, overrides: list[str]) -> tuple[str | None, int, float]
         return f"{type(done.exception).__name__}: {done.exception}"[:200], done.exit_code, seconds
     if done.exit_code not in (0, 2):
         return f"exit code {done.exit_code}: {done.stderr[:200]}", done.exit_code, seconds
-    if "Traceback" in done.stderr or (done.exit_code == 2 and not done.stderr.strip()):
+    if (
+        "Traceback" in done.stderr
+        or "a fault of vaexp" in done.stderr
+        or (done.exit_code == 2 and not done.stderr.strip())
+    ):
         return f"says {done.stderr[:200]!r}", done.exit_code, seconds
     if len(done.stderr) > 20_000 or any(c < " " and c != "\n" for c in done.stderr):
         return f"{len(done.stderr)} characters, or control characters", done.exit_code, seconds

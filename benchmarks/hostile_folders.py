@@ -407,7 +407,7 @@ def attack(folder: Path, mutations: int, seed: int, commands: int) -> int:
                 for what, is_so in {
                     f"it took {seconds:.1f} s": seconds > usual[name] + 2,
                     f"exit code {code}": code not in (0, 1, 2, None),
-                    "a traceback": "Traceback" in text,
+                    "a traceback": "Traceback" in text or "a fault of vaexp" in text,
                     "an escape is printed": "\x1b" in text,
                     "a file outside is printed": SECRET in text + pages,
                     "something outside changed": snapshot(outside) != before,

@@ -260,6 +260,7 @@ def test_one_digit_alone_is_nothing_to_tell_apart():
     model = rough_vae(8, 0.1, latent_dim=2)
     found = codes(model, x[:100].float(), label[:100], in_blocks(x[100:].float(), label[100:]))
     assert set(found.entries) == {"rmse_code", "rmse_pca"}
+    assert not found.arrays  # and so nothing to be drawn
     assert set(found.absent.values()) == {
         "all images are of one digit, so there is nothing to tell apart"
     }

@@ -254,6 +254,16 @@ def test_a_seed_given_twice_counts_once(forge: Any, comparison: Any) -> None:
     assert len(found["runs"]) == found["metrics"]["elbo"]["n"] == 2
 
 
+def test_where_data_lie_and_what_is_written_when_keep_no_seeds_apart(
+    forge: Any, comparison: Any
+) -> None:
+    """As of two hosts, which is no other setting either."""
+    elsewhere = ("seed=2", "data.root=/there", "train.checkpoint_minutes=3")
+    answer = comparison(forge("a"), forge("b", *elsewhere, "output.figure_format=svg"))
+    assert len(answer["over_seeds"]) == 1
+    assert set(answer["settings"]) == {"seed"}
+
+
 def test_bounds_of_different_k_are_not_averaged(forge: Any, comparison: Any) -> None:
     a = forge("a")
     b = forge("b", "seed=2", facts={"iw_bound": {"k": 7}})

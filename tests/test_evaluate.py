@@ -241,6 +241,12 @@ def test_a_group_there_is_not(fixed: Path, invoke: Any) -> None:
     assert done.stderr.startswith("--only fid: there is no such group; there are rate, rescoring,")
 
 
+def test_a_misspelt_group_copies_nothing(fixed: Path, invoke: Any, tmp_path: Path) -> None:
+    done = invoke("evaluate", fixed, "--only", "qality", "--out", tmp_path / "copy")
+    assert "--only qality: there is no such group" in done.stderr
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_run_that_has_not_finished(fixed: Path, invoke: Any, copy_of: Any) -> None:
     run = copy_of(fixed)
     (run / "metrics.json").unlink()

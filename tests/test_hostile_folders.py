@@ -296,6 +296,32 @@ def test_a_state_that_unpacks_to_more_is_refused(fixed: Path, copy_of: Any) -> N
         run.state()
 
 
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("share_below_10_effective_samples", "many"),
+        ("median", "0"),
+        ("extreme_1_percent", [1]),
+        ("trimmed_mean_1_percent", {}),
+        ("unbounded", 3),
+    ],
+)
+def test_a_fact_that_is_read_has_its_type(forge: Any, invoke: Any, fact: str, value: Any) -> None:
+    good, bad = forge("good"), forge("bad", facts={"elbo": {fact: value}})
+    for command in (["runs", forge.folder], ["compare", good, good, bad]):
+        done = invoke(*command)
+        assert "fault of vaexp" not in done.stderr
+        assert f"{fact}: should be" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", ['{"step": 3}', '{"iteration": 3, "train": {"elbo": 1.0}}'])
+def test_records_of_another_kind_of_run_are_refused(forge: Any, line: str) -> None:
+    run = RunFolder.open(forge("a"))
+    (run.path / "metrics.jsonl").write_text(line + "\n")
+    with pytest.raises(RunError, match=r"metrics.jsonl:1: .*epoch"):
+        run.records()
+
+
 def test_one_run_of_wrong_types_does_not_hide_the_others(
     forge: Any, invoke: Any, change_json: Any
 ) -> None:

@@ -57,11 +57,22 @@ def test_memory_that_runs_out_is_no_fault_of_the_program(
 def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
     (tmp_path / "max").write_text("3000\n")
     (tmp_path / "used").write_text("1000\n")
-    assert memory._left_in_container(("max", "used"), tmp_path) == 2000
+    (tmp_path / "stat").write_text("anon 300\ninactive_file 600\n")
+
+    def left(limit: str) -> float:
+        return memory._left_in_container((limit, "used", "stat", "inactive_file"), tmp_path)
+
+    assert left("max") == 2600  # as pages of files that were read are given back
     (tmp_path / "max").write_text("max\n")
-    assert memory._left_in_container(("max", "used"), tmp_path) == float("inf")
-    assert memory._left_in_container(("none", "used"), tmp_path) == float("inf")
+    assert left("max") == float("inf")
+    assert left("none") == float("inf")
     assert 0 < memory.free_memory("cpu") <= psutil.virtual_memory().total
+
+
+def test_how_many_images_some_digits_have_is_not_known() -> None:
+    few = memory.needed_memory(load_config("gmm-diag", ["data.labels=[4]"]))
+    many = memory.needed_memory(load_config("gmm-diag"))
+    assert few < many / 10
 
 
 def test_no_shipped_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,9 @@ from vaexp.evaluation.prior import AN_INDEX, elbo_gain
 from vaexp.evaluation.support import TOO_FEW, Support
 from vaexp.figures.evidence import About
 from vaexp.figures.evidence.prior import draw as draw_figure
+from vaexp.fitting import codes
 from vaexp.fitting.codes import mixture_of_codes
+from vaexp.fitting.em import Collapse
 from vaexp.models import VAE
 from vaexp.models.absent import Absent
 from vaexp.runs.folder import RunFolder
@@ -223,6 +225,28 @@ def test_its_draws_are_those_of_each_label_and_the_same_wherever_it_is_made() ->
         of_label = drawn[asked == one]
         assert of_label.mean(0).tolist() == pytest.approx([middle, 0.0], abs=0.1)
         assert of_label.std(0).tolist() == pytest.approx([0.5, 0.2], rel=0.15)
+
+
+def test_of_one_label_only_that_mixture_is_fitted_and_it_is_the_same() -> None:
+    x, label = torch.randn(200, D).double(), torch.arange(200) % 2
+    aggregate = Aggregate(one_posterior([0.0], [1.0], classes=2), lambda: in_blocks(x, label))
+    both, one = CodeMixture(aggregate), CodeMixture(aggregate, [1])
+    assert (list(both.mixtures), list(one.mixtures)) == ([0, 1], [1])
+    z, asked = prior_draws(20, 1), torch.ones(20, dtype=torch.int64)
+    assert torch.equal(both.log_prob(z, asked), one.log_prob(z, asked))
+
+
+def test_components_that_collapse_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message of a collapse names a key that only mixtures have."""
+
+    def collapse(*_: Any) -> Any:
+        raise Collapse("component 1", "it holds 1 image")
+
+    found = mixture_of_codes(clusters(200, [[0.0, 0.0], [9.0, 9.0]], 1.0), 0)
+    assert len(found.weight) == 2
+    first = codes._fitted
+    monkeypatch.setattr(codes, "_fitted", lambda z, k, s: first(z, k, s) if k < 2 else collapse())
+    assert len(mixture_of_codes(clusters(200, [[0.0, 0.0], [9.0, 9.0]], 1.0), 0).weight) == 1
 
 
 def test_only_so_many_codes_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:

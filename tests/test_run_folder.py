@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vaexp import files
 from vaexp.config import VAEExperiment, dump
@@ -439,6 +441,11 @@ def damage(run: Path, what: str) -> None:
         weights.write_bytes(weights.read_bytes()[:3000])
     elif what == "empty":
         weights.write_bytes(b"")
+    elif what in ("half", "nan"):
+        tensors = load_file(weights)
+        name, tensor = next(iter(tensors.items()))
+        tensors[name] = tensor.half() if what == "half" else tensor * math.nan
+        save_file(tensors, weights, {"at": "1"})
     elif what == "text":
         weights.write_text("version https://example.org/spec/v1\n" * 20)
     elif what == "latent size":
@@ -460,6 +467,8 @@ def damage(run: Path, what: str) -> None:
         ("truncated", 1, "checkpoints/model.safetensors: damaged"),
         ("empty", 1, "checkpoints/model.safetensors: damaged"),
         ("text", 1, "checkpoints/model.safetensors: damaged"),
+        ("half", 1, "holds torch.float16, and the model needs torch.float32; copy the run folder"),
+        ("nan", 1, "holds numbers that are not finite; copy the run folder again"),
         ("latent size", 1, "config.yaml changed since the run started"),
         ("layers", 1, "config.yaml changed since the run started"),
         ("sigma mode", 1, "config.yaml changed since the run started"),

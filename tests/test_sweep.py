@@ -504,6 +504,46 @@ def test_a_larger_sweep_is_compared_by_its_settings_only(tiny: Path, forge: Any)
     assert "Run by run" not in text
 
 
+def test_a_finished_trial_with_damaged_numbers_is_damaged_everywhere(
+    tiny: Path, forge: Any, change_json: Any
+) -> None:
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    for trial in sweep.trials:
+        sweep.folder(trial).mkdir(parents=True)
+        forge("trial", f"model.beta={trial.settings['model.beta']}").rename(
+            sweep.folder(trial) / "run"
+        )
+    change_json(sweep.folder(sweep.trial(2)) / "run" / "metrics.json", test=[])
+    states = sweep.write_table()
+    assert [state.status for state in states] == statuses(sweep.path) == ["finished", "damaged"]
+    assert [bool(state.metrics) for state in states] == [True, False]
+    path = write_summary(sweep, states)
+    assert path is not None
+    assert "2 trials: 1 finished, 1 damaged" in path.read_text()
+
+
+def test_runs_that_cannot_be_compared_are_no_end(tiny: Path, forge: Any, change_json: Any) -> None:
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    for trial in sweep.trials:
+        sweep.folder(trial).mkdir(parents=True)
+        run = forge("trial", f"model.beta={trial.settings['model.beta']}")
+        change_json(run / "environment.json", config_sha256="of another config")
+        run.rename(sweep.folder(trial) / "run")
+    path = write_summary(sweep, sweep.write_table())
+    assert path is not None
+    assert "The runs could not be compared: " in path.read_text()
+
+
+def test_paths_of_a_sweep_are_expanded(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEPS", str(tiny / "there"))
+    monkeypatch.setenv("HOME", str(tiny))
+    done = invoke("sweep", "~/tiny.yaml", "--seeds", "2", "--folder", "$SWEEPS", "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert str(tiny / "there") in done.stdout.replace("\n", "")
+    done = invoke("sweep", "tiny.yaml", "--seeds", "2", "--sweeps-dir", "$NOWHERE", "--dry-run")
+    assert "the variable $NOWHERE is not set" in done.stderr
+
+
 # All of it, by the command itself
 
 

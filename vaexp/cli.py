@@ -129,7 +129,7 @@ def train(
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
     from vaexp.config import dump, read_config
-    from vaexp.runs.continuing import check_can_go_on, continued, is_longer
+    from vaexp.runs.continuing import check_can_go_on, continued, is_changed
     from vaexp.runs.find import open_run
 
     run: RunFolder | None = None
@@ -145,7 +145,7 @@ def train(
     if dry_run:
         typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
-    if run is None or _is_unfinished(run, is_longer(run, settings)):
+    if run is None or _is_unfinished(run, is_changed(run, settings)):
         if run is not None:
             check_can_go_on(run)
         figures, images = not (no_figures or quick), QUICK if quick else None
@@ -299,11 +299,9 @@ def evaluate(
     from vaexp.runs.find import open_run
 
     folder = open_run(run)
+    groups = _groups(only or [])  # before a copy is made
     if out is not None:
         folder = copy_to_measure(folder, expanded(out))
-    groups = [name.strip() for names in only or [] for name in names.split(",") if name.strip()]
-    if only and not groups:
-        raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
     reporter = Reporter()
     with reporter.waiting("loading torch"):
         from vaexp.experiment import evaluate as evaluating
@@ -316,6 +314,17 @@ def evaluate(
         overrides=overrides or [],
     )
     _print_measured(folder, measured, as_json)
+
+
+def _groups(only: list[str]) -> list[str]:
+    """The names of the groups that ``--only`` asks for. Raises UserError if there is no such."""
+    from vaexp.evaluation.groups import find_groups
+
+    groups = [name.strip() for names in only for name in names.split(",") if name.strip()]
+    if only and not groups:
+        raise UserError("--only: it names no group; vaexp evaluate --help lists the groups")
+    find_groups(groups)
+    return groups
 
 
 def _print_measured(

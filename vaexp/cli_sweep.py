@@ -16,6 +16,7 @@ import typer
 from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag, Overrides, train_here
 from vaexp.errors import RunError, Terminated, UserError
+from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.sweeps.display import Display
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from vaexp.sweeps.trials import Trial
 
 SWEPT = "--grid KEY=A,B, --zip, --random N with --range KEY=LOW..HIGH, or --seeds N"
-DONE = "finished"
-FAILED = ("failed", "killed", "damaged")
-SEEN = (*FAILED, "elsewhere")  # what a trial's folder alone does not say
-
-
 Grid = Annotated[
     list[str] | None,
     typer.Option(
@@ -151,7 +147,7 @@ def sweep(
     options = Options(grid or [], zip_ or [], random, ranges or [], seeds)
     if trial is not None:
         more = bool(options or overrides)
-        _one_trial(Path(config), trial, more, figures=not no_figures, as_json=as_json)
+        _one_trial(expanded(config), trial, more, figures=not no_figures, as_json=as_json)
         return
     path, request = _request(config, overrides or [], options, folder, sweeps_dir)
     if dry_run:
@@ -181,6 +177,7 @@ def _request(
 
     if config == "-":
         raise UserError("-: a sweep takes no config from stdin; write it into a file and name that")
+    config = str(expanded(config))
     path = Path(config)
     if path.name == NAME and os.path.isfile(path) and "asked" in read_file(path).data:
         path = path.parent
@@ -201,7 +198,7 @@ def _request(
         request = Request.of_config(config, overrides, options)
     else:
         raise UserError(f"{config}: what is to be varied? Add {SWEPT}")
-    return folder or sweeps_dir / request.name, request
+    return expanded(folder or sweeps_dir / request.name), request
 
 
 def _one_trial(path: Path, number: int, more: bool, *, figures: bool, as_json: bool) -> None:
@@ -220,7 +217,7 @@ def _one_trial(path: Path, number: int, more: bool, *, figures: bool, as_json: b
             info = run.info()
             process = f"{info['pid']} on {info['host']}"
             typer.echo(f"trial {number} is with another process: {process}", err=True)
-        elif mine and state.status == "finished":
+        elif mine and state.is_done:
             typer.echo(f"trial {number} is finished already", err=True)
         elif mine:
             settings = sweep.config(trial)
@@ -309,7 +306,7 @@ def _work(
     sweep = Sweep.begin(path, request) if request else Sweep.open(path)
     trials, states = sweep.asked(request), sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
-    left = [one for one in trials if known[one.number].status != DONE]
+    left = [one for one in trials if not known[one.number].is_done]
     display = Display(Reporter().console, len(trials), jobs, done=len(trials) - len(left))
     display.say(f"sweep {sweep.path}: {describe([known[one.number] for one in trials])}")
     worker = Jobs(jobs, fail_fast, display, launch)
@@ -317,8 +314,9 @@ def _work(
         ended = worker.run([Task(sweep, one, figures) for one in left])
     states = sweep.write_table()
     known = {one.number: state for one, state in zip(sweep.trials, states, strict=True)}
-    seen = {task.trial.number: state for task, state in ended.items() if state.status in SEEN}
-    known |= {number: state for number, state in seen.items() if known[number].status != DONE}
+    for task, state in ended.items():  # which knows more than the folder of the trial says
+        if (state.has_failed or state.is_elsewhere) and not known[task.trial.number].is_done:
+            known[task.trial.number] = state
     asked = [known[one.number] for one in trials]
     _say_the_end(sweep, trials, asked, display)
     summary = write_summary(sweep, states)
@@ -327,7 +325,7 @@ def _work(
     if worker.stopped_by is not None:
         raise KeyboardInterrupt if worker.stopped_by == signal.SIGINT else Terminated
     typer.echo(json.dumps(_answer(sweep, trials, asked)) if as_json else str(sweep.path))
-    if any(state.status not in (DONE, "elsewhere") for state in asked):
+    if not all(state.is_done or state.is_elsewhere for state in asked):
         raise typer.Exit(1)
 
 
@@ -339,9 +337,9 @@ def _say_the_end(
 
     display.say(describe(states))
     for trial, state in zip(trials, states, strict=True):
-        if state.status in FAILED:
+        if state.has_failed:
             display.say(f"  {state.status}: {sweep.folder(trial)}")
-    if any(state.status != DONE for state in states):
+    if not all(state.is_done for state in states):
         display.say(f"to go on: vaexp sweep {sweep.path}")
 
 
@@ -355,7 +353,7 @@ def _answer(sweep: "Sweep", trials: "Sequence[Trial]", states: "Sequence[State]"
                 "settings": trial.settings,
                 "status": state.status,
                 "run": None if state.run is None else str(state.run.path),
-                "metrics": state.metrics(),
+                "metrics": state.metrics,
                 "error": state.error or None,
             }
             for trial, state in zip(trials, states, strict=True)

@@ -114,8 +114,9 @@ class Folder:
         Raises Refused if that folder, or the file in it, is a link or no folder and no file.
         """
         parent, _, _ = name.rpartition("/")
-        if parent and not self.has(parent):
-            os.mkdir(self.path / parent)
+        if parent:
+            with suppress(FileExistsError):  # another process may make it at the same time
+                os.mkdir(self.path / parent)
         self.check(parent or ".", folder=True)
         self.check(name)
         return self.path / name

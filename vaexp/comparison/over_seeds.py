@@ -14,7 +14,7 @@ from vaexp.comparison.differences import (
     incomparable,
     is_mean_log_likelihood,
 )
-from vaexp.config import differing
+from vaexp.config import differing, of_the_run
 from vaexp.evaluation.tails import Tails
 
 Images = NDArray[Any] | None
@@ -57,7 +57,7 @@ def over_seeds(
     """Groups of two or more runs whose settings are the same except for seed and name."""
     groups: dict[str, dict[int, int]] = {}
     for i, flat in enumerate(settings):
-        rest = {key: value for key, value in flat.items() if key not in ("seed", "name")}
+        rest = {key: of for key, of in of_the_run(flat).items() if key not in ("seed", "name")}
         groups.setdefault(repr(sorted(rest.items())), {}).setdefault(flat["seed"], i)
     several = [list(by_seed.values()) for by_seed in groups.values() if len(by_seed) > 1]
     keys = [

@@ -9,7 +9,7 @@ from vaexp.config.linear_gaussian import LinearGaussianConfig, LinearGaussianExp
 from vaexp.config.load import load_config, load_text, read_config
 from vaexp.config.models.gmm import GMMConfig, GMMExperiment
 from vaexp.config.models.vae import VAEConfig, VAEExperiment
-from vaexp.config.settings import differing, digest, dump, flatten, json_schema
+from vaexp.config.settings import differing, digest, dump, flatten, json_schema, of_the_run
 from vaexp.config.shipped import shipped_configs, summary
 from vaexp.config.training import SGDConfig
 
@@ -33,6 +33,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_text",
+    "of_the_run",
     "read_config",
     "read_override",
     "shipped_configs",

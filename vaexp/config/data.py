@@ -22,6 +22,12 @@ TRAINING_IMAGES = {
     "emnist_digits": 240_000,
 }
 
+WHERE_DATA_LIE = (
+    "set data.root in the run's config.yaml to where its data lie now; evaluate, encode and train "
+    "--resume also take data.root=DIR"
+)
+"""What a user is told who moved the data."""
+
 Digit = Annotated[int, Field(ge=0, le=9)]
 
 

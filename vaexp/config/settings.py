@@ -18,12 +18,15 @@ LATER: dict[tuple[str, str], Any] = {("train", "sigma_weighting"): 0.0}
 """Keys that earlier versions did not have: section and key, and the value that means the same."""
 
 
+NOT_OF_THE_RUN = ("data.root", "train.checkpoint_minutes", "output.")
+"""Keys, or a section, that change no number: where the data lie, and what is written when."""
+
+
 def digest(config: Config) -> str:
     """The SHA-256 of the resolved config, whatever the layout of the file it came from.
 
-    Where the data lie is not part of what a run is, so ``data.root`` counts as null, and neither
-    are the section ``output`` and how often checkpoints are saved. A key of LATER is left out at
-    the value that runs before it had.
+    NOT_OF_THE_RUN is left out, but for ``data.root``, which counts as null as in earlier versions.
+    A key of LATER is left out at the value that runs before it had.
     """
     settings = config.model_dump()
     settings["data"]["root"] = None
@@ -88,11 +91,16 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def of_the_run(flat: dict[str, Any]) -> dict[str, Any]:
+    """A flattened config without what changes no number."""
+    return {key: value for key, value in flat.items() if not key.startswith(NOT_OF_THE_RUN)}
+
+
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     """The dotted keys in which flattened configs differ.
 
     A key that only some of them have does not count. Its decider, which all have, differs too.
-    The section ``output`` does not count either, as it changes no number.
+    NOT_OF_THE_RUN does not count either.
     """
-    keys = dict.fromkeys(key for flat in settings for key in flat if not key.startswith("output."))
+    keys = dict.fromkeys(key for flat in settings for key in of_the_run(flat))
     return [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]

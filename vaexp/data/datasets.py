@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from vaexp.config.data import WHERE_DATA_LIE
 from vaexp.data import idx
 from vaexp.errors import RunError, UserError
 from vaexp.locks import locked
@@ -112,7 +113,7 @@ def read(name: str, root: str | None, *, download: bool) -> idx.Source:
         if not download:
             raise UserError(
                 f"data.root: {published.title} is not in {folder}, and nothing is downloaded for a "
-                "run that is there already; data.root=DIR says where its data lie now"
+                f"run that is there already; {WHERE_DATA_LIE}"
             )
         _download(published, base, folder)
     paths = _find(folder, published.files)

@@ -1,5 +1,7 @@
 """Gaussian mixtures of the codes of the training images, one for each label where it is given."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,16 @@ class CodeMixture:
     so that it is the same mixture wherever it is needed. S latents z, with L numbers each.
     """
 
-    def __init__(self, aggregate: Aggregate):
+    def __init__(self, aggregate: Aggregate, labels: Collection[int] | None = None):
+        """``labels`` are those that it is needed for; the default is all."""
         self._group = aggregate.group
         self.mixtures = {}
         most = max(1, MOST_CODES // len(aggregate.images))
-        for one, images in aggregate.images.items():
+        needed = set(aggregate.images)
+        if labels is not None:
+            needed = set(aggregate.group(torch.tensor(sorted(labels))).tolist())
+        for one in sorted(needed):
+            images = aggregate.images[one]
             with seeded(HELD_OUT_SEED, "codes", one):
                 some = images[torch.randperm(len(images))[:most].to(images.device)]
                 codes = aggregate.codes(some)

@@ -48,7 +48,7 @@ def codes(
     codes, as many as there are digits. A mixture has only the last three, with its components as
     clusters. Array: ``contingency`` (K, C), the number of test images of each cluster and digit.
     k-means and the bootstrap draw from torch's global generator. Where all test images are of one
-    digit, there is nothing to tell apart, and all that is about digits is absent.
+    digit, there is nothing to tell apart: all that is about digits is absent, and so is the array.
     """
     match model:
         case GMM():
@@ -60,7 +60,7 @@ def codes(
     if len(label.unique()) > 1:
         return evidence
     told = {name: entry for name, entry in evidence.entries.items() if name not in OF_DIGITS}
-    return Evidence(told, evidence.arrays, dict.fromkeys(OF_DIGITS, ONE_DIGIT) | evidence.absent)
+    return Evidence(told, absent=dict.fromkeys(OF_DIGITS, ONE_DIGIT) | evidence.absent)
 
 
 def _vector_codes(

@@ -67,12 +67,12 @@ def best_bandwidth(x: Tensor, kernels: Tensor) -> float:
     (Goodfellow et al. 2014).
     """
     kernels = kernels.double()
+    distances = [squared_distances(rows, kernels) for rows in x.split(ROWS)]
     low, high = math.log(LEAST), math.log(MOST)
     for _ in range(ROUNDS):
         tried = torch.linspace(low, high, STEPS, dtype=torch.float64)
         scores = torch.zeros_like(tried)
-        for rows in x.split(ROWS):
-            squares = squared_distances(rows, kernels)
+        for squares in distances:
             for step, bandwidth in enumerate(tried.exp().tolist()):
                 scores[step] += log_window(squares, bandwidth, x.shape[1]).sum().item()
         best = int(scores.argmax())

@@ -38,4 +38,4 @@ def mixture_of_run(run: RunFolder, digits: list[int]) -> CodeMixture:
             "so there are no codes of it; choose another --label"
         )
     with Reporter().waiting("fitting a mixture to the codes"):
-        return CodeMixture(aggregate)
+        return CodeMixture(aggregate, digits)

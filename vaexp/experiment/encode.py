@@ -1,5 +1,6 @@
 """The codes of images: what the encoder, or the exact posterior, of a run says of each image."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
 
@@ -76,14 +77,14 @@ def codes(experiment: Experiment, split: str, reporter: Reporter) -> Arrays:
     return {"image": found.at.numpy(), "label": found.label.numpy()} | joined
 
 
-def _images(experiment: Experiment, found: Split, split: str) -> "list[tuple[Tensor, ...]]":
+def _images(experiment: Experiment, found: Split, split: str) -> Iterator[tuple[Tensor, ...]]:
     """The transformed images of a split (n, D) and their labels (n,), in blocks."""
     if found is experiment.data.train:
-        whole = list(experiment.training_blocks())
+        for x, label in experiment.training_blocks():
+            yield from blocks(x, label)
     else:
         label = found.label.to(experiment.device)
-        whole = [(experiment.held_out_images(found, split), label)]
-    return [block for x, label in whole for block in blocks(x, label)]
+        yield from blocks(experiment.held_out_images(found, split), label)
 
 
 @torch.no_grad()

@@ -17,9 +17,14 @@ from vaexp.errors import RunError
 from vaexp.models import build
 
 FLOAT = 4  # bytes of a float32
-LIMITS = (  # the memory that a container may use, and what it uses, in the two versions of cgroups
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+LIMITS = (  # of a container in the two versions of cgroups: what it may use, uses and can give back
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
 )
 
 
@@ -39,8 +44,10 @@ def needed_memory(config: Config) -> int:
     with torch.device("meta"):  # which has shapes and no numbers
         model = build(config.model, data_dim=PIXELS, classes=CLASSES)
     parameters = sum(each.numel() * each.element_size() for each in model.state_dict().values())
-    total = TRAINING_IMAGES[config.data.name] - config.data.validation_size
-    images = total if config.data.limit is None else config.data.limit
+    data = config.data
+    images = TRAINING_IMAGES[data.name] - data.validation_size if data.limit is None else data.limit
+    if data.limit is None and data.labels is not None:
+        images = 0  # as it is not known yet how many images a digit has
     match config:
         case VAEExperiment(train=train):
             # Weights, their gradients and one moment of the optimizer at least. For the gradients
@@ -63,13 +70,20 @@ def free_memory(device: str) -> float:
     return min(float(psutil.virtual_memory().available), *map(_left_in_container, LIMITS))
 
 
-def _left_in_container(files: tuple[str, str], root: Path = Path("/sys/fs/cgroup")) -> float:
-    """The bytes that the container leaves to its processes; infinity where nothing limits them."""
+def _left_in_container(
+    files: tuple[str, str, str, str], root: Path = Path("/sys/fs/cgroup")
+) -> float:
+    """The bytes that the container leaves to its processes; infinity where nothing limits them.
+
+    What it uses contains pages of files that it has read, which it gives back when they are needed.
+    """
+    *numbers, stat, given_back = files
     try:
-        limit, used = (int((root / name).read_text()) for name in files)
+        limit, used = (int((root / name).read_text()) for name in numbers)
+        of_files = dict(line.split() for line in (root / stat).read_text().splitlines())
+        return limit - used + int(of_files.get(given_back, 0))
     except (OSError, ValueError):  # no container, or the word max
         return math.inf
-    return limit - used
 
 
 def _gigabytes(count: float) -> str:

@@ -59,16 +59,19 @@ def decode(trained: TrainedModel, z: Tensor, label: Tensor | None, mode: DecodeM
     none.
     """
     p = trained.model.decode(z, label)
-    if mode == "mean":
-        return p.mean
-    if mode == "sample":
-        return p.sample()
-    if trained.model.no_sweep is not None:
-        raise UserError(
-            f"mu(z) + k sigma(z) is no image of this model: {trained.model.no_sweep}; use mean or "
-            "sample"
-        )
-    return torch.stack([p.mean + k * p.stddev for k in SWEEP])
+    match mode:
+        case "mean":
+            return p.mean
+        case "sample":
+            return p.sample()
+        case "sweep":
+            if trained.model.no_sweep is not None:
+                raise UserError(
+                    "mu(z) + k sigma(z) is no image of this model: "
+                    f"{trained.model.no_sweep}; use mean or sample"
+                )
+            return torch.stack([p.mean + k * p.stddev for k in SWEEP])
+    assert_never(mode)
 
 
 def latent_grid(latent_dim: int, axes: tuple[int, int], size: int) -> tuple[Tensor, np.ndarray]:

@@ -7,6 +7,7 @@ density estimation. Letters in shapes: N codes, L latents.
 import torch
 from torch import Tensor
 
+from vaexp.fitting.em import Collapse
 from vaexp.fitting.gmm import GMMSteps
 from vaexp.models.gmm import GMM
 
@@ -22,7 +23,8 @@ def mixture_of_codes(z: Tensor, seed: int) -> GMM:
     """The mixture with full covariances that is fitted to z (N, L), float64.
 
     It has 1, 2, 4, ... components, at most MOST_COMPONENTS, doubled as long as that makes every
-    HELD_OUT-th code, which EM does not see, likelier by WORTH_DOUBLING nats in the mean. Fewer
+    HELD_OUT-th code, which EM does not see, likelier by WORTH_DOUBLING nats in the mean and no
+    component collapses. Fewer
     codes therefore get fewer components. The random numbers of k-means++ follow from ``seed``.
 
     It is done with one thread: on matrices as small as these, threads mostly wait for each other.
@@ -36,7 +38,7 @@ def mixture_of_codes(z: Tensor, seed: int) -> GMM:
 
 
 def _doubled(z: Tensor, seed: int) -> GMM:
-    """The mixture of z (N, L) that more components would not make likelier."""
+    """The last mixture of z (N, L) whose doubling was worth it."""
     held = torch.arange(len(z), device=z.device) % HELD_OUT == HELD_OUT - 1
     seen, unseen = z[~held], z[held]
     best = _fitted(seen, 1, seed)
@@ -45,7 +47,10 @@ def _doubled(z: Tensor, seed: int) -> GMM:
     reached = best.log_prob(unseen).mean()
     components = 2
     while components <= min(MOST_COMPONENTS, len(seen)):
-        next_ = _fitted(seen, components, seed)
+        try:
+            next_ = _fitted(seen, components, seed)
+        except Collapse:  # of a component that holds too few codes
+            break
         log_prob = next_.log_prob(unseen).mean()
         if log_prob - reached < WORTH_DOUBLING:
             break

@@ -58,7 +58,7 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
         for sweep, request in begun.values()
         for trial in sweep.asked(request)
     }
-    left = [task for task in tasks.values() if task.state().status != "finished"]
+    left = [task for task in tasks.values() if not task.state().is_done]
     # A whole seed after the other, so that what is there when it is stopped can be compared.
     left.sort(key=lambda task: task.trial.settings["seed"])
     if left:
@@ -67,10 +67,10 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
         worker = Jobs(jobs, False, display, Here(jobs))
         with display.shown():
             ended = worker.run(left)
-            while any(_is_elsewhere(state) for state in ended.values()) and not worker.halted:
+            while any(state.is_elsewhere for state in ended.values()) and not worker.halted:
                 # as a process that a killed call has left is still at work on its trial
                 time.sleep(WAIT)
-                again = [task for task, state in ended.items() if _is_elsewhere(state)]
+                again = [task for task, state in ended.items() if state.is_elsewhere]
                 ended |= worker.run(again)
         for sweep in {sweep.path: sweep for sweep, _ in begun.values()}.values():
             write_summary(sweep, sweep.write_table())
@@ -80,17 +80,12 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
     return Done({study: _runs(sweep, request) for study, (sweep, request) in begun.items()})
 
 
-def _is_elsewhere(state: State) -> bool:
-    """Whether another process has the trial."""
-    return state.status == "elsewhere"
-
-
 def _check(ended: Mapping[Task, State]) -> None:
     """Raise RunError, with a line for each, if trials have not finished."""
     lines = [
         f"{task.folder}: {state.status}{f': {state.error}' if state.error else ''}"
         for task, state in ended.items()
-        if state.status != "finished"
+        if not state.is_done
     ]
     if lines:
         what = "1 run has" if len(lines) == 1 else f"{len(lines)} runs have"

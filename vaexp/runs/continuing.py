@@ -69,8 +69,8 @@ def continued(run: RunFolder, config: str | None, overrides: Sequence[str]) -> C
             "others cannot go on; train the config as a new run"
         )
     more_restarts = before.get("train.restarts") != after.get("train.restarts")
-    surely = more_restarts or not is_longer(run, new)
-    why = None if surely else _why_over(run.records(), new)
+    goes_on = more_restarts or not is_changed(run, new)
+    why = None if goes_on else _why_over(run.records(), new)
     if why is not None:
         raise UserError(f"{run.path}: would not go on with {' '.join(changes)}: {why}")
     return new
@@ -127,8 +127,8 @@ def _check_longer(key: str, old: Any, wanted: Any) -> None:
         raise UserError(f"{key}={wanted}: the run has {key}={old}; give a {which} number")
 
 
-def is_longer(run: RunFolder, config: Config) -> bool:
-    """Whether a config makes the run longer than its own does."""
+def is_changed(run: RunFolder, config: Config) -> bool:
+    """Whether a config is another than the run's own; ``continued`` only lets it be longer."""
     return digest(config) != digest(run.config())
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaexp.config import Config, digest, dump, load_text
+from vaexp.config.data import WHERE_DATA_LIE
 from vaexp.errors import RunError, UserError
 from vaexp.files import UMASK, write_text
 from vaexp.locks import Held, locked
@@ -207,7 +208,7 @@ class RunFolder:
         if self.has(ENVIRONMENT) and self.environment()["data_sha256"] != sha256:
             raise RunError(
                 f"{self.path}: the data changed since the run started: these are other images; "
-                "data.root=DIR says where those of the run lie now"
+                + WHERE_DATA_LIE
             )
 
     # Numbers
@@ -222,7 +223,15 @@ class RunFolder:
 
     def records(self) -> list[dict[str, Any]]:
         """Read the lines of metrics.jsonl, without a last line that a kill has cut off."""
-        return self.files.json_lines(RECORDS, parts.STEP) if self.has(RECORDS) else []
+        records = self.files.json_lines(RECORDS, parts.STEP) if self.has(RECORDS) else []
+        unit = self.config().model.unit if records else ""
+        for number, record in enumerate(records, start=1):
+            if unit not in record:
+                raise RunError(
+                    f"{visible(str(self.path))}/{RECORDS}:{number}: it has no {unit}, so it is of "
+                    "another kind of run; copy the run folder again"
+                )
+        return records
 
     def truncate_records(self, count: int) -> None:
         """Keep only the first ``count`` records, which are those that the checkpoint includes."""

@@ -181,4 +181,6 @@ class RunFiles:
         except Refused as error:
             raise RunError(f"{visible(str(error.filename))}: {error.strerror}") from None
         except FileNotFoundError as error:
-            raise RunError(f"{visible(str(error.filename))}: missing") from None
+            raise RunError(
+                f"{visible(str(error.filename))}: missing; copy the run folder again"
+            ) from None

@@ -16,6 +16,8 @@ from vaexp.files import write_text
 from vaexp.paths import user_cache
 from vaexp.runs.guarded import CONFIG, ENVIRONMENT, FOLDERS, INFO, LOG, METRICS, RECORDS
 
+VERSION = f"{__version__} 2"
+"""The second number changes whenever what is kept of a run is read in another way."""
 WORTH_WRITING = 10  # runs that were read anew
 _PARTS = ("", *FOLDERS, CONFIG, INFO, ENVIRONMENT, METRICS, RECORDS, LOG)
 
@@ -40,7 +42,7 @@ def read_index(folder: Path) -> dict[str, list[Any]]:
         return {}
     try:
         content = json.loads(path.read_bytes())
-        found = content["runs"].items() if content["version"] == __version__ else ()
+        found = content["runs"].items() if content["version"] == VERSION else ()
         return {run: [before, dict(entry)] for run, (before, entry) in found}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: read all anew
         return {}
@@ -53,7 +55,7 @@ def write_index(folder: Path, runs: dict[str, list[Any]]) -> None:
         return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"version": __version__, "runs": runs}))
+        write_text(path, json.dumps({"version": VERSION, "runs": runs}))
 
 
 def _place(folder: Path) -> Path | None:

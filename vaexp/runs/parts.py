@@ -84,6 +84,13 @@ class Entry(_Part):
     sigma_floor: float = 0.0
     covariance_floor: float = 0.0
     effective_samples: float = 0.0
+    share_below_10_effective_samples: float = 0.0
+    median: float | None = None
+    trimmed_mean_1_percent: float | None = None
+    trimmed_mean_1_percent_se: float | None = None
+    extreme_1_percent: float | None = None
+    unbounded: str = ""
+    parameters: int = 0
 
     @model_validator(mode="after")
     def _a_bound_says_its_kind(self) -> Self:
@@ -119,6 +126,12 @@ class Step(_Part):
     seconds: float = 0.0
     smallest_eigenvalue: list[float] = []
     effective_count: list[float] = []
+
+    @model_validator(mode="after")
+    def _says_where_it_stands(self) -> Self:
+        if not self.model_fields_set & {"epoch", "iteration"}:
+            raise ValueError("it has neither an epoch nor an iteration")
+        return self
 
 
 Kind = TypeVar("Kind")

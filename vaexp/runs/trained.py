@@ -8,8 +8,11 @@ from torch import Tensor
 
 from vaexp.config import Config
 from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
+from vaexp.errors import RunError
 from vaexp.models import Model, build
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.guarded import WEIGHTS
+from vaexp.visible import visible
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class TrainedModel:
     def read(cls, run: RunFolder) -> "TrainedModel":
         """Read the model of a run. Raises RunError if the checkpoint does not fit the config."""
         config = run.config()
-        run.check_config()
+        run.check_config(config)
         with torch.device("meta"):  # so that no initial weights are drawn
             model = build(config.model, data_dim=PIXELS, classes=CLASSES)
         at = load_weights(model, run, "cpu")
@@ -45,9 +48,21 @@ class TrainedModel:
 def load_weights(model: Model, run: RunFolder, device: str) -> int:
     """Load the weights that the run keeps into the model, on a device.
 
-    Returns the epoch or iteration of the weights. Raises RunError if they do not fit the model.
+    Returns the epoch or iteration of the weights. Raises RunError if they do not fit the model, or
+    are not finite.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    weights, at = run.weights(shapes)
+    expected = model.state_dict()
+    weights, at = run.weights({name: tuple(tensor.shape) for name, tensor in expected.items()})
+    for name, tensor in weights.items():
+        what = None
+        if tensor.dtype != expected[name].dtype:
+            what = f"{tensor.dtype}, and the model needs {expected[name].dtype}"
+        elif not tensor.isfinite().all():
+            what = "numbers that are not finite"
+        if what is not None:
+            raise RunError(
+                f"{visible(str(run.path))}/{WEIGHTS}: {visible(name)} holds {what}; copy the run "
+                "folder again or train anew"
+            )
     model.load_state_dict({k: v.to(device) for k, v in weights.items()}, assign=True)
     return at

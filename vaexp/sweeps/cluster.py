@@ -206,7 +206,7 @@ def work(folder: str, number: int, figures: bool, key: str, chosen: Mapping[str,
     _word(key, BEGUN).set()
     while not _word(key, signal.SIGTERM.name).is_set():
         code = _once(task, key, chosen)
-        if code != 0 or task.state().status == "finished":
+        if code != 0 or task.state().is_done:
             return code
         time.sleep(AGAIN)
     return STOPPED

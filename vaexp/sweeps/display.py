@@ -122,7 +122,7 @@ class Display:
 
 def headline(state: State) -> str:
     """The test metrics that are shown beside a finished trial."""
-    entries = state.metrics()
+    entries = state.metrics
     return "  ".join(f"{name} {show_entry(entries[name])}" for name in HEADLINE if name in entries)
 
 

@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,23 @@ class State:
     run: RunFolder | None = None
     error: str = ""
     """The last line of the error of a trial that failed."""
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False)
+    """The entries of the test split, which only a finished run has."""
 
-    def metrics(self) -> dict[str, dict[str, Any]]:
-        """The entries of the test split, which only a finished run has."""
-        if self.run is None or self.status != "finished":
-            return {}
-        return self.run.metrics().get("test", {})
+    @property
+    def is_done(self) -> bool:
+        """Whether its run has finished, with all its numbers."""
+        return self.status == "finished"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended in another way than by a stop."""
+        return self.status in ("failed", "killed", "damaged")
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another process works on it."""
+        return self.status == "elsewhere"
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,7 @@ class Sweep:
         try:
             for run in find_runs(folder):
                 if run.status() == "finished":
-                    return State("finished", run)
+                    return State("finished", run, metrics=run.metrics().get("test", {}))
             if run is None:
                 return State("waiting")
             return State(run.status(), run, run.info()["error"] or "")
@@ -172,8 +183,11 @@ class Sweep:
 
     def write_table(self) -> list[State]:
         """Write the table of all trials anew; returns their states."""
-        with self._locked():
-            states = [self.state(trial) for trial in self.trials]
+        states = [self.state(trial) for trial in self.trials]
+        with self._locked():  # only for what may have changed: others wait for the lock
+            for i, trial in enumerate(self.trials):
+                if not states[i].is_done:
+                    states[i] = self.state(trial)
             rows = [self._row(*pair) for pair in zip(self.trials, states, strict=True)]
             self._write_rows([self._headers(), *rows])
         return states
@@ -210,11 +224,8 @@ class Sweep:
         return ["trial", *self.record.keys, "status", "run", *measures, "error"]
 
     def _row(self, trial: Trial, state: State) -> list[str]:
-        try:
-            entries = state.metrics()
-        except RunError as damage:
-            entries, state = {}, State("damaged", state.run, str(damage))
-        numbers = [entries.get(name, {}).get(key) for name in HEADLINE for key in ("value", "se")]
+        entries = [state.metrics.get(name, {}) for name in HEADLINE]
+        numbers = [entry.get(key) for entry in entries for key in ("value", "se")]
         measured = ["" if number is None else repr(number) for number in numbers]
         run = "" if state.run is None else os.path.relpath(state.run.path, self.path)
         return [

@@ -143,14 +143,14 @@ class Jobs:
         if code < 0:
             name = signal.Signals(-code).name
             state = State("killed", state.run, f"the process was killed by {name}")
-        elif code == 0 and state.status != "finished":
+        elif code == 0 and not state.is_done:
             state = State("elsewhere", state.run)
         elif code not in (0, 130, 143) and state.status != "failed":
             state = State("failed", state.run, last_line(child.task.log) or f"exit code {code}")
         if code != 0:  # it may have had no time to do this itself
             child.task.sweep.update(child.task.trial)
         self.watcher.ended(child, state)
-        if self.fail_fast and state.status in ("failed", "killed", "damaged") and not self.halted:
+        if self.fail_fast and state.has_failed and not self.halted:
             self.halted = True
             self.watcher.stopping("--fail-fast")
             self._send(signal.SIGTERM)

@@ -9,7 +9,7 @@ from typing import Any
 from vaexp.comparison.compare import compare
 from vaexp.comparison.render import render
 from vaexp.comparison.view import metric_name, tables
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
 from vaexp.files import write_text
 from vaexp.sweeps.folder import TABLE, State, Sweep
 from vaexp.sweeps.trials import Trial
@@ -29,9 +29,7 @@ def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
     """
     path = sweep.path / NAME
     done = [
-        (trial, state)
-        for trial, state in zip(sweep.trials, states, strict=True)
-        if state.status == "finished"
+        (trial, state) for trial, state in zip(sweep.trials, states, strict=True) if state.is_done
     ]
     if not done:
         return None
@@ -77,7 +75,7 @@ def by_settings(
     groups: dict[tuple[str, ...], list[Entries]] = {}
     for trial, state in done:
         values = dict(zip(sweep.record.keys, sweep.record.values(trial), strict=True))
-        groups.setdefault(tuple(values[key] for key in keys), []).append(state.metrics())
+        groups.setdefault(tuple(values[key] for key in keys), []).append(state.metrics)
     runs = [run for group in groups.values() for run in group]
     names = [
         name
@@ -113,7 +111,7 @@ def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:
     if 2 <= len(runs) <= MOST_COMPARED:
         try:
             comparison = compare(runs)
-        except UserError as error:
+        except (UserError, RunError) as error:
             return f"The runs could not be compared: {error}"
         if len(runs) <= MOST_SIDE_BY_SIDE:
             return f"## Run by run\n\n{render(comparison, 'md')}".rstrip()

@@ -10,18 +10,18 @@ from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
 from vaexp.config.data import PIXELS
 from vaexp.config.likelihoods import LIKELIHOODS, Family
 from vaexp.config.rules import Rule
-from vaexp.config.section import Condition, one_of, problem
+from vaexp.config.section import Condition, one_of, only_when, problem
 from vaexp.config.sigma import SIGMA_MODES, SigmaMode
 from vaexp.config.training import EvaluateConfig, SGDConfig
 
 Width = Annotated[int, Field(ge=1, le=16_384)]
 
 SIGMA_KEYS = ("sigma_mode", "sigma", "sigma_floor", "factors")
-WITH_SIGMA = " or ".join(name for name, family in LIKELIHOODS.items() if family.sigma)
+WITH_SIGMA = [name for name, family in LIKELIHOODS.items() if family.sigma]
 WITH_SIGMA_OF_Z = "model.sigma_mode: " + " or ".join(
     name for name, mode in SIGMA_MODES.items() if mode.of_z and not mode.factors
 )
-WITH_FACTORS = " or ".join(name for name, mode in SIGMA_MODES.items() if mode.factors)
+WITH_FACTORS = [name for name, mode in SIGMA_MODES.items() if mode.factors]
 
 
 @final
@@ -29,20 +29,8 @@ class VAEConfig(ModelSection):
     """A variational autoencoder: p(z) = N(0, I), with networks for q(z|x) and p(x|z)."""
 
     conditions: ClassVar[tuple[Condition, ...]] = (
-        Condition(
-            SIGMA_KEYS,
-            "likelihood",
-            lambda name: isinstance(name, str) and name in LIKELIHOODS and LIKELIHOODS[name].sigma,
-            f"when likelihood is {{value}}, only when it is {WITH_SIGMA}",
-        ),
-        Condition(
-            ("factors",),
-            "sigma_mode",
-            lambda mode: (
-                isinstance(mode, str) and mode in SIGMA_MODES and SIGMA_MODES[mode].factors
-            ),
-            f"when sigma_mode is {{value}}, only when it is {WITH_FACTORS}",
-        ),
+        only_when(SIGMA_KEYS, "likelihood", *WITH_SIGMA),
+        only_when(("factors",), "sigma_mode", *WITH_FACTORS),
         Condition(
             ("activation",),
             "hidden",
