@@ -14,7 +14,8 @@ from torch.distributions import Independent, Normal
 from vaexp.config import VAEConfig
 from vaexp.evaluation import blocks, bounds
 from vaexp.evaluation.bounds import elbo_measures
-from vaexp.evaluation.measure import Estimate, Measure, Moments, Tightness
+from vaexp.evaluation.measure import Estimate, Measure, Moments
+from vaexp.evaluation.scope import Tightness
 from vaexp.models import VAE, build
 
 D, L = 6, 2

@@ -12,7 +12,8 @@ import torch
 
 from vaexp.data import Transform
 from vaexp.evaluation.groups import GROUPS, fast_groups
-from vaexp.evaluation.measure import Measure, Tightness
+from vaexp.evaluation.measure import Measure
+from vaexp.evaluation.scope import Tightness
 from vaexp.evaluation.tails import Tails
 from vaexp.experiment.measure import with_bits_per_dim
 from vaexp.runs.folder import RunFolder

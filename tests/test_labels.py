@@ -9,7 +9,7 @@ import torch
 from small_models import linear_gaussian, marginal, rough_vae
 
 from vaexp.evaluation.labels import NAMES, labels_summed
-from vaexp.evaluation.measure import Tightness
+from vaexp.evaluation.scope import Tightness
 
 D, C = 6, 4
 BY_LABEL = 0.7 * torch.randn(C, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)

@@ -45,13 +45,23 @@ def show_entry(entry: dict[str, Any] | None) -> str:
             text += f" [floor {entry['covariance_floor']:g}]"
         elif "unbounded" in entry:
             text += " [unbounded]"
-    if entry.get("effective_samples", 10) < 10:
+    if _has_few_samples(entry):
         text += f" (only {entry['effective_samples']:.1f} effective samples)"
-    elif (few := entry.get("share_below_10_effective_samples", 0.0)) >= 0.005:
+    elif is_unreliable(entry):
+        few = entry["share_below_10_effective_samples"]
         text += f" ({few:.0%} of images below 10 effective samples)"
     if first := entry.get("first_images"):
         text += f" (n = {first:,})"
     return text
+
+
+def is_unreliable(entry: dict[str, Any]) -> bool:
+    """Whether the effective sample size is small: its median over images, or that of 0.5 %."""
+    return _has_few_samples(entry) or entry.get("share_below_10_effective_samples", 0.0) >= 0.005
+
+
+def _has_few_samples(entry: dict[str, Any]) -> bool:
+    return bool(entry.get("effective_samples", 10) < 10)
 
 
 def show_number(value: float, se: float | None, *, signed: bool = False) -> str:

@@ -84,7 +84,7 @@ def compare(
     first = 0 if baseline is None else _position(baseline, read, names, left_out)
     settings = [flatten(one.config.model_dump()) for one in read]
     sides = [one.side for one in read]
-    metrics = list(dict.fromkeys(name for test, _, _ in sides for name in test))
+    metrics = list(dict.fromkeys(name for side in sides for name in side.entries))
     others = [side for i, side in enumerate(sides) if i != first]
     rankings, unranked = rank(names, sides)
     return Comparison(
@@ -98,7 +98,7 @@ def compare(
             if key != "name"
         },
         all_settings=settings,
-        metrics={name: [test.get(name) for test, _, _ in sides] for name in metrics},
+        metrics={name: [side.entries.get(name) for side in sides] for name in metrics},
         differences={
             name: [difference(name, sides[first], side) for side in others] for name in metrics
         },
@@ -117,7 +117,7 @@ def _read(run: RunFolder) -> _Read:
         "data": (run.environment().get("data_sha256"), str(sorted(config.data.labels or []))),
         "data.transform": config.data.transform,
     }
-    return _Read(run, config, (_test_metrics(run, config), run.per_example(), facts))
+    return _Read(run, config, Side(_test_metrics(run, config), run.per_example(), facts))
 
 
 def _too_few(given: int, left: int, least: int, left_out: dict[str, str]) -> str:

@@ -2,15 +2,23 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, assert_never, get_args
+from typing import Any, NamedTuple, assert_never, get_args
 
 import numpy as np
 
 from vaexp.evaluation.scope import Scope
 from vaexp.evaluation.tails import Tails
 
-Side = tuple[dict[str, dict[str, Any]], dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
-"""The entries of a run's test metrics, its values per image, and the facts on its data."""
+
+class Side(NamedTuple):
+    """What is needed of one run to compare it with others."""
+
+    entries: dict[str, dict[str, Any]]
+    """Those of its test metrics, by name."""
+    values: dict[str, "np.ndarray[Any, Any]"]
+    """One for each test image, by name."""
+    facts: dict[str, Any]
+    """Those on its data: which test images, and their transform."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +38,10 @@ class Difference:
     Other seeds would change the difference by about ``se``, and other test images by about this."""
 
 
-def incomparable(
-    a: dict[str, Any], b: dict[str, Any], facts_a: dict[str, Any], facts_b: dict[str, Any]
-) -> str | None:
-    """Why the numbers of two runs must not be subtracted or ranked, or None if they may be.
-
-    a and b are their entries of metrics.json. The facts say which test data and transform the runs
-    have.
-    """
+def incomparable(run: Side, name: str, other: Side, name_of_other: str) -> str | None:
+    """Why the numbers with these names must not be subtracted or ranked, or None if they may be."""
+    a, b = run.entries[name], other.entries[name_of_other]
+    facts_a, facts_b = run.facts, other.facts
     if facts_a["data"] != facts_b["data"]:
         return "the test images differ"
     if a["scope"] != b["scope"]:
@@ -99,13 +103,12 @@ def _out_of_scope(
 
 def difference(name: str, reference: Side, other: Side) -> Difference:
     """A metric of ``other`` minus that of ``reference``, paired where images have values."""
-    (test_a, _, facts_a), (test_b, _, facts_b) = reference, other
-    if name not in test_a or name not in test_b:
+    if name not in reference.entries or name not in other.entries:
         return Difference(refused="not measured on both")
-    a, b = test_a[name], test_b[name]
-    refused = incomparable(a, b, facts_a, facts_b)
+    refused = incomparable(reference, name, other, name)
     if refused is not None:
         return Difference(refused=refused)
+    a, b = reference.entries[name], other.entries[name]
     if "whole" in (a["aggregate"], b["aggregate"]):  # no image has a value of its own
         if a == b:  # as for controls, which are of the same images
             return Difference(0.0, 0.0)
@@ -143,9 +146,8 @@ def contributions(name: str, side: Side) -> "np.ndarray[Any, Any] | None":
     an image changes by more than its own value the array ``<name>_influence``. None if the run has
     no values of single images.
     """
-    test, arrays, _ = side
-    entry = test[name]
-    values = arrays.get(f"{name}_influence", arrays.get(name))
+    entry = side.entries[name]
+    values = side.values.get(f"{name}_influence", side.values.get(name))
     if values is None or entry["aggregate"] == "whole":
         return None
     if entry["aggregate"] == "root_mean" and entry["value"]:

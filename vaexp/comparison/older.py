@@ -6,16 +6,20 @@ versions used. Today a measure says it itself, and its name does not matter.
 
 from typing import Any
 
-from vaexp.evaluation.scope import Scope
+from vaexp.evaluation.scope import Scope, Tightness
 
-TIGHTNESS = {"elbo": 1, "iw_bound": 2, "log_prob": 3}
+TIGHTNESS = {
+    "elbo": Tightness.ELBO,
+    "iw_bound": Tightness.IMPORTANCE_WEIGHTED,
+    "log_prob": Tightness.EXACT,
+}
 
 
 def in_words_of_today(name: str, entry: dict[str, Any], transform: str) -> dict[str, Any]:
     """Add ``scope``, ``tightness`` and ``look`` to an old entry of a run with this transform."""
     complete = entry | {"scope": _scope(name, entry)}
     if name in TIGHTNESS and {"kind", "of"} <= entry.keys():
-        complete["tightness"] = TIGHTNESS[name]
+        complete["tightness"] = int(TIGHTNESS[name])
     if complete["scope"] == "same_look":
         complete["look"] = transform if transform.startswith("binarize") else "grey"
     return complete

@@ -71,7 +71,7 @@ def over_seeds(
         group = [sides[i] for i in members]
         shared = [
             name
-            for name in group[0][0]
+            for name in group[0].entries
             if all(_comparable(name, group[0], other) for other in group)
         ]
         means.append({name: _mean_of_images(name, group) for name in shared})
@@ -80,10 +80,10 @@ def over_seeds(
         for name in shared if groups_of_seeds else ():
             if name in groups_of_seeds[0].metrics:
                 a, b = sides[several[0][0]], group[0]
-                refused = incomparable(a[0][name], b[0][name], a[2], b[2])
+                refused = incomparable(a, name, b, name)
                 spreads = groups_of_seeds[0].metrics[name], metrics[name]
                 images = means[0][name], means[-1][name]
-                heavy = is_mean_log_likelihood(b[0][name])
+                heavy = is_mean_log_likelihood(b.entries[name])
                 differences[name] = (
                     _difference(*spreads, *images, heavy)
                     if refused is None
@@ -97,9 +97,8 @@ def over_seeds(
 
 def _comparable(name: str, side: Side, other: Side) -> bool:
     """Whether both have the metric and it may be compared."""
-    (test_a, _, facts_a), (test_b, _, facts_b) = side, other
-    both = name in test_a and name in test_b
-    return both and incomparable(test_a[name], test_b[name], facts_a, facts_b) is None
+    both = name in side.entries and name in other.entries
+    return both and incomparable(side, name, other, name) is None
 
 
 def _mean_of_images(name: str, group: list[Side]) -> Images:
@@ -119,7 +118,7 @@ def _error_over_images(values: Images) -> float | None:
 
 
 def _spread(name: str, group: list[Side], of_images: Images) -> Spread:
-    values = [test[name]["value"] for test, _, _ in group]
+    values = [side.entries[name]["value"] for side in group]
     sd = float(np.std(values, ddof=1))
     return Spread(float(np.mean(values)), sd, len(values), _error_over_images(of_images))
 

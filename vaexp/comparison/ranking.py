@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from vaexp.comparison.differences import Side, difference, incomparable
+from vaexp.evaluation.scope import Tightness
 
 Named = dict[int, str]
 """By the position of a run, the name of the measure that it is ranked by."""
@@ -59,15 +60,15 @@ def rank(names: list[str], sides: Sequence[Side]) -> tuple[list[Ranking], dict[s
 
 def _groups(runs: list[int], sides: Sequence[Side]) -> Iterator[Named]:
     """The groups of comparable runs, those by the tightest likelihood first."""
-    for tightness in (3, 2, 1):
+    for tightness in sorted(Tightness, reverse=True):
         found = {
-            i: [name for name, one in sides[i][0].items() if one.get("tightness") == tightness]
+            i: [name for name, one in sides[i].entries.items() if one.get("tightness") == tightness]
             for i in runs
         }
         for metric in dict.fromkeys(name for names in found.values() for name in names):
             yield from _comparable({i: metric for i in runs if metric in found[i]}, sides)
         of_x = {
-            i: next((name for name in found[i] if sides[i][0][name]["of"] == "x"), None)
+            i: next((name for name in found[i] if sides[i].entries[name]["of"] == "x"), None)
             for i in runs
         }
         yield from _comparable({i: name for i, name in of_x.items() if name is not None}, sides)
@@ -79,7 +80,7 @@ def _comparable(named: Named, sides: Sequence[Side]) -> list[Named]:
     for i, name in named.items():
         for group in groups:
             j, known = next(iter(group.items()))
-            if _incomparable(j, known, i, name, sides) is None:
+            if incomparable(sides[j], known, sides[i], name) is None:
                 group[i] = name
                 break
         else:
@@ -87,21 +88,11 @@ def _comparable(named: Named, sides: Sequence[Side]) -> list[Named]:
     return groups
 
 
-def _incomparable(a: int, of_a: str, b: int, of_b: str, sides: Sequence[Side]) -> str | None:
-    """Why a measure of one run may not be compared with one of another run, or None if it may."""
-    (test_a, _, facts_a), (test_b, _, facts_b) = sides[a], sides[b]
-    return incomparable(test_a[of_a], test_b[of_b], facts_a, facts_b)
-
-
 def _ranking(group: Named, names: list[str], sides: Sequence[Side]) -> Ranking:
     """Rank runs by the measures that are named for them, which may be compared."""
     metric = max(group.values(), key=list(group.values()).count)
-    renamed = {
-        i: ({metric: test[name]}, {metric: arrays[name]} if name in arrays else {}, facts)
-        for i, name in group.items()
-        for test, arrays, facts in [sides[i]]
-    }
-    order = sorted(group, key=lambda i: -sides[i][0][group[i]]["value"])
+    renamed = {i: _renamed(sides[i], name, metric) for i, name in group.items()}
+    order = sorted(group, key=lambda i: -sides[i].entries[group[i]]["value"])
     tied: list[list[str]] = []
     close: list[list[str]] = []
     for better, worse in pairwise(order):
@@ -116,6 +107,12 @@ def _ranking(group: Named, names: list[str], sides: Sequence[Side]) -> Ranking:
     return Ranking(metric, [names[i] for i in order], tied, close, instead)
 
 
+def _renamed(side: Side, name: str, metric: str) -> Side:
+    """The run with a single measure, which has another name."""
+    values = {metric: side.values[name]} if name in side.values else {}
+    return Side({metric: side.entries[name]}, values, side.facts)
+
+
 def _chain(chains: list[list[str]], better: str, worse: str) -> None:
     """Add a pair of neighbours, in their order, to the chains of such neighbours."""
     if chains and chains[-1][-1] == better:
@@ -126,14 +123,15 @@ def _chain(chains: list[list[str]], better: str, worse: str) -> None:
 
 def _why_unranked(i: int, group: Named, names: list[str], sides: Sequence[Side]) -> str:
     """Why a run is comparable with no other: how it differs from the largest group, or a run."""
-    measures = {name: one for name, one in sides[i][0].items() if one.get("tightness")}
+    measures = {name: one for name, one in sides[i].entries.items() if one.get("tightness")}
     if not measures:
         return "no likelihood was measured on it"
     other = next(iter(group), 0 if i else 1)
     a, b = sorted((i, other))
     pair = f"{names[a]} and {names[b]}"
-    shared = [name for name in measures if sides[other][0].get(name, {}).get("tightness")]
+    known = sides[other].entries
+    shared = [name for name in measures if known.get(name, {}).get("tightness")]
     if not shared:
         return f"{pair}: no likelihood was measured on both"
     tightest = max(shared, key=lambda name: measures[name]["tightness"])
-    return f"{pair}: {_incomparable(a, tightest, b, tightest, sides)}"
+    return f"{pair}: {incomparable(sides[a], tightest, sides[b], tightest)}"

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaexp.evaluation.blocks import IMAGES_PER_BLOCK, blocks
 from vaexp.evaluation.jackknife import jackknifed
-from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness, join
+from vaexp.evaluation.measure import Evidence, Measure, Moments, join
 from vaexp.evaluation.monte_carlo import (
     Spread,
     log_mean_weight,
@@ -21,6 +21,7 @@ from vaexp.evaluation.monte_carlo import (
     size_facts,
     spread,
 )
+from vaexp.evaluation.scope import Tightness
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE, LinearGaussian
 from vaexp.models.absent import answered

@@ -8,7 +8,8 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.measure import Measure, Tightness
+from vaexp.evaluation.measure import Measure
+from vaexp.evaluation.scope import Tightness
 from vaexp.models import GMM, LinearGaussian
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness
+from vaexp.evaluation.measure import Evidence, Measure, Moments
 from vaexp.evaluation.probes import accuracy, share_of_most_frequent
+from vaexp.evaluation.scope import Tightness
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 

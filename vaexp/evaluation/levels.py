@@ -26,7 +26,8 @@ from vaexp.data import Transform
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.bounds import iw_measures
 from vaexp.evaluation.exact import exact_measures
-from vaexp.evaluation.measure import Evidence, Measure, Moments, Tightness
+from vaexp.evaluation.measure import Evidence, Measure, Moments
+from vaexp.evaluation.scope import Tightness
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.absent import Absent, answered

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaexp.evaluation.scope import Scope
+from vaexp.evaluation.scope import Scope, Tightness
 from vaexp.evaluation.statistics import bootstrap, standard_error
 from vaexp.evaluation.tails import Tails
 
@@ -28,14 +27,6 @@ numbers, or the ln p(x) of other images or of another distribution."""
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 """Arrays by the name that they have in evidence/<group>.npz."""
-
-
-class Tightness(IntEnum):
-    """How close to ln p(x) a bound is. Runs are ranked by the tightest that all of them have."""
-
-    ELBO = 1
-    IMPORTANCE_WEIGHTED = 2
-    EXACT = 3
 
 
 @dataclass(frozen=True)

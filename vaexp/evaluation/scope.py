@@ -1,5 +1,6 @@
 """Which numbers of two runs may be subtracted or ranked. This module imports no torch."""
 
+from enum import IntEnum
 from typing import Literal
 
 Scope = Literal["same_x", "same_objective", "same_look", "any_transform", "own_draws"]
@@ -16,3 +17,11 @@ any_transform: the transforms may differ, as the number does not depend on the s
 are what codes say about the digit, and bits per dimension of the grey values.
 own_draws: every model is measured on images that it drew itself, so runs are never compared.
 """
+
+
+class Tightness(IntEnum):
+    """How close to ln p(x) a bound is. Runs are ranked by the tightest that all of them have."""
+
+    ELBO = 1
+    IMPORTANCE_WEIGHTED = 2
+    EXACT = 3

@@ -34,7 +34,7 @@ from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import LOG
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
-from vaexp.tables import show_entry
+from vaexp.tables import is_unreliable, show_entry
 
 IMPORTANCE_SAMPLES = 1_000  # if neither the config nor the command gives a number
 CLASSIFIER_DATA = "mnist"  # whose first training images the shipped classifier was trained on
@@ -177,8 +177,7 @@ def _say_absent_and_unreliable(
         names = [name for name, why in absent.items() if why == reason]
         reporter.say(f"  no {', '.join(names)}: {reason}")
     for name, one in entries.items():
-        unreliable = one.get("share_below_10_effective_samples", 0.0) >= 0.005
-        if unreliable or one.get("effective_samples", 10) < 10:
+        if is_unreliable(one):
             reporter.say(f"  {name} is not reliable: {show_entry(one)}; more samples may help")
         if shown_by_default(name, one.get("group")) and (how := disagreement(one)) is not None:
             reporter.say(f"  {name}: {how}")

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from vaexp.config import Config, flatten, load_config
@@ -126,11 +127,18 @@ class Done:
 
     runs: Mapping[Study, Sequence[RunFolder]]
 
+    @cached_property
+    def _settings(self) -> dict[Path, dict[str, Any]]:
+        """The settings of each run, by its path: dotted key -> value."""
+        runs = {run.path: run for runs in self.runs.values() for run in runs}
+        return {path: flatten(run.config().model_dump()) for path, run in runs.items()}
+
     def of(self, study: Study, settings: Mapping[str, Any] | None = None) -> Repeated:
         """The runs of a study that have these settings: dotted key -> value."""
-        found = []
-        for run in self.runs[study]:
-            has = flatten(run.config().model_dump())
-            if all(has[key] == value for key, value in (settings or {}).items()):
-                found.append(run)
+        wanted = (settings or {}).items()
+        found = [
+            run
+            for run in self.runs[study]
+            if all(self._settings[run.path][key] == value for key, value in wanted)
+        ]
         return Repeated(tuple(found))
