@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 from vaexp.config import VAEConfig
 from vaexp.evaluation import blocks, bounds
 from vaexp.evaluation.bounds import elbo_measures
-from vaexp.evaluation.measure import Estimate, Measure, Moments
+from vaexp.evaluation.measure import Estimate, Measure, RunningMean
 from vaexp.evaluation.scope import Tightness
 from vaexp.models import VAE, build
 
@@ -445,7 +445,7 @@ def test_summary_of_a_root_mean_is_the_delta_method():
 def test_moments_are_numpys_and_do_not_cancel():
     generator = np.random.default_rng(1)
     draws = generator.standard_normal((9, 50)) + 1e8
-    moments = Moments()
+    moments = RunningMean()
     for draw in draws:
         moments.add(torch.from_numpy(draw))
     assert moments.draws == 9
@@ -454,7 +454,7 @@ def test_moments_are_numpys_and_do_not_cancel():
         moments.variance_of_mean().numpy(), draws.var(0, ddof=1) / 9, rtol=1e-6
     )
     # float32 draws are summed in float64
-    single = Moments()
+    single = RunningMean()
     for draw in draws.astype(np.float32):
         single.add(torch.from_numpy(draw))
     assert single.mean.dtype == torch.float64

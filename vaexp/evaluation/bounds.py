@@ -13,7 +13,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaexp.evaluation.blocks import IMAGES_PER_BLOCK, blocks
 from vaexp.evaluation.jackknife import jackknifed
-from vaexp.evaluation.measure import Evidence, Measure, Moments, join
+from vaexp.evaluation.measure import Evidence, Measure, RunningMean, join
 from vaexp.evaluation.monte_carlo import (
     Spread,
     log_mean_weight,
@@ -53,7 +53,7 @@ def elbo_measures(
 def _elbo_block(model: VAE, x: Tensor, label: Tensor, draws: int) -> dict[str, Measure]:
     q = model.encode(x, label)
     rate = kl_divergence(q, model.prior()).double()
-    moments = {name: Moments() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")}
+    moments = {name: RunningMean() for name in ("distortion", "rmse_mean", "rmse_sample", "sigma")}
     for _ in range(draws):
         decoded = model.decode(q.sample(), label)
         moments["distortion"].add(-decoded.log_prob(x))

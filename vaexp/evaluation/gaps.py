@@ -17,7 +17,7 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from vaexp.evaluation.annealing import in_double
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Evidence, Kind, Measure, Moments, log_mean
+from vaexp.evaluation.measure import Evidence, Kind, Measure, RunningMean, log_mean
 from vaexp.evaluation.quadrature import COARSEST, integrate
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
@@ -120,7 +120,7 @@ def _block(model: VAE, x: Tensor, label: Tensor) -> tuple[Tensor, ...]:
         own = Posteriors(encoded.mean, encoded.stddev)
     free = best_posteriors(model, x, label, own)
     with torch.no_grad():
-        moments = Moments()
+        moments = RunningMean()
         for _ in range(DRAWS):
             noise = torch.randn_like(own.mean)
             elbo_free, elbo = (

@@ -29,7 +29,7 @@ from vaexp.evaluation.measure import (
     Evidence,
     Kind,
     Measure,
-    Moments,
+    RunningMean,
     log_mean,
     merge,
 )
@@ -243,7 +243,7 @@ def _terms(model: VAE, x: Tensor, label: Tensor, beta: float) -> list[Measure]:
         rate = kl_divergence(q, model.prior())
         # computed again, so that the two sides of the identity have nothing in common
         own_rate = 0.5 * (q.mean.square() + q.variance - 1 - q.variance.log()).sum(1)
-        moments = Moments()
+        moments = RunningMean()
         for _ in range(DRAWS):
             p = model.decode(q.sample(), labels)
             p_beta, log_z = answered(p.tempered(beta))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Evidence, Measure, Moments
+from vaexp.evaluation.measure import Evidence, Measure, RunningMean
 from vaexp.evaluation.probes import accuracy, share_of_most_frequent
 from vaexp.evaluation.scope import Tightness
 from vaexp.evaluation.subject import Subject
@@ -71,7 +71,7 @@ def _elbo(model: VAE, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     for (xs,) in blocks(x):
         given = label.expand(len(xs))
         q, prior = model.encode(xs, given), model.prior()
-        moments = Moments()
+        moments = RunningMean()
         for _ in range(DRAWS):
             z = q.sample()
             log_prob = model.decode(z, given).log_prob(xs).double()

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 
 from vaexp.evaluation.aggregate import ROWS_PER_BLOCK, Posteriors, encoded
 from vaexp.evaluation.log_sums import log_sum_exp_
-from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, merge
+from vaexp.evaluation.measure import Estimate, Evidence, Measure, RunningMean, merge
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 
@@ -158,7 +158,7 @@ def index_information(mean: Tensor, scale: Tensor, draws: int) -> Information:
     ``influence`` therefore counts the share SHARED of the second term. The error that follows was
     within a fifth of the spread over repetitions, from 4 % to 99.9 % of the ceiling.
     """
-    moments, without, shared = Moments(), 0.0, mean.new_zeros(len(mean), dtype=torch.float64)
+    moments, without, shared = RunningMean(), 0.0, mean.new_zeros(len(mean), dtype=torch.float64)
     for _ in range(draws):
         z = mean + scale * torch.randn_like(mean)
         ratios = log_posterior_ratios(z, mean, scale)

@@ -26,7 +26,7 @@ from vaexp.data import Transform
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.bounds import iw_measures
 from vaexp.evaluation.exact import exact_measures
-from vaexp.evaluation.measure import Evidence, Measure, Moments
+from vaexp.evaluation.measure import Evidence, Measure, RunningMean
 from vaexp.evaluation.scope import Tightness
 from vaexp.evaluation.subject import Subject
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -73,7 +73,7 @@ def _elbo(model: VAE | LinearGaussian, x: Tensor, label: Tensor, transform: Tran
         q, edges, moments = (
             model.encode(xs, labels),
             transform.edges(transform.levels(xs)),
-            Moments(),
+            RunningMean(),
         )
         for _ in range(DRAWS):
             p = _pixels(model.decode(q.sample(), labels))

@@ -253,7 +253,7 @@ def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return total - math.log(draws), (1 / size - 1 / draws).clamp(min=0), size
 
 
-class Moments:
+class RunningMean:
     """The running mean and variance, over draws, of one number per image. All are float64."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaexp.evaluation.blocks import blocks
 from vaexp.evaluation.code_mixture import CodeMixture
-from vaexp.evaluation.measure import Arrays, Estimate, Evidence, Measure, Moments, merge
+from vaexp.evaluation.measure import Arrays, Estimate, Evidence, Measure, RunningMean, merge
 from vaexp.evaluation.subject import Subject
 from vaexp.evaluation.support import Support
 from vaexp.models import GMM, VAE, LinearGaussian, Model
@@ -60,7 +60,7 @@ def elbo_gain(
     KL(q(z) to p(z)) for the q(z) of these images.
     """
     posteriors = [model.encode(xs, labels) for xs, labels in blocks(x, label)]
-    moments = Moments()
+    moments = RunningMean()
     for _ in range(CODES):
         z = torch.cat([q.sample() for q in posteriors])
         moments.add(mixture.log_prob(z, label) - model.prior().log_prob(z))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from vaexp.evaluation.blocks import blocks
-from vaexp.evaluation.measure import Evidence, Measure, Moments, tails_of
+from vaexp.evaluation.measure import Evidence, Measure, RunningMean, tails_of
 from vaexp.evaluation.statistics import standard_error
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
@@ -129,7 +129,7 @@ def _elbos(
     values, variances, means, ends = [], [], [], []
     for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
-        moments = Moments()
+        moments = RunningMean()
         for _ in range(DRAWS):
             p = model.decode(q.sample(), labels)
             # ln p(x|z) in float64: at sigma = 1e-3 it may be -4e6, where float32 errs by a nat

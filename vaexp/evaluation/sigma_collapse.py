@@ -31,7 +31,7 @@ from vaexp.evaluation.collapse import (
 )
 from vaexp.evaluation.gradient_weight import NAMES as WEIGHTS
 from vaexp.evaluation.gradient_weight import gradient_weight
-from vaexp.evaluation.measure import Estimate, Evidence, Measure, Moments, average, merge
+from vaexp.evaluation.measure import Estimate, Evidence, Measure, RunningMean, average, merge
 from vaexp.evaluation.statistics import standard_error
 from vaexp.models import VAE
 from vaexp.models.absent import Absent, answered
@@ -132,7 +132,7 @@ def _narrow_pixels(model: VAE, x: Tensor, label: Tensor) -> Evidence:
         return Evidence(absent=dict.fromkeys(NARROW, BOUNDED))
     values, variances = [], []
     for xs, labels in blocks(x, label):
-        q, moments = model.encode(xs, labels), Moments()
+        q, moments = model.encode(xs, labels), RunningMean()
         for _ in range(DRAWS):
             p = model.decode(q.sample(), labels)
             of_pixels, narrow = answered(p.pixel_log_prob(xs)), p.stddev < LEAST_WIDTH
@@ -198,7 +198,7 @@ def _decode_test(model: VAE, x: Tensor, label: Tensor, floor: float) -> _Test:
     counts = x.new_zeros(BINS, dtype=torch.float64)
     for xs, labels in blocks(x, label):
         q = model.encode(xs, labels)
-        moments = Moments()
+        moments = RunningMean()
         for _ in range(DRAWS):
             p = model.decode(q.sample(), labels)
             sigma = answered(p.sigma)

@@ -29,7 +29,7 @@ from vaexp.evaluation.induced import (
 )
 from vaexp.evaluation.integral import integrate
 from vaexp.evaluation.latent_use import index_information, kl_to_standard_normal
-from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, Moments, log_mean, merge
+from vaexp.evaluation.measure import Estimate, Evidence, Kind, Measure, RunningMean, log_mean, merge
 from vaexp.evaluation.subject import Subject
 from vaexp.models import VAE
 from vaexp.models.absent import Absent
@@ -174,7 +174,7 @@ def _to_tilted(
     rate = kl_to_standard_normal(mean, scale).sum(1)
     information = index_information(mean, scale, DRAWS)
     assert information.variance is not None
-    moments = Moments()
+    moments = RunningMean()
     for _ in range(DRAWS):
         z = mean + scale * torch.randn_like(mean)
         moments.add(log_z_at(model, label, beta, z).to(mean))
