@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from vaexp import cli_completion, signals
 from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 from vaexp.paths import expanded
+from vaexp.processes import ALONE, Processes
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _unforeseen(error: Exception) -> str:
     """A line on an error that no code foresaw. Python's development mode shows where it is."""
     if sys.flags.dev_mode:
         return traceback.format_exc()
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or Processes.of_torchrun().rank > 0:  # as another one has ended
         return in_a_line(error)
     return (
         f"{in_a_line(error)}; this is a fault of vaexp, please report it with what "
@@ -68,6 +69,8 @@ def _unforeseen(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     """Print a message to stderr and end with an exit code."""
+    rank = Processes.of_torchrun().rank
+    message = f"process {rank}: {message}" if rank else message
     typer.echo(visible_lines(message), err=True)
     raise typer.Exit(code)
 
@@ -79,25 +82,49 @@ def train_here(
     *,
     figures: bool = True,
     images: int | None = None,
+    processes: Processes = ALONE,
 ) -> "RunFolder":
     """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder.
 
-    ``images`` is the largest number of images of a split that are measured, or None for all. Torch
-    is imported here, as commands that train nothing do not need it.
+    ``images`` is the largest number of images of a split that are measured, or None for all. Of
+    several ``processes`` this is the first. Torch is imported here, as commands that train nothing
+    do not need it.
     """
     from vaexp.progress import Reporter
 
     reporter = Reporter()
     with reporter.waiting("loading torch and the data"):
         from vaexp.experiment import train as experiment
+        from vaexp.experiment.fit import check_shares
         from vaexp.experiment.memory import check_memory
         from vaexp.experiment.prepare import Experiment
 
         check_memory(settings)
         prepared = Experiment.prepare(settings, run)
+        check_shares(prepared, processes)
     return experiment.train(
-        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
+        prepared,
+        expanded(runs_dir),
+        reporter,
+        run,
+        figures=figures,
+        images=images,
+        processes=processes,
     )
+
+
+def follow_here(processes: Processes) -> None:
+    """Train with the first of several processes what it trains. It alone reads and writes files."""
+    from vaexp.experiment import fit
+
+    fit.follow(processes)
+
+
+def dismiss_others(processes: Processes) -> None:
+    """End the other processes, which wait for something to train."""
+    from vaexp.experiment import fit
+
+    fit.dismiss(processes)
 
 
 class Format(StrEnum):
