@@ -6,12 +6,14 @@ Each kill hits a run of its own, at a moment drawn uniformly from the time that 
 killed trains, measures or draws. ``vaexp train --resume`` ends it, and each of its files is
 compared with that of the run that was never killed: weights, checkpoint, numbers and figures bit by
 bit. What depends on the clock, the process or the command line is left out; LEFT_OUT names it.
-Prints a table of models and moments. The exit code is 1 if a run ends with another result.
+Prints a table of models and moments, also where Ctrl-C ends it. The exit code is 1 if a run ends
+with another result.
 
 The commands run in forks of this process, so that the import of torch is no part of a run's life.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -21,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,23 +201,19 @@ class Outcome:
     def show(self) -> None:
         """Print the table."""
         print("| model | moment | kills | ended equal |\n|---|---|---|---|")
-        for model, moment in sorted(
-            self.killed, key=lambda key: [*CONFIGS, *MOMENTS].index(key[0])
-        ):
-            key = (model, moment)
-            print(f"| {model} | {moment} | {self.killed[key]} | {self.equal[key]} |")
+        for key in itertools.product(CONFIGS, MOMENTS):
+            print(f"| {key[0]} | {key[1]} | {self.killed[key]} | {self.equal[key]} |")
         print(f"| all | | {self.killed.total()} | {self.equal.total()} |")
 
 
-def kill_many(kills: int, draw: random.Random, place: Path, say: Callable[[str], None]) -> Outcome:
+def kill_many(kills: int, draw: random.Random, place: Path, outcome: Outcome) -> None:
     """Kill so many runs, of all models and in all parts of their lives in turn."""
-    outcome = Outcome(Counter(), Counter())
     seconds = {}
     for model, config in CONFIGS.items():
         (place / model).mkdir()
         seconds[model] = whole(place / model, config)
         shown = ", ".join(f"{name} {taken:.2f} s" for name, taken in seconds[model].items())
-        say(f"{model}, never killed: {shown}")
+        print(f"{model}, never killed: {shown}", flush=True)
     wanted = itertools.cycle(itertools.product(CONFIGS, MOMENTS))
     while outcome.killed.total() < kills:
         model, moment = next(wanted)
@@ -230,8 +227,8 @@ def kill_many(kills: int, draw: random.Random, place: Path, say: Callable[[str],
         outcome.killed[model, found] += 1
         outcome.equal[model, found] += not wrong
         if wrong:
-            say(f"{model}, {after:.3f} s after the begin of {moment}: {', '.join(wrong)} differ")
-    return outcome
+            where = f"{model}, {after:.3f} s after the begin of {moment}"
+            print(f"{where}: {', '.join(wrong)} differ", flush=True)
 
 
 def main() -> None:
@@ -239,8 +236,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        outcome = kill_many(wanted.kills, random.Random(wanted.seed), Path(name), print)
+    outcome = Outcome(Counter(), Counter())
+    with tempfile.TemporaryDirectory() as name, contextlib.suppress(KeyboardInterrupt):
+        kill_many(wanted.kills, random.Random(wanted.seed), Path(name), outcome)
     outcome.show()
     sys.exit(outcome.equal != outcome.killed)
 
