@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.testing import assert_close
 from two_processes import fitted
 
+import vaexp
+from vaexp.errors import UserError
 from vaexp.models.elbo import elbo_terms
 from vaexp.processes import Processes
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 DATA = "data: {limit: 321, validation_size: 203, labels: [4, 9]}\n"
 # So large a floor that images belong to several components, and each iteration moves them.
-MIXTURE = DATA + "train: {max_iter: 3, tolerance: 0}\n"
+MIXTURE = DATA + "train: {max_iter: 2, tolerance: 0}\n"
 MIXTURE += "model: {kind: gmm, components: 3, init: random, covariance_floor: 0.5, "
 LINEAR = DATA + "train: {max_iter: 5, tolerance: 0, restarts: 2}\nmodel: {latent_dim: 3, "
 # The last batch of an epoch has one image, which only one of the processes works on.
@@ -232,3 +234,9 @@ def test_what_two_processes_cannot_share_is_refused(
     line = f"2 processes cannot share {name} = 1: each of them needs one image at least; "
     assert done.stderr.splitlines()[-1] == line + "start fewer processes"
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_python_api_refuses(one_of_two: Any) -> None:
+    one_of_two(0)
+    with pytest.raises(UserError, match="torchrun -m vaexp train CONFIG"):
+        vaexp.train("quickstart")

@@ -141,10 +141,8 @@ def train(
     from vaexp.runs.continuing import check_can_go_on, continued, is_longer
     from vaexp.runs.find import open_run
 
-    processes = Processes.of_torchrun()
-    if processes.rank > 0:
-        if not dry_run:
-            follow_here(processes)
+    if Processes.of_torchrun().rank > 0:
+        follow_here(dry_run)
         return
     run: RunFolder | None = None
     if resume is None:
@@ -163,11 +161,9 @@ def train(
         if run is not None:
             check_can_go_on(run)
         figures, images = not (no_figures or quick), QUICK if quick else None
-        run = train_here(
-            settings, runs_dir, run, figures=figures, images=images, processes=processes
-        )
-    elif processes.count > 1:
-        dismiss_others(processes)
+        run = train_here(settings, runs_dir, run, figures=figures, images=images)
+    else:
+        dismiss_others()
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 

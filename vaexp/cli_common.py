@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from vaexp import cli_completion, signals
 from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 from vaexp.paths import expanded
-from vaexp.processes import ALONE, Processes
+from vaexp.processes import Processes
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -82,17 +82,16 @@ def train_here(
     *,
     figures: bool = True,
     images: int | None = None,
-    processes: Processes = ALONE,
 ) -> "RunFolder":
     """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder.
 
     ``images`` is the largest number of images of a split that are measured, or None for all. Of
-    several ``processes`` this is the first. Torch is imported here, as commands that train nothing
-    do not need it.
+    several processes this is the first. Torch is imported here, as commands that train nothing do
+    not need it.
     """
     from vaexp.progress import Reporter
 
-    reporter = Reporter()
+    reporter, processes = Reporter(), Processes.of_torchrun()
     with reporter.waiting("loading torch and the data"):
         from vaexp.experiment import train as experiment
         from vaexp.experiment.fit import check_shares
@@ -113,15 +112,23 @@ def train_here(
     )
 
 
-def follow_here(processes: Processes) -> None:
-    """Train with the first of several processes what it trains. It alone reads and writes files."""
+def follow_here(dry_run: bool) -> None:
+    """Train with the first of several processes, which alone reads arguments and writes files.
+
+    With ``dry_run`` that one trains nothing.
+    """
+    if dry_run:
+        return
     from vaexp.experiment import fit
 
-    fit.follow(processes)
+    fit.follow(Processes.of_torchrun())
 
 
-def dismiss_others(processes: Processes) -> None:
-    """End the other processes, which wait for something to train."""
+def dismiss_others() -> None:
+    """End the other processes, if there are any, as they wait for something to train."""
+    processes = Processes.of_torchrun()
+    if processes.count == 1:
+        return
     from vaexp.experiment import fit
 
     fit.dismiss(processes)

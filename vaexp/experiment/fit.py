@@ -80,11 +80,16 @@ def check_shares(experiment: Experiment, processes: Processes) -> None:
     """Raise UserError where several processes cannot share the work on an experiment."""
     if processes.count == 1:
         return
-    data, config = experiment.data, experiment.config
+    data = experiment.data
     shared = {"training images": len(data.train)}
     shared |= {} if data.validation is None else {"validation images": len(data.validation)}
-    if isinstance(config, VAEExperiment):
-        shared["train.batch_size"] = config.train.batch_size
+    match experiment.config:
+        case VAEExperiment(train=train):
+            shared["train.batch_size"] = train.batch_size
+        case GMMExperiment() | LinearGaussianExperiment():
+            pass
+        case _:
+            assert_never(experiment.config)
     for name, images in shared.items():
         if images < processes.count:
             raise UserError(
