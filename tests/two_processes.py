@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch._dynamo  # noqa: F401  the first optimizer imports it
+
 from vaexp import cli
 from vaexp.config import load_config
 from vaexp.data import bundled
