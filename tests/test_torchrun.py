@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from torch.testing import assert_close
 from two_processes import fitted
 
 import vaexp
+from vaexp.config import load_config
 from vaexp.errors import UserError
+from vaexp.experiment.fit import check_shares
+from vaexp.experiment.prepare import Experiment
 from vaexp.models.elbo import elbo_terms
 from vaexp.processes import Processes
 
@@ -240,3 +244,14 @@ def test_the_python_api_refuses(one_of_two: Any) -> None:
     one_of_two(0)
     with pytest.raises(UserError, match="torchrun -m vaexp train CONFIG"):
         vaexp.train("quickstart")
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("quickstart", ["data.limit=10", "train.batch_size=10", "device=cpu"])
+    experiment = replace(Experiment.prepare(config), device="cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError) as refused:
+        check_shares(experiment, Processes(0, 4, 0, 2))
+    said = "2 processes of this machine need a GPU each, and it has 1; start fewer, or give "
+    assert str(refused.value) == said + "device=cpu"
+    check_shares(experiment, Processes(0, 4, 0, 1))  # as on four machines

@@ -28,13 +28,18 @@ class Processes:
     """The number of this process, from 0. The first one writes the run folder."""
     count: int = 1
     """How many processes there are."""
+    local_rank: int = 0
+    """The number of this process among those of this machine, and of its GPU."""
+    local_count: int = 1
+    """How many processes there are on this machine."""
 
     @classmethod
     def of_torchrun(cls) -> Self:
         """The processes that torchrun has started, or this one alone if it did not start it."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
-        return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        return cls(*[int(os.environ[name]) for name in names])
 
     @contextmanager
     def joined(self) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """Fitting a model by gradients or by EM. Each step is written to disk soon after it is done."""
 
 import math
-import os
 import pkgutil
 import time
 from collections.abc import Callable, Iterator
@@ -96,10 +95,9 @@ def check_shares(experiment: Experiment, processes: Processes) -> None:
                 f"{processes.count} processes cannot share {name} = {images}: each of them needs "
                 "one image at least; start fewer processes"
             )
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    if experiment.device == "cuda" and here > torch.cuda.device_count():
+    if experiment.device == "cuda" and processes.local_count > torch.cuda.device_count():
         raise UserError(
-            f"{here} processes of this machine need a GPU each, and it has "
+            f"{processes.local_count} processes of this machine need a GPU each, and it has "
             f"{torch.cuda.device_count()}; start fewer, or give device=cpu"
         )
 
@@ -121,7 +119,7 @@ def follow(processes: Processes) -> None:
         if work is None:
             return
         if work.config.device != "cpu" and torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(processes.local_rank)
         experiment = Experiment.prepare(work.config)
         if experiment.data.sha256 != work.data_sha256:
             raise UserError(f"process {processes.rank} has other data than the first process")
