@@ -361,7 +361,7 @@ def _optimizer(model: VAE, options: SGDOptions) -> torch.optim.Optimizer:
 
 @torch.no_grad()
 def _measure(
-    model: VAE, x: Tensor, label: Tensor, epoch: int, step: int, processes: Processes
+    model: VAE, x: Tensor, label: Tensor, epoch: int, step: int, processes: Processes = ALONE
 ) -> dict[str, float]:
     """ELBO, rate, distortion (and sigma) of the validation images, one draw of z per image."""
     totals = Totals(model.has_sigma, processes)
