@@ -84,6 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs = [{"fit": f"{name}.yaml", "runs": name} for name in CONFIGS]
     jobs += [
         {"train": ["long.yaml", "--quick", "--runs-dir", "whole"]},
+        {"train": ["--resume", "latest", "--runs-dir", "whole"]},  # it is finished already
         {"train": ["long.yaml", "--quick", "--runs-dir", "killed"], "kill": "killed"},
     ]
     codes, said = by_two_processes(jobs, folder)
@@ -238,6 +239,17 @@ def test_what_two_processes_cannot_share_is_refused(
     line = f"2 processes cannot share {name} = 1: each of them needs one image at least; "
     assert done.stderr.splitlines()[-1] == line + "start fewer processes"
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_prints_once(one_of_two: Any, invoke: Any) -> None:
+    said = []
+    for rank in range(2):
+        one_of_two(rank)
+        done = invoke("train", "quickstart", "--dry-run")
+        assert (done.exit_code, done.stderr) == (0, "")
+        said.append(done.stdout)
+    assert said[0].startswith("name: quickstart")
+    assert said[1] == ""
 
 
 def test_the_python_api_refuses(one_of_two: Any) -> None:
