@@ -50,10 +50,11 @@ CONFIGS = {
 }
 SINGLE = {"single", "vae", "weighted", "noisy"}
 """Those that are computed in float32."""
+# 195 steps an epoch, with a checkpoint after 100 of them
 LONG = """\
 model: {kind: vae, hidden: [32], conditional: false}
-data: {limit: 250, validation_size: 500, labels: [4]}
-train: {epochs: 60, batch_size: 100}
+data: {limit: 390, validation_size: 500, labels: [4]}
+train: {epochs: 4, batch_size: 2, checkpoint_minutes: 1.0e-9}
 evaluate: {importance_samples: 5}
 """
 
@@ -123,7 +124,8 @@ def test_one_process_goes_on_where_the_second_was_killed(folder: Path, invoke: A
     run = only(folder / "killed")
     info = json.loads((run / "run.json").read_text())
     assert (info["status"], info["exit_code"]) == ("failed", 1)
-    assert 0 < len(timeless(run)) < 60
+    assert info["error"].startswith("another of the 2 processes has ended, and so does this one; ")
+    assert len(timeless(run)) < 4
     done = invoke("train", "--resume", run, "--quick")
     assert done.exit_code == 0, done.stderr
     whole = only(folder / "whole")
@@ -182,14 +184,14 @@ def test_torchrun_stopped_by_ctrl_c_and_resumed_is_as_if_never_stopped(
 ) -> None:
     whole = only(folder / "whole")
     process = torchrun(folder, "train", "long.yaml", "--quick", "--runs-dir", "parts")
-    run = wait_for_epochs(folder / "parts", 2)
+    run = wait_for_epochs(folder / "parts", 1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     info = json.loads((run / "run.json").read_text())
     assert (info["status"], info["exit_code"]) == ("interrupted", 130), err
     assert process.returncode != 0
     assert out == ""
-    assert len(timeless(run)) < 60
+    assert len(timeless(run)) < 4
 
     process = torchrun(folder, "train", "--resume", run, "--quick")
     out, err = process.communicate(timeout=120)

@@ -3,7 +3,7 @@
 They are forks of this one, as importing torch and reading the images takes seconds. From stdin
 comes a JSON list of jobs, which are done one after another: ``{"train": [ARGUMENT, ...]}`` is a
 command of vaexp, and ``{"fit": CONFIG, "runs": FOLDER}`` fits a model and measures nothing. With
-``"kill": RUNS`` the second process is killed when a run in that folder has finished an epoch. To
+``"kill": RUNS`` the second process is killed when a run in that folder has a first checkpoint. To
 stdout goes the list of the exit codes of both processes.
 """
 
@@ -83,7 +83,7 @@ def done(job: dict[str, Any]) -> list[int]:
     port = free_port()
     pids = [begin(job, rank, port) for rank in range(2)]
     if "kill" in job:
-        while not any(path.stat().st_size for path in Path(job["kill"]).glob("*/metrics.jsonl")):
+        while not list(Path(job["kill"]).glob("*/checkpoints/state.pt")):
             time.sleep(0.01)
         os.kill(pids[1], signal.SIGKILL)
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]

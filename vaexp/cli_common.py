@@ -59,7 +59,7 @@ def _unforeseen(error: Exception) -> str:
     """A line on an error that no code foresaw. Python's development mode shows where it is."""
     if sys.flags.dev_mode:
         return traceback.format_exc()
-    if is_out_of_memory(error) or Processes.of_torchrun().rank > 0:  # as another one has ended
+    if is_out_of_memory(error):
         return in_a_line(error)
     return (
         f"{in_a_line(error)}; this is a fault of vaexp, please report it with what "

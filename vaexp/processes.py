@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from vaexp.errors import RunError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ALL = slice(None)
+_GONE = ("by peer", "Broken pipe", "remote process exited")
+"""How gloo and NCCL say that another process has ended."""
 T = TypeVar("T")
 
 
@@ -46,7 +50,7 @@ class Processes:
         """Meet the other processes, and work with them inside the block.
 
         Tensors of the CPU travel by gloo, those of a GPU by NCCL. An error inside the block ends
-        the process, which the others then notice.
+        the process, which the others then notice: they raise RunError.
         """
         if self.count == 1:
             yield
@@ -55,7 +59,15 @@ class Processes:
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend)
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if any(words in str(error) for words in _GONE):
+                raise RunError(
+                    f"another of the {self.count} processes has ended, and so does this one; "
+                    "vaexp train --resume RUN goes on after the last checkpoint"
+                ) from None
+            raise
         torch.distributed.destroy_process_group()
 
     def rows(self, n: int) -> slice:
