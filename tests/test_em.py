@@ -22,6 +22,7 @@ from vaexp.models.covariances.tied import Tied
 from vaexp.models.gmm import GMM
 from vaexp.models.moments import Moments
 from vaexp.models.ppca import PPCA
+from vaexp.processes import Processes
 
 # Scripted models: parameters (restart, iteration), whose ln p(x) is read from a list.
 
@@ -48,7 +49,13 @@ class ScriptedSteps(EMSteps[None, Scripted, Read]):
 
     @classmethod
     def from_config(
-        cls, config: None, x: Tensor, label: Tensor, validation: Tensor | None, seed: int
+        cls,
+        config: None,
+        x: Tensor,
+        label: Tensor,
+        validation: Tensor | None,
+        seed: int,
+        processes: Processes,
     ) -> Self:
         raise NotImplementedError
 

@@ -14,7 +14,8 @@ from vaexp.config import digest, load_config
 from vaexp.errors import UserError
 from vaexp.evaluation.gradient_weight import NAMES, top_share
 from vaexp.evaluation.sigma_collapse import sigma_collapse
-from vaexp.fitting.sgd import SGDOptions, fit, weighted_log_prob
+from vaexp.fitting.sgd import SGDOptions, fit
+from vaexp.models.elbo import weighted_log_prob
 from vaexp.models.likelihoods.diagonal import DiagonalGaussian
 
 DOUBLE = torch.float64

@@ -12,6 +12,7 @@ from vaexp.fitting.ppca import Expectations, e_step, elbo_after_m, start
 from vaexp.models import LinearGaussian
 from vaexp.models.moments import Moments, moments_of
 from vaexp.models.ppca import PPCA
+from vaexp.processes import Processes
 from vaexp.seeding import seeded
 
 # Its section
@@ -113,8 +114,9 @@ class PinnedSteps(EMSteps[PinnedConfig, Pinned, Expectations]):
         label: Tensor,  # noqa: ARG003
         validation: Tensor | None,
         seed: int,
+        processes: Processes,
     ) -> Self:
-        return cls(*moments_of(x, validation), config.latent_dim, config.sigma, seed)
+        return cls(*moments_of(x, validation, processes), config.latent_dim, config.sigma, seed)
 
     @classmethod
     def not_finite(cls) -> str:

@@ -20,6 +20,8 @@ from vaexp.cli_common import (
     JsonFlag,
     Overrides,
     RunArgument,
+    dismiss_others,
+    follow_here,
     train_here,
 )
 from vaexp.cli_compare import compare, explore, report
@@ -31,6 +33,7 @@ from vaexp.cli_sweep import sweep
 from vaexp.errors import UserError
 from vaexp.evaluation.groups import images_help, only_help
 from vaexp.paths import expanded
+from vaexp.processes import Processes
 
 if TYPE_CHECKING:
     from vaexp.runs.folder import RunFolder
@@ -74,7 +77,8 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
@@ -82,6 +86,11 @@ def root(
 
     Example: [bold]vaexp train quickstart[/bold]
     """
+    processes, command = Processes.of_torchrun(), context.invoked_subcommand
+    if processes.count > 1 and command != "train":
+        if processes.rank > 0:
+            raise typer.Exit(2)
+        raise UserError(f"torchrun: vaexp {command} is no work for several processes; train is")
 
 
 ResumeOption = Annotated[
@@ -132,6 +141,9 @@ def train(
     from vaexp.runs.continuing import check_can_go_on, continued, is_changed
     from vaexp.runs.find import open_run
 
+    if Processes.of_torchrun().rank > 0:
+        follow_here(dry_run)
+        return
     run: RunFolder | None = None
     if resume is None:
         if config is None:
@@ -150,6 +162,8 @@ def train(
             check_can_go_on(run)
         figures, images = not (no_figures or quick), QUICK if quick else None
         run = train_here(settings, runs_dir, run, figures=figures, images=images)
+    else:
+        dismiss_others()
     typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 

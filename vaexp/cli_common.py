@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from vaexp import cli_completion, signals
 from vaexp.errors import RunError, Terminated, UserError, in_a_line, is_out_of_memory
 from vaexp.paths import expanded
+from vaexp.processes import Processes
 from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def _unforeseen(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     """Print a message to stderr and end with an exit code."""
+    rank = Processes.of_torchrun().rank
+    message = f"process {rank}: {message}" if rank else message
     typer.echo(visible_lines(message), err=True)
     raise typer.Exit(code)
 
@@ -82,22 +85,53 @@ def train_here(
 ) -> "RunFolder":
     """Train a new run in ``runs_dir``, or go on with ``run``; returns its folder.
 
-    ``images`` is the largest number of images of a split that are measured, or None for all. Torch
-    is imported here, as commands that train nothing do not need it.
+    ``images`` is the largest number of images of a split that are measured, or None for all. Of
+    several processes this is the first. Torch is imported here, as commands that train nothing do
+    not need it.
     """
     from vaexp.progress import Reporter
 
-    reporter = Reporter()
+    reporter, processes = Reporter(), Processes.of_torchrun()
     with reporter.waiting("loading torch and the data"):
         from vaexp.experiment import train as experiment
+        from vaexp.experiment.fit import check_shares
         from vaexp.experiment.memory import check_memory
         from vaexp.experiment.prepare import Experiment
 
         check_memory(settings)
         prepared = Experiment.prepare(settings, run)
+        check_shares(prepared, processes)
     return experiment.train(
-        prepared, expanded(runs_dir), reporter, run, figures=figures, images=images
+        prepared,
+        expanded(runs_dir),
+        reporter,
+        run,
+        figures=figures,
+        images=images,
+        processes=processes,
     )
+
+
+def follow_here(dry_run: bool) -> None:
+    """Train with the first of several processes, which alone reads arguments and writes files.
+
+    With ``dry_run`` that one trains nothing.
+    """
+    if dry_run:
+        return
+    from vaexp.experiment import fit
+
+    fit.follow(Processes.of_torchrun())
+
+
+def dismiss_others() -> None:
+    """End the other processes, if there are any, as they wait for something to train."""
+    processes = Processes.of_torchrun()
+    if processes.count == 1:
+        return
+    from vaexp.experiment import fit
+
+    fit.dismiss(processes)
 
 
 class Format(StrEnum):

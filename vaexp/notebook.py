@@ -22,6 +22,7 @@ from vaexp.config.overrides import apply_override
 from vaexp.errors import RunError, UserError
 from vaexp.pages.pictures import MOST_BYTES, Drawn
 from vaexp.paths import expanded
+from vaexp.processes import Processes
 from vaexp.runs.export import history_rows, metric_rows, read_all
 from vaexp.runs.find import find_run, in_order_of_time, runs_below
 from vaexp.runs.folder import RunFolder
@@ -239,9 +240,12 @@ def train(
     """Train a config, whatever ``Config`` takes, in a new run folder below ``runs_dir``.
 
     Progress goes to stderr, as that of ``vaexp train`` does. Without ``figures`` none is drawn.
+    Raises UserError under torchrun, whose processes only the command can join.
     """
     from vaexp.cli_common import train_here
 
+    if Processes.of_torchrun().count > 1:
+        raise UserError("torchrun: start the command, as in torchrun -m vaexp train CONFIG")
     settings = Config(config, *overrides).experiment
     return Run(train_here(settings, expanded(runs_dir), None, figures=figures))
 

@@ -4,9 +4,10 @@ import math
 import pkgutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
+import torch
 from torch import Tensor, nn
 
 from vaexp.config import (
@@ -19,11 +20,12 @@ from vaexp.config import (
     VAEExperiment,
 )
 from vaexp.data import CLASSES, PIXELS, Transform
-from vaexp.errors import RunError
+from vaexp.errors import RunError, UserError
 from vaexp.experiment.draw.run import illustrate_history
 from vaexp.experiment.prepare import Experiment
 from vaexp.fitting import MISFIT, FitStep, em, sgd
 from vaexp.models import VAE, build
+from vaexp.processes import ALONE, Processes
 from vaexp.progress import Reporter
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.tensorboard import events
@@ -34,10 +36,23 @@ Steps = em.EMSteps[GMMConfig | LinearGaussianConfig, nn.Module, em.Expected]
 """The steps of a model that is fitted by EM. They see only its own section and its own models."""
 
 
-def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
+@dataclass(frozen=True)
+class Work:
+    """What the first of several processes tells the others to fit with it."""
+
+    config: Config
+    data_sha256: str
+    state: dict[str, Any] | None
+    """The state of the checkpoint to go on from, if there is one."""
+
+
+def fit(
+    experiment: Experiment, run: RunFolder, reporter: Reporter, processes: Processes = ALONE
+) -> None:
     """Fit the model, or continue from where the run stopped.
 
-    Raises RunError if the checkpoint is missing or belongs to another config.
+    Of several ``processes`` this is the first, and the others ``follow``. Raises RunError if the
+    checkpoint is missing or belongs to another config.
     """
     state = run.state()
     if state is None and len(run.records()) > 1:
@@ -49,13 +64,74 @@ def fit(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
     if state is not None:
         inside = f", step {state['step']}" if "inside" in state else ""
         reporter.say(f"resuming after {experiment.config.model.unit} {state['at']}{inside}")
+    with processes.joined():
+        processes.of_first(Work(experiment.config, experiment.data.sha256, state))
+        match experiment.config:
+            case VAEExperiment() as config:
+                _fit_by_gradients(experiment, config, run, reporter, state, processes)
+            case GMMExperiment() | LinearGaussianExperiment() as config:
+                _fit_by_em(experiment, config, run, reporter, state, processes)
+            case _:
+                assert_never(experiment.config)
+
+
+def check_shares(experiment: Experiment, processes: Processes) -> None:
+    """Raise UserError where several processes cannot share the work on an experiment."""
+    if processes.count == 1:
+        return
+    data = experiment.data
+    shared = {"training images": len(data.train)}
+    shared |= {} if data.validation is None else {"validation images": len(data.validation)}
     match experiment.config:
-        case VAEExperiment() as config:
-            _fit_by_gradients(experiment, config, run, reporter, state)
-        case GMMExperiment() | LinearGaussianExperiment() as config:
-            _fit_by_em(experiment, config, run, reporter, state)
+        case VAEExperiment(train=train):
+            shared["train.batch_size"] = train.batch_size
+        case GMMExperiment() | LinearGaussianExperiment():
+            pass
         case _:
             assert_never(experiment.config)
+    for name, images in shared.items():
+        if images < processes.count:
+            raise UserError(
+                f"{processes.count} processes cannot share {name} = {images}: each of them needs "
+                "one image at least; start fewer processes"
+            )
+    if experiment.device == "cuda" and processes.local_count > torch.cuda.device_count():
+        raise UserError(
+            f"{processes.local_count} processes of this machine need a GPU each, and it has "
+            f"{torch.cuda.device_count()}; start fewer, or give device=cpu"
+        )
+
+
+def dismiss(processes: Processes) -> None:
+    """Tell the processes that ``follow`` that there is nothing to fit."""
+    with processes.joined():
+        processes.of_first(None)
+
+
+def follow(processes: Processes) -> None:
+    """Fit with the first process what it fits, which alone writes. Not to be called by that one.
+
+    Raises UserError or RunError for problems that only the data or the machine of this process can
+    show, and RunError where the fit fails, which it does in all processes alike.
+    """
+    with processes.joined():
+        work: Work | None = processes.of_first(None)
+        if work is None:
+            return
+        if work.config.device != "cpu" and torch.cuda.is_available():
+            torch.cuda.set_device(processes.local_rank)
+        experiment = Experiment.prepare(work.config)
+        if experiment.data.sha256 != work.data_sha256:
+            raise UserError(f"process {processes.rank} has other data than the first process")
+        match work.config:
+            case VAEExperiment() as config:
+                _, steps = _ascent(experiment, config, work.state, processes)
+            case GMMExperiment() | LinearGaussianExperiment() as config:
+                _, steps = _em(experiment, config, work.state, processes)
+            case _:
+                assert_never(work.config)
+        for _ in steps:
+            pass
 
 
 def _fit_by_gradients(
@@ -64,13 +140,11 @@ def _fit_by_gradients(
     run: RunFolder,
     reporter: Reporter,
     state: dict[str, Any] | None,
+    processes: Processes,
 ) -> None:
+    options, fitted = _ascent(experiment, config, state, processes, reporter.advance)
     data, model = experiment.data, experiment.model
     assert isinstance(model, VAE)
-    objective = {"beta": config.model.beta, "beta_warmup": config.model.beta_warmup}
-    options = sgd.SGDOptions(**config.train.model_dump() | objective)
-    transform = Transform(config.data.transform)
-    pixels = data.train.pixels.to(experiment.device)
     n = len(data.train)
     steps = options.total_steps(n)
     steps_per_epoch = -(-n // options.batch_size)
@@ -87,22 +161,40 @@ def _fit_by_gradients(
                 "order of the images and other random numbers than it would have had there"
             )
     with reporter.bar("training", images, "images", done=done):
-        fitted = sgd.fit(
-            model,
-            lambda rows: transform(pixels[rows]),
-            label,
-            experiment.validation_images(),
-            options,
-            seed=config.seed,
-            state=state,
-            on_batch=reporter.advance,
-        )
         write_steps(run, fitted, lambda record: _show_epoch(record, epochs, reporter))
     if run.records()[-1]["step"] < steps:
         reporter.say(
             f"stopped early, as the validation ELBO did not rise for {config.train.patience} "
             f"epochs; the weights of epoch {run.weights()[1]} are kept"
         )
+
+
+def _ascent(
+    experiment: Experiment,
+    config: VAEExperiment,
+    state: dict[str, Any] | None,
+    processes: Processes,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> tuple[sgd.SGDOptions, Iterator[FitStep]]:
+    """How the VAE of the config is trained, and the steps of that."""
+    model = experiment.model
+    assert isinstance(model, VAE)
+    objective = {"beta": config.model.beta, "beta_warmup": config.model.beta_warmup}
+    options = sgd.SGDOptions(**config.train.model_dump() | objective)
+    transform = Transform(config.data.transform)
+    pixels = experiment.data.train.pixels.to(experiment.device)
+    fitted = sgd.fit(
+        model,
+        lambda rows: transform(pixels[rows]),
+        experiment.data.train.label.to(experiment.device),
+        experiment.validation_images(),
+        options,
+        seed=config.seed,
+        state=state,
+        on_batch=on_batch,
+        processes=processes,
+    )
+    return options, fitted
 
 
 def _show_epoch(record: dict[str, Any], epochs: int, reporter: Reporter) -> None:
@@ -122,8 +214,9 @@ def _fit_by_em(
     run: RunFolder,
     reporter: Reporter,
     state: dict[str, Any] | None,
+    processes: Processes,
 ) -> None:
-    options, fitted = _em(experiment, config, state)
+    options, fitted = _em(experiment, config, state, processes)
     floor = config.model.likelihood_facts.get("covariance_floor")
     beside = "" if floor is None else f" [floor {floor:g}]"
     with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
@@ -151,6 +244,7 @@ def _em(
     experiment: Experiment,
     config: GMMExperiment | LinearGaussianExperiment,
     state: dict[str, Any] | None,
+    processes: Processes,
 ) -> tuple[em.EMOptions, Iterator[FitStep]]:
     """When EM stops, and its iterations for the model that the config names, on its images.
 
@@ -160,7 +254,7 @@ def _em(
     validation = None if held_out is None else held_out[0]
     x = experiment.training_images()
     label = experiment.data.train.label.to(experiment.device)
-    steps = steps_of(config).from_config(config.model, x, label, validation, config.seed)
+    steps = steps_of(config).from_config(config.model, x, label, validation, config.seed, processes)
     options = em.EMOptions(**config.train.model_dump())
     options = replace(options, max_iter=0) if config.closed_form else options
 
@@ -169,7 +263,7 @@ def _em(
         model.load_state_dict(parameters, assign=True)
         return model.to(experiment.device)
 
-    return options, em.fit(steps, options, state=state, restore=restore)
+    return options, em.fit(steps, options, state=state, restore=restore, processes=processes)
 
 
 def steps_of(config: EMExperiment) -> type[Steps]:

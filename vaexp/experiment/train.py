@@ -31,6 +31,7 @@ from vaexp.experiment.prepare import Experiment
 from vaexp.experiment.reserve import reserved
 from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.moments import Moments
+from vaexp.processes import ALONE, Processes
 from vaexp.progress import Reporter
 from vaexp.runs import environment
 from vaexp.runs.continuing import extend
@@ -55,11 +56,13 @@ def train(
     *,
     figures: bool = True,
     images: int | None = None,
+    processes: Processes = ALONE,
 ) -> RunFolder:
     """Fit, measure and draw an experiment in a new run folder, or continue the run ``resume``.
 
     Without ``figures`` nothing is drawn. ``images`` is how many of the first images of each split
-    are measured at most; the default is all of them.
+    are measured at most; the default is all of them. Several ``processes`` fit the model together,
+    of which this is the first; it alone writes, measures and draws.
 
     run.json says how the run ended: finished, failed (with the error) or interrupted. Every
     finished epoch is on disk before the next one starts. Raises UserError if another process is
@@ -81,11 +84,11 @@ def train(
             beats.enter_context(beating(run.files, run.info()))
             if resume is not None:
                 extend(run, config)
-            _note_environment(experiment, run)
+            _note_environment(experiment, run, processes)
             reporter.say(f"run folder {run.path}")
             if experiment.data.doubt is not None:
                 reporter.say(f"note: {experiment.data.doubt}")
-            fit(experiment, run, reporter)
+            fit(experiment, run, reporter, processes)
             _measure(experiment, run, reporter, images)
             add_test(run)
             if figures:
@@ -126,7 +129,7 @@ def _failed(run: RunFolder, reporter: Reporter, error: BaseException) -> RunErro
     )
 
 
-def _note_environment(experiment: Experiment, run: RunFolder) -> None:
+def _note_environment(experiment: Experiment, run: RunFolder, processes: Processes) -> None:
     """Write environment.json, to which a resumption adds the environment that it runs in.
 
     A resumed run was held against its own hashes before.
@@ -137,6 +140,7 @@ def _note_environment(experiment: Experiment, run: RunFolder) -> None:
         "data_known": experiment.data.doubt is None,
     }
     now = environment.describe(seed=experiment.config.seed, device=experiment.device)
+    now |= {"processes": processes.count}
     if not run.has(ENVIRONMENT):
         run.write_environment(now | hashes | {"resumptions": []})
         return

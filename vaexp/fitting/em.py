@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vaexp.errors import RunError
 from vaexp.fitting import MISFIT, FitStep
+from vaexp.processes import ALONE, Processes
 
 
 class Expected(Protocol):
@@ -58,12 +59,19 @@ class EMSteps(ABC, Generic[Config, Model, E]):
     @classmethod
     @abstractmethod
     def from_config(
-        cls, config: Config, x: Tensor, label: Tensor, validation: Tensor | None, seed: int
+        cls,
+        config: Config,
+        x: Tensor,
+        label: Tensor,
+        validation: Tensor | None,
+        seed: int,
+        processes: Processes,
     ) -> Self:
         """The steps for training images x (N, D) with digits (N,), as the section describes them.
 
         ``validation`` holds other images (M, D), if there are any. All random numbers follow from
-        ``seed``.
+        ``seed``. Several ``processes`` are given the same images, work on a share of them each, and
+        add up what they need, so that all go on with the same numbers.
         """
 
     @classmethod
@@ -73,7 +81,10 @@ class EMSteps(ABC, Generic[Config, Model, E]):
 
     @abstractmethod
     def start(self, restart: int) -> Model:
-        """The initial parameters of a restart; restarts are counted from 0."""
+        """The initial parameters of a restart; restarts are counted from 0.
+
+        Of several processes the first one makes them for all.
+        """
 
     @abstractmethod
     def e_step(self, model: Model) -> E:
@@ -124,6 +135,7 @@ def fit(
     *,
     state: dict[str, Any] | None = None,
     restore: Callable[[dict[str, Any]], Model],
+    processes: Processes = ALONE,
 ) -> Iterator[FitStep]:
     """Alternate M-step and E-step, and yield after every iteration; iteration 0 is the start.
 
@@ -145,7 +157,7 @@ def fit(
         began, before, after_m = time.perf_counter(), -math.inf, None
         try:
             if model is None or expected is None:
-                iteration, model = 0, steps.start(restart)
+                iteration, model = 0, _start(steps, restart, restore, processes)
             else:
                 iteration, before, old = iteration + 1, expected.mean_log_prob, model
                 model = steps.m_step(expected, old)
@@ -173,6 +185,19 @@ def fit(
         yield FitStep(iteration, record, resumable, keep=log_prob > best)
         if stopped:
             restart, best, model, expected = restart + 1, max(best, log_prob), None, None
+
+
+def _start(
+    steps: EMSteps[Config, Model, E],
+    restart: int,
+    restore: Callable[[dict[str, Any]], Model],
+    processes: Processes,
+) -> Model:
+    """The parameters that a restart begins with: those of the first process."""
+    if processes.count == 1:
+        return steps.start(restart)
+    made = steps.start(restart).cpu().state_dict() if processes.rank == 0 else {}
+    return restore(processes.of_first(made))
 
 
 def _position(

@@ -17,6 +17,7 @@ from vaexp.fitting import ppca
 from vaexp.fitting.em import EMSteps
 from vaexp.models.fa import FA
 from vaexp.models.moments import Moments, moments_of
+from vaexp.processes import Processes
 from vaexp.seeding import seeded
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ class FASteps(EMSteps["FAConfig", FA, "Expectations"]):
         label: Tensor,  # noqa: ARG003
         validation: Tensor | None,
         seed: int,
+        processes: Processes,
     ) -> Self:
         """The steps that the section describes, which keep only the moments of the images."""
         return cls(
-            *moments_of(x, validation),
+            *moments_of(x, validation, processes),
             config.latent_dim,
             noise_floor=config.noise_floor,
             seed=seed,

@@ -18,6 +18,7 @@ from vaexp.models.covariances.responsibilities import ROWS, Responsibilities, ha
 from vaexp.models.covariances.statistics import Statistics
 from vaexp.models.gmm import GMM, PRECISIONS
 from vaexp.models.moments import Images
+from vaexp.processes import ALONE, Processes
 from vaexp.seeding import seeded
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ Init = Literal["kmeans", "kmeans++", "random", "labels"]
 class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
     """EM for a mixture on images x (N, D) with digits ``label`` (N,).
 
-    ``validation`` holds other images, (M, D). The other options are those of the config. The steps
-    raise Collapse where a covariance is not positive definite.
+    ``validation`` holds other images, (M, D). The other options are those of the config. Each of
+    the ``processes`` does the E-step of a share of the images. The steps raise Collapse where a
+    covariance is not positive definite.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
         init: Init,
         precision: Literal["float32", "float64"],
         seed: int,
+        processes: Processes = ALONE,
     ):
         self.images = Images(x.to(PRECISIONS[precision]))
+        self.share = self.images.share(processes)
         self.label = label
         self.validation_images = validation
         self.components = components
@@ -57,6 +61,7 @@ class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
         self.floor = covariance_floor
         self.init = init
         self.seed = seed
+        self.processes = processes
 
     @classmethod
     def from_config(
@@ -66,6 +71,7 @@ class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
         label: Tensor,
         validation: Tensor | None,
         seed: int,
+        processes: Processes,
     ) -> Self:
         """The steps that the section describes."""
         return cls(
@@ -79,6 +85,7 @@ class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
             init=config.init,
             precision=config.precision,
             seed=seed,
+            processes=processes,
         )
 
     @classmethod
@@ -102,7 +109,7 @@ class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
     def e_step(self, model: GMM) -> Statistics:
         """The statistics of the training images; see the function of this name."""
         with self._explaining_collapse(model):
-            return e_step(model, self.images)
+            return e_step(model, self.share).total(self.processes)
 
     def m_step(self, expected: Statistics, model: GMM) -> GMM:
         """The mixture that maximises the ELBO; see the function of this name."""
@@ -117,7 +124,9 @@ class GMMSteps(EMSteps["GMMConfig", GMM, Statistics]):
         """Mean of ln p(x) over the validation images, nats."""
         if self.validation_images is None:
             return None
-        return model.log_prob(self.validation_images).mean().item()
+        log_prob = model.log_prob(self.processes.share(self.validation_images))
+        n = len(self.validation_images)
+        return self.processes.total(self.processes.part_of_mean(log_prob, n)).item()
 
     def facts(self, model: GMM) -> dict[str, Any]:
         """The smallest eigenvalue of each component's covariance, and the N pi_k."""

@@ -17,6 +17,7 @@ from vaexp.errors import RunError
 from vaexp.fitting.em import EMSteps
 from vaexp.models.moments import Moments, moments_of
 from vaexp.models.ppca import PPCA
+from vaexp.processes import Processes
 from vaexp.seeding import seeded
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class PPCASteps(EMSteps["PPCAConfig", PPCA, "Expectations"]):
         label: Tensor,  # noqa: ARG003
         validation: Tensor | None,
         seed: int,
+        processes: Processes,
     ) -> Self:
         """The steps that the section describes, which keep only the moments of the images."""
         return cls(
-            *moments_of(x, validation),
+            *moments_of(x, validation, processes),
             config.latent_dim,
             closed=config.method == "closed_form",
             seed=seed,

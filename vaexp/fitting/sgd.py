@@ -4,18 +4,18 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, Literal, assert_never
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaexp.errors import RunError
 from vaexp.fitting import MISFIT, FitStep
 from vaexp.fitting.totals import HELPS, READ_EVERY, Totals
-from vaexp.models.absent import answered
-from vaexp.models.elbo import ElboTerms, elbo_terms
-from vaexp.models.likelihoods import Decoded
+from vaexp.models.elbo import ElboTerms, Terms, elbo_terms, weighted_log_prob
 from vaexp.models.vae import VAE
+from vaexp.processes import ALONE, Processes
 from vaexp.seeding import seeded
 
 VALIDATION_BLOCK = 500
@@ -76,6 +76,7 @@ def fit(
     seed: int,
     state: dict[str, Any] | None = None,
     on_batch: Callable[[int], None] = lambda _: None,
+    processes: Processes = ALONE,
 ) -> Iterator[FitStep]:
     """Maximise E_q ln p(x|z) - beta KL(q(z|x) to p(z)), and yield after every epoch.
 
@@ -88,6 +89,10 @@ def fit(
     labels on which the ELBO is measured after every epoch. ``state`` is that of an earlier FitStep,
     to go on from there. ``on_batch`` is told the number of images after every step.
 
+    Several ``processes`` call it with the same arguments. Each works on a share of every batch, and
+    all make the same steps, those of one process but for rounding: the order of the images and the
+    noise of each of them follow from the seed alone.
+
     A record's training numbers are means over the epoch while the weights move. Its validation
     numbers belong to the weights at the end of the epoch. ``elbo`` is always at beta = 1. Raises
     RunError when a term or a weight is no longer finite.
@@ -95,20 +100,23 @@ def fit(
     optimizer = _optimizer(model, options)
     at = _Position() if state is None else _restore(state, model, optimizer)
     part = None if state is None else part_of(state, model, label, options)
-    ascent = _Ascent(model, optimizer, images, label, options, on_batch, at, part)
+    terms = processes.in_parallel(Terms(model))
+    ascent = _Ascent(model, terms, optimizer, images, label, options, on_batch, processes, at, part)
     total_steps = options.total_steps(len(label))
     while at.step < total_steps and not (options.patience and at.stale >= options.patience):
         with seeded(seed, "epoch", at.epoch):
             try:
                 record = yield from ascent.epoch()
             except RuntimeError:  # as of weights that a step before has spoiled
-                ascent.check()
+                if processes.count == 1:  # another one, which may have ended, would not answer
+                    ascent.check()
                 raise
         _check_weights(model, at.epoch, at.step)
         keep = True
         if validation is not None:
             with seeded(seed, "validation", at.epoch):
-                record["validation"] = _measure(model, *validation, at.epoch, at.step)
+                measured = _measure(model, *validation, at.epoch, at.step, processes)
+                record["validation"] = measured
             if options.patience:
                 keep = at.improves(record["validation"]["elbo"])
         ascent.saved = time.monotonic()
@@ -120,11 +128,14 @@ class _Ascent:
     """The steps on the training images, epoch by epoch. ``fit`` documents its parts."""
 
     model: VAE
+    terms: nn.Module
+    """``Terms`` of the model."""
     optimizer: torch.optim.Optimizer
     images: Callable[[Tensor], Tensor]
     label: Tensor
     options: SGDOptions
     on_batch: Callable[[int], None]
+    processes: Processes
     at: "_Position"
     part: "Part | None"
     """The part of the next epoch that was over when training stopped, if it stopped within one."""
@@ -142,14 +153,25 @@ class _Ascent:
         """Raise RunError if a term of the steps since the last check is no finite number."""
         self.totals.check("training", self.at.epoch + 1, self.at.step)
 
+    def is_due(self) -> bool:
+        """Whether a checkpoint is due now, in the middle of an epoch.
+
+        Several processes agree on it, by the clock of the first one, and only where they have just
+        read their terms.
+        """
+        due = self.options.is_due(time.monotonic() - self.saved)
+        if self.processes.count == 1:
+            return due
+        return not self.totals.unread and self.processes.of_first(due)
+
     def epoch(self) -> Generator[FitStep, None, dict[str, Any]]:
         """Make the steps of an epoch, or the rest of them; returns its record.
 
         Yields where a checkpoint is due in between.
         """
         options, at, device = self.options, self.at, self.label.device
-        start, totals, done = time.perf_counter(), Totals(self.model.has_sigma), 0
-        self.totals = totals
+        start, processes, done = time.perf_counter(), self.processes, 0
+        self.totals = totals = Totals(self.model.has_sigma, processes)
         batches = torch.randperm(len(self.label), device=device).split(options.batch_size)
         total_steps = options.total_steps(len(self.label))
         if self.part is not None:
@@ -159,17 +181,20 @@ class _Ascent:
         for i, batch in enumerate(left, start=1):
             beta = options.beta_at(at.step / len(batches))
             learning_rate = options.learning_rate_at(at.step / total_steps)
-            x = self.images(batch)
-            terms = elbo_terms(self.model, x, self.label[batch])
-            distortion, rate = terms.distortion.mean(), terms.rate.mean()
-            loss = _distortion(terms, x, options.sigma_weighting) + beta * rate
-            _descend(loss, self.model, self.optimizer, learning_rate, options.gradient_clip)
+            x, rows = self.images(batch), processes.rows(len(batch))
+            mean = partial(processes.part_of_mean, n=len(batch))
+            terms = self.terms(x, self.label[batch], rows)
+            distortion, rate = mean(terms.distortion), mean(terms.rate)
+            loss = mean(_distortion(terms, x[rows], options.sigma_weighting)) + beta * rate
+            # the gradient becomes the mean over the processes, and the loss is a sum over them
+            total = loss if processes.count == 1 else processes.count * loss
+            _descend(total, self.model, self.optimizer, learning_rate, options.gradient_clip)
             at.step += 1
             totals.add(len(batch), distortion, rate, loss, terms.decoded)
             if totals.unread == READ_EVERY:
                 self.check()
             self.on_batch(len(batch))
-            if i < len(left) and options.is_due(time.monotonic() - self.saved):
+            if i < len(left) and self.is_due():
                 self.saved = time.monotonic()
                 self.check()
                 part = Part.of(done + i, totals, time.perf_counter() - start, device)
@@ -189,22 +214,10 @@ class _Ascent:
 
 
 def _distortion(terms: ElboTerms, x: Tensor, weighting: float) -> Tensor:
-    """The distortion in the objective, a mean over images x (N, D), (); weighted where asked."""
+    """The distortion of each image of x (N, D) in the objective, (N,); weighted where asked."""
     if not weighting:
-        return terms.distortion.mean()
-    return -weighted_log_prob(terms.decoded, x, weighting).mean()
-
-
-def weighted_log_prob(decoded: Decoded, x: Tensor, exponent: float) -> Tensor:
-    """The sum over pixels of sigma_j(z)^(2 exponent) ln p(x_j|z) of x (N, D), (N,).
-
-    No gradient flows through the weight. It is the beta-NLL of Seitzer et al. 2022, On the pitfalls
-    of heteroscedastic uncertainty estimation with probabilistic neural networks, equation 5: of a
-    Gaussian, the gradient by mu_j is (x_j - mu_j) sigma_j^(2 exponent - 2), so that at 1 no pixel
-    counts more than another because its sigma is small.
-    """
-    weight = answered(decoded.sigma).detach().pow(2 * exponent)
-    return (weight * answered(decoded.pixel_log_prob(x))).sum(-1)
+        return terms.distortion
+    return -weighted_log_prob(terms.decoded, x, weighting)
 
 
 @dataclass
@@ -347,12 +360,15 @@ def _optimizer(model: VAE, options: SGDOptions) -> torch.optim.Optimizer:
 
 
 @torch.no_grad()
-def _measure(model: VAE, x: Tensor, label: Tensor, epoch: int, step: int) -> dict[str, float]:
+def _measure(
+    model: VAE, x: Tensor, label: Tensor, epoch: int, step: int, processes: Processes = ALONE
+) -> dict[str, float]:
     """ELBO, rate, distortion (and sigma) of the validation images, one draw of z per image."""
-    totals = Totals(model.has_sigma)
+    totals = Totals(model.has_sigma, processes)
     for xs, labels in zip(x.split(VALIDATION_BLOCK), label.split(VALIDATION_BLOCK), strict=True):
-        terms = elbo_terms(model, xs, labels)
-        distortion, rate = terms.distortion.mean(), terms.rate.mean()
+        terms = elbo_terms(model, xs, labels, processes.rows(len(xs)))
+        mean = partial(processes.part_of_mean, n=len(xs))
+        distortion, rate = mean(terms.distortion), mean(terms.rate)
         totals.add(len(xs), distortion, rate, distortion + rate, terms.decoded)
     totals.check("validation", epoch, step, steps=False)
     means = totals.means()

@@ -6,6 +6,7 @@ from torch import Tensor
 from vaexp.errors import RunError
 from vaexp.models.absent import answered
 from vaexp.models.likelihoods import Decoded
+from vaexp.processes import ALONE, Processes
 
 HELPS = "a lower train.learning_rate or a train.gradient_clip usually helps"
 READ_EVERY = 100
@@ -13,26 +14,28 @@ READ_EVERY = 100
 
 
 class Totals:
-    """Sums over images, in float64, of what ``add`` is given step by step."""
+    """Sums over images, in float64, of what ``add`` is given step by step, over all processes."""
 
-    def __init__(self, has_sigma: bool):
+    def __init__(self, has_sigma: bool, processes: Processes = ALONE):
+        self.processes = processes
         self.names = ["distortion", "rate", "objective"] + ["sigma"] * has_sigma
         self.sums: Tensor | float = 0.0
+        """Those of the steps that ``check`` has seen."""
         self.count = 0
-        self._unread: list[Tensor] = []
+        self._unread: list[tuple[int, Tensor]] = []
 
     def add(
         self, count: int, distortion: Tensor, rate: Tensor, loss: Tensor, decoded: Decoded
     ) -> None:
         """Add the means of a batch of ``count`` images. sigma is the mean of sigma(z) over pixels.
 
-        ``distortion``, ``rate`` and ``loss`` are (), and ``decoded`` is p(x|z) of the batch.
+        ``distortion``, ``rate`` and ``loss`` are (), this process's part of each mean, and
+        ``decoded`` is p(x|z) of its images.
         """
         values = [distortion, rate, -loss]
         if "sigma" in self.names:
-            values.append(answered(decoded.sigma).mean())
-        self._unread.append(torch.stack(values).detach().double())
-        self.sums = self.sums + count * self._unread[-1]
+            values.append(self.processes.part_of_mean(answered(decoded.sigma), count))
+        self._unread.append((count, torch.stack(values).detach().double()))
         self.count += count
 
     @property
@@ -41,13 +44,15 @@ class Totals:
         return len(self._unread)
 
     def check(self, split: str, epoch: int, step: int, steps: bool = True) -> None:
-        """Raise RunError with the first term that is not a finite number of those not seen yet.
+        """Read the terms not seen yet. Raise RunError with the first that is no finite number.
 
         ``step`` is that of the last of them, or of all where the parts are no ``steps``.
         """
         if not self._unread:
             return
-        values = torch.stack(self._unread)
+        values = self.processes.total(torch.stack([means for _, means in self._unread]))
+        for (count, _), means in zip(self._unread, values, strict=True):
+            self.sums = self.sums + count * means
         self._unread.clear()
         wrong = (~values.isfinite()).nonzero()
         if len(wrong):

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaexp.processes import ALONE, Processes
+
 ROWS = 4096  # images worked on at once
 
 
@@ -49,6 +51,14 @@ class Moments:
             self.scatter + other.scatter + weight * torch.outer(gap, gap),
         )
 
+    def total(self, processes: Processes) -> "Moments":
+        """The moments of the images of all processes together."""
+        if processes.count == 1:
+            return self
+        count = int(processes.total(torch.tensor(self.count, device=self.mean.device)))
+        mean = processes.total(self.mean * (self.count / count))
+        return Moments(count, mean, processes.total(self.scatter_about(mean)))
+
     @cached_property
     def covariance(self) -> Tensor:
         """The maximum-likelihood covariance, scatter / N, (D, D)."""
@@ -66,9 +76,18 @@ class Moments:
         return self.scatter + self.count * torch.outer(gap, gap)
 
 
-def moments_of(x: Tensor, others: Tensor | None) -> tuple[Moments, Moments | None]:
-    """The moments of images (N, D), and of other images (M, D) if there are any."""
-    return Moments.of(x), None if others is None else Moments.of(others)
+def moments_of(
+    x: Tensor, others: Tensor | None, processes: Processes = ALONE
+) -> tuple[Moments, Moments | None]:
+    """The moments of images (N, D), and of other images (M, D) if there are any.
+
+    Several ``processes`` compute those of a share of the images each, and add them up.
+    """
+
+    def of(images: Tensor) -> Moments:
+        return Moments.of(processes.share(images)).total(processes)
+
+    return of(x), None if others is None else of(others)
 
 
 @dataclass(frozen=True)
@@ -87,3 +106,7 @@ class Images:
         """The same images in the precision and on the device of another tensor."""
         x = self.x.to(like)
         return self if x is self.x else Images(x)
+
+    def share(self, processes: Processes) -> "Images":
+        """Those of the images that this process works on."""
+        return self if processes.count == 1 else Images(processes.share(self.x))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vaexp.models.covariances.responsibilities import Responsibilities, Totals
+from vaexp.processes import Processes
 
 TINY = 10 * torch.finfo(torch.float64).eps  # added to weights that may be zero
 
@@ -58,6 +59,12 @@ class Statistics:
         return Statistics(
             *[getattr(self, field.name) + getattr(other, field.name) for field in fields(self)]
         )
+
+    def total(self, processes: Processes) -> "Statistics":
+        """The statistics of the images of all processes, whose E-step was that of one mixture."""
+        if processes.count == 1:
+            return self
+        return Statistics(*[processes.total(getattr(self, field.name)) for field in fields(self)])
 
     @property
     def mean_log_prob(self) -> float:
