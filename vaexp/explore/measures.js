@@ -60,6 +60,3 @@ export function spreadOfCodes(all, i) {
   const centre = mean(all.map(({ q }) => q.mean[i]));
   return mean(all.map(({ q }) => (q.mean[i] - centre) ** 2));
 }
-
-// The share of pixels that no image can have.
-export const outside = (unit) => mean(Array.from(unit, (v) => (v < 0 || v > 1 ? 1 : 0)));
