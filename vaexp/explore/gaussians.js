@@ -1,52 +1,60 @@
-// Gaussian densities of D pixels.
+// Gaussian densities of D pixels. What their functions return is computed when it is needed, as much
+// of a page needs the mean alone.
 
 import { once } from "./numbers.js";
 
-// N(mean, diag sigma^2)
-export function diagonal(mean, sigma) {
+// N(mean, diag sigma^2). `sigmaOf` returns sigma (D).
+export function diagonal(mean, sigmaOf) {
   return {
     mean,
-    deviation: sigma,
-    draw: (random) => mean.map((centre, j) => centre + sigma[j] * random.normal()),
+    get deviation() { return sigmaOf(); },
+    draw: (random) => {
+      const sigma = sigmaOf();
+      return mean.map((centre, j) => centre + sigma[j] * random.normal());
+    },
     logProb: (x) => {
+      const sigma = sigmaOf();
       let sum = -0.5 * x.length * Math.log(2 * Math.PI);
       for (let j = 0; j < x.length; j += 1) {
         sum -= 0.5 * ((x[j] - mean[j]) / sigma[j]) ** 2 + Math.log(sigma[j]);
       }
       return sum;
     },
-    withSigma: (other) => diagonal(mean, new Float32Array(mean.length).fill(other)),
+    withSigma: (other) => diagonal(mean, once(() => new Float32Array(mean.length).fill(other))),
   };
 }
 
-// N(mean, diag sigma^2 + V V^T). `factors` are A = V^T / sigma, (q x D). With w = (x - mean) / sigma
-// and M = I + A A^T (q x q), whose Cholesky root is R, the squared distance is |w|^2 - |R^-1 A w|^2
-// and ln |Sigma| is sum ln sigma^2 + ln |M|.
-export function lowRank(mean, sigma, factors) {
-  const own = diagonal(mean, sigma);
-  const pixels = mean.length;
-  const count = factors.length / pixels;
-  const row = (k) => factors.subarray(k * pixels, (k + 1) * pixels);
-  const rows = Array.from({ length: count }, (_, k) => row(k));
+// N(mean, diag sigma^2 + V V^T). `factorsOf` returns A = V^T / sigma, (q x D). With w = (x - mean) /
+// sigma and M = I + A A^T (q x q), whose Cholesky root is R, the squared distance is
+// |w|^2 - |R^-1 A w|^2 and ln |Sigma| is sum ln sigma^2 + ln |M|.
+export function lowRank(mean, sigmaOf, factorsOf) {
+  const own = diagonal(mean, sigmaOf);
+  const rowsOf = once(() => {
+    const factors = factorsOf();
+    return Array.from({ length: factors.length / mean.length }, (_, k) => (
+      factors.subarray(k * mean.length, (k + 1) * mean.length)));
+  });
   const rootOf = once(() => (
-    cholesky(rows.map((a, i) => rows.map((b, k) => dot(a, b) + (i === k ? 1 : 0))))));
+    cholesky(rowsOf().map((a, i) => rowsOf().map((b, k) => dot(a, b) + (i === k ? 1 : 0))))));
+  const deviationOf = once(() => sigmaOf().map((one, j) => (
+    one * Math.sqrt(rowsOf().reduce((sum, factor) => sum + factor[j] ** 2, 1)))));
   return {
     mean,
-    deviation: sigma.map((one, j) =>
-      one * Math.sqrt(rows.reduce((sum, factor) => sum + factor[j] ** 2, 1))),
+    get deviation() { return deviationOf(); },
     draw: (random) => {
       const x = own.draw(random);
-      for (const factor of rows) {
+      const sigma = sigmaOf();
+      for (const factor of rowsOf()) {
         const shared = random.normal();
-        for (let j = 0; j < pixels; j += 1) x[j] += sigma[j] * factor[j] * shared;
+        for (let j = 0; j < x.length; j += 1) x[j] += sigma[j] * factor[j] * shared;
       }
       return x;
     },
     logProb: (x) => {
+      const [sigma, root] = [sigmaOf(), rootOf()];
       const w = x.map((value, j) => (value - mean[j]) / sigma[j]);
-      const root = rootOf();
       const explained = [];
-      rows.forEach((factor, i) => {
+      rowsOf().forEach((factor, i) => {
         const known = explained.reduce((sum, value, k) => sum + root[i][k] * value, 0);
         explained.push((dot(factor, w) - known) / root[i][i]);
       });

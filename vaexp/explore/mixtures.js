@@ -16,7 +16,8 @@ export function componentsOf({ components, mean, sigma, factors, roots }) {
       return values.subarray(k * size, (k + 1) * size);
     };
     if (roots) return triangular(own(mean), roots[k] ?? roots[0]);
-    return factors ? lowRank(own(mean), own(sigma), own(factors)) : diagonal(own(mean), own(sigma));
+    const [sigmas, rows] = [once(() => own(sigma)), once(() => own(factors))];
+    return factors ? lowRank(own(mean), sigmas, rows) : diagonal(own(mean), sigmas);
   });
 }
 
