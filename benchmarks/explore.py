@@ -40,7 +40,8 @@ window.timed = async (rounds) => {
     const sorted = Array.from({ length: count }, () => of(work)).sort((a, b) => a - b);
     return { median: sorted[count >> 1], fastest: sorted[0] };
   };
-  const row = () => Array.from({ length: 21 }, decoded);
+  const row = () => decodeAll(model, LIKELIHOODS, Array.from({ length: 21 }, point), 4)
+    .map(({ mean }) => mean);
   times(20, decoded);
   return {
     decode: times(rounds, () => {

@@ -32,7 +32,7 @@ needs_node = pytest.mark.skipif(NODE is None, reason="node, which runs the scrip
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not here")
 pytestmark = pytest.mark.xdist_group("explore")
 
-IMAGES, DRAWS = 1_000, 2_000
+IMAGES, DRAWS = 1_000, 1_000
 MOST_CODE = 60_000  # bytes, of the script and the style
 
 DRIVER = """

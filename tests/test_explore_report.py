@@ -49,7 +49,7 @@ def test_the_model_runs_in_the_page_of_its_numbers(
     tab.rest()
     assert (tab.ask("location.hash"), tab.ask(mean)) == (links[1], moved)  # a link moves nothing
     assert tab.complaints == []
-    assert tab.requests == [path.as_uri() + (links[-1] or "")]
+    assert [one for one in tab.requests if not one.startswith("data:")] == [path.as_uri()]
 
 
 def test_mixtures_run_in_their_page_too(

@@ -6,7 +6,7 @@ import {
   elboOf, latentRates, meanElbo, measured, rootMeanSquare, spreadOfCodes, withSigma,
 } from "./measures.js";
 import { Kept } from "./kept.js";
-import { decode } from "./model.js";
+import { decodeAll } from "./model.js";
 import { randomFrom } from "./numbers.js";
 import { clear, forgetSizes, paintHeat, paintImage } from "./painting.js";
 import { drawPlane, viewOf } from "./plane.js";
@@ -46,7 +46,11 @@ export class Explorer {
 
   get run() { return this.data.runs[this.state.run]; }
 
-  decodeAt(z, digit = this.state.digit) { return decode(this.run.model, LIKELIHOODS, z, digit); }
+  decodeAt(z, digit) { return this.decodeAll([z], digit)[0]; }
+
+  decodeAll(zs, digit = this.state.digit) {
+    return decodeAll(this.run.model, LIKELIHOODS, zs, digit);
+  }
 
   unit(x) { return toUnit(this.run.transform, x); }
 
@@ -270,8 +274,9 @@ export class Explorer {
   }
 
   drawBetween() {
-    [...element("between").children].forEach((figure, i) => {
-      paintImage(figure.firstChild, this.unit(this.decodeAt(this.between(i / (STEPS - 1))).mean));
+    const figures = [...element("between").children];
+    this.decodeAll(figures.map((_, i) => this.between(i / (STEPS - 1)))).forEach(({ mean }, i) => {
+      paintImage(figures[i].firstChild, this.unit(mean));
     });
   }
 
