@@ -15,11 +15,13 @@ from exact_runs import MIXTURES
 from pages import Page
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from vaexp.config.data import DataConfig
 from vaexp.data import load
 from vaexp.explore import describe
 from vaexp.explore.describe import described
+from vaexp.explore.mixture import root_of
 from vaexp.explore.packing import Packing
 from vaexp.explore.page import _images, explored, page_of
 from vaexp.explore.script import mixture_engine, mixture_script
@@ -125,6 +127,19 @@ def test_a_mixture_is_that_of_torch(exact: Any, name: str) -> None:
     assert (found["draws"].std(0) / deviation - 1).abs().max() < 0.15
     counts = found["indices"].long().bincount(minlength=len(model.weight)) / DRAWS
     assert (counts - model.weight).abs().max() < 5 * 0.5 / DRAWS**0.5
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+@torch.no_grad()
+def test_a_covariance_of_any_family_has_a_root(exact: Any, name: str) -> None:
+    """From its draws alone, so that a page runs families that are still to come."""
+    model = model_of(exact(name).path).double()
+    k, d = 1, model.gaussians.mean.shape[1]
+    lower = torch.zeros(d, d, dtype=torch.float64)
+    lower[tuple(torch.tril_indices(d, d))] = root_of(model.gaussians, k)
+    p = MultivariateNormal(model.gaussians.mean[k], scale_tril=lower)
+    x = of_all_digits()[:20].double()
+    close(p.log_prob(x), model.decode(torch.full((20,), k)).log_prob(x), 1e-4)
 
 
 # The page

@@ -51,10 +51,10 @@ def _covariances(gaussians: Gaussians, put: Put) -> dict[str, object]:
         case _:
             components = range(len(gaussians.mean))
     precise = copy.deepcopy(gaussians).double()
-    return {"roots": [put(_root(precise, k), exact=True) for k in components]}
+    return {"roots": [put(root_of(precise, k), exact=True) for k in components]}
 
 
-def _root(gaussians: Gaussians, k: int) -> Tensor:
+def root_of(gaussians: Gaussians, k: int) -> Tensor:
     """The lower triangle of L with L L^T = Sigma_k, row by row, (D (D + 1) / 2,).
 
     A draw of any family is mu_k + noise A, so that Sigma_k = A^T A, and A = Q L^T is known from the
