@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, PICTURE = DOCS / "explore.html", DOCS / "explore.png"
 SHOWN = "#z=0.6,-0.4&sigma=0.2"  # a point off the codes, and a sigma by hand
-SIZE = "1200,1440"  # pixels: down to the questions
+SIZE = "1200,1530"  # pixels: down to the questions
 
 
 def trained(folder: Path) -> Path:
@@ -38,7 +38,8 @@ def take_picture() -> None:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         options += [f"--user-data-dir={profile}", f"--window-size={SIZE}"]
         options += ["--virtual-time-budget=20000", f"--screenshot={PICTURE}"]
-        subprocess.run([browser, *options, PAGE.as_uri() + SHOWN], check=True)
+        command = [browser, *options, PAGE.as_uri() + SHOWN]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 def main() -> None:
