@@ -162,10 +162,12 @@ export class MixtureExplorer {
 
   markChosen() {
     const { component } = this.state;
-    for (const button of element("components").children) {
+    const grid = element("components");
+    for (const button of grid.children) {
       const isChosen = Number(button.dataset.component) === component;
       button.setAttribute("aria-checked", isChosen);
       button.tabIndex = isChosen ? 0 : -1;
+      if (isChosen) showIn(grid, button);
     }
     say("component-name", `Component ${component}`);
     say("component-weight", percent(this.weights[component]));
@@ -283,6 +285,13 @@ function componentButton() {
   weight.setAttribute("aria-hidden", "true"); // the label says it
   button.append(canvas, weight);
   return button;
+}
+
+// Scroll a grid so that one of its parts is in view. The page stays where it is.
+function showIn(grid, { offsetTop, offsetHeight }) {
+  const above = offsetTop < grid.scrollTop;
+  const below = offsetTop + offsetHeight > grid.scrollTop + grid.clientHeight;
+  if (above || below) grid.scrollTop = offsetTop - (grid.clientHeight - offsetHeight) / 2;
 }
 
 // One of the most probable components of an image: a button, a bar and the share.
