@@ -134,7 +134,7 @@ class Browser:
         tab.call("Emulation.setEmulatedMedia", features=features)
         tab.call("Page.navigate", url=path.resolve().as_uri() + hash_)
         deadline = time.monotonic() + 60
-        while not tab.ask("document.querySelector('main:not([aria-busy])') !== null"):
+        while not tab.ask("document.querySelector('#live:not([aria-busy])') !== null"):
             assert time.monotonic() < deadline, tab.complaints
             time.sleep(0.05)
         tab.rest()

@@ -21,6 +21,7 @@ from small_models import rough_vae
 
 from vaexp.config.likelihoods import LIKELIHOODS
 from vaexp.errors import UserError
+from vaexp.explore import describe
 from vaexp.explore import page as explore_page
 from vaexp.explore.describe import described
 from vaexp.explore.packing import Packing
@@ -103,11 +104,17 @@ def test_the_command_says_where_the_page_is(
     assert done.stderr == "--out no/page.html: there is no folder no; make it first\n"
 
 
-def test_what_has_no_page_is_refused_with_the_reason(exact: Any, invoke: Any) -> None:
-    mixture = exact("diag").path
-    done = invoke("explore", mixture)
+def test_what_has_no_page_is_refused_with_the_reason(
+    fixed: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(describe, "MOST_WEIGHTS", 1_000)
+    done = invoke("explore", fixed)
     assert done.exit_code == 2
-    assert f"{mixture}: a mixture has no plane of latents" in done.stderr
+    assert re.fullmatch(
+        rf"{fixed}: the model has [\d,]+ weights, too many for a page, which takes 1,000; "
+        "train one with a smaller model.hidden\n",
+        done.stderr,
+    )
     with pytest.raises(UserError, match="no script runs this likelihood in a page"):
         engine(["laplace"])
 
@@ -128,11 +135,12 @@ def test_runs_that_are_too_large_together_are_refused(
     fixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shown, _) = explored([RunFolder(fixed), RunFolder(fixed)])
-    numbers = sum(place["length"] for place in places(data_of(page_of(shown))["runs"]))
-    monkeypatch.setattr(explore_page, "MOST_NUMBERS", numbers)
+    tensors = places(data_of(page_of(shown))["runs"])
+    size = sum(place["length"] * place["bytes"] for place in tensors)
+    monkeypatch.setattr(explore_page, "MOST_BYTES", size)
     page_of(shown)
-    monkeypatch.setattr(explore_page, "MOST_NUMBERS", numbers - 1)
-    with pytest.raises(UserError, match=f"2 runs have {numbers:,} .* takes {numbers - 1:,}; expl"):
+    monkeypatch.setattr(explore_page, "MOST_BYTES", size - 1)
+    with pytest.raises(UserError, match=f"2 runs take {size:,} .* takes {size - 1:,}; explore"):
         page_of(shown)
 
 
@@ -147,27 +155,38 @@ def places(value: Any) -> Iterator[Any]:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_of_several_runs_those_without_a_page_are_left_out(
-    fixed: Path, exact: Any, copy_of: Any, invoke: Any
+    fixed: Path, copy_of: Any, invoke: Any
 ) -> None:
     folder = Path("all")
-    mixture, unfinished = exact("diag").path, copy_of(fixed)
+    unfinished = copy_of(fixed)
     for place in ("checkpoints/model.safetensors", "metrics.jsonl"):
         (unfinished / place).unlink()
-    for run in (fixed, mixture, unfinished):
+    for run in (fixed, unfinished):
         shutil.copytree(run, folder / run.name)
     done = invoke("explore", folder, "--out", "page.html")
     assert (done.exit_code, done.stdout) == (0, "page.html\n")
-    lines = sorted(done.stderr.splitlines())
-    assert len(lines) == 2
-    assert f"left out: {folder}/{mixture.name}: a mixture has no plane of latents" in lines[0]
-    assert f"left out: {folder}/{unfinished.name}/checkpoints/model.safetensors" in lines[1]
+    (line,) = done.stderr.splitlines()
+    assert f"left out: {folder}/{unfinished.name}/checkpoints/model.safetensors" in line
     (run,) = data_of(Path("page.html").read_text("utf-8"))["runs"]
     assert run["model"]["latent"] == 2
     shutil.rmtree(folder / fixed.name)
     done = invoke("explore", folder, "--out", "none.html")
     assert done.exit_code == 1
-    assert "a mixture has no plane" in done.stderr
+    assert "checkpoints/model.safetensors" in done.stderr
     assert not Path("none.html").exists()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_mixtures_and_other_models_have_pages_of_their_own(
+    fixed: Path, exact: Any, invoke: Any
+) -> None:
+    done = invoke("explore", fixed, exact("diag").path, "--out", "page.html")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "1 of these 2 runs are mixtures, which have no latent plane, and a page holds mixtures or "
+        "other models; explore them apart\n"
+    )
+    assert not Path("page.html").exists()
 
 
 def test_a_run_of_a_stranger_is_only_text(fixed: Path, tmp_path: Path) -> None:

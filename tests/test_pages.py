@@ -55,9 +55,16 @@ def written(runs: list[Path], path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def assert_sound(page: Page, path: Path) -> None:
-    """What every page has to be, whoever reads it, and wherever it is opened."""
-    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
+def assert_sound(page: Page, path: Path, *, live: bool = False) -> None:
+    """What every page has to be, whoever reads it, and wherever it is opened.
+
+    The data and the script of a live part are the only scripts, and the policy names the script.
+    """
+    assert page.tags.count("script") == 2 * live
+    assert not {"link", "iframe", "object", "embed", "base"} & set(page.tags)
+    (policy,) = [words for words in page.of("meta", "content") if "default-src" in (words or "")]
+    assert ("script-src 'sha256-" in (policy or "")) == live
+    assert "script-src 'unsafe" not in (policy or "")
     assert not any(name.startswith("on") for _, attrs in page.found for name in attrs)
     assert not re.search(r"url\(|@import|https?:", path.read_text(encoding="utf-8"))
     assert [page.tags.count(name) for name in ("main", "header", "nav", "h1", "title")] == [1] * 5
@@ -87,7 +94,9 @@ def test_the_page_of_a_single_run(forge: Any, invoke: Any, elsewhere: Path) -> N
     values = {"elbo": np.arange(200.0), "rate": np.full(200, 3.0)}
     run = with_figures(forge("a", values=values), samples=png(NOISE), latent_plane=png(NOISE))
     done = invoke("report", run, "--out", "mine.html")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "mine.html\n", "")
+    assert (done.exit_code, done.stdout) == (0, "mine.html\n")
+    weights = f"{run}/checkpoints/model.safetensors"
+    assert done.stderr.startswith(f"no model runs in the page: {weights}")
     page = Page(Path("mine.html").read_text(encoding="utf-8"))
     assert_sound(page, elsewhere / "mine.html")
     assert [kind for kind in page.tags if kind == "img"] == ["img"] * 4  # small, and in full
@@ -106,7 +115,7 @@ def test_the_page_of_several_runs(fixed: Path, learned: Path, invoke: Any, elsew
     assert json.loads(done.stdout) == {"page": "both.html"}
     assert sorted(learned.rglob("*")) == before
     page = Page(Path("both.html").read_text(encoding="utf-8"))
-    assert_sound(page, elsewhere / "both.html")
+    assert_sound(page, elsewhere / "both.html", live=True)
     first = page.tags.index("img")
     assert first < page.tags.index("table")  # a picture stands first
     assert "Settings that differ" in page.text
@@ -231,6 +240,8 @@ def test_a_few_runs_have_their_figures_in_the_page(forge: Any, tmp_path: Path) -
     assert all((address or "").startswith("#") for address in few.of("a", "href"))
     many = written(runs, tmp_path / "many.html")
     assert len(many.of("img", "src")) == MOST_EMBEDDED + 1
+    how = "vaexp explore RUN ... writes a page that runs some of these models in the browser."
+    assert (how in few.text, how in many.text) == (False, True)
 
 
 def test_figures_in_other_formats_are_links(forge: Any, tmp_path: Path) -> None:

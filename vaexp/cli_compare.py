@@ -15,6 +15,7 @@ from vaexp.visible import visible_lines
 
 if TYPE_CHECKING:
     from vaexp.comparison.compare import Comparison
+    from vaexp.pages.live import Live
     from vaexp.runs.folder import RunFolder
 
 BaselineOption = Annotated[
@@ -58,7 +59,9 @@ def compare(
     html: Annotated[
         bool,
         typer.Option(
-            "--html", help="Also write a page with the tables and all figures, beside the pictures."
+            "--html",
+            help="Also write a page with the tables and all figures, beside the pictures. Unlike "
+            "that of vaexp report, it does not run the models.",
         ),
     ] = False,
     out: PicturesOption = None,
@@ -141,8 +144,9 @@ def report(
     """Write a page of one or more runs: figures, settings, numbers, and what the numbers mean.
 
     Prints the path of the page, which needs no network. Up to four runs have their figures in it in
-    full size. Of more runs it has small ones, and links to their files beside it. Several runs are
-    drawn side by side, as compare --figure does, where their data are there.
+    full size, and their models run in the page, as vaexp explore has them, where their data are
+    there. Of more runs it has small figures, and links to their files beside it. Several runs are
+    drawn side by side, as compare --figure does.
 
     Example: [bold]vaexp report latest --out report.html[/bold]
     """
@@ -159,7 +163,7 @@ def report(
     page = _place_of(folders, "report", out)
     with TemporaryDirectory() as drawn:
         pictures = _drawn_together(folders, comparison, Path(drawn) / "side by side.png")
-        write_text(page, page_of(comparison, pictures, page).html())
+        write_text(page, page_of(comparison, pictures, page, _live(folders)).html())
     typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
 
 
@@ -187,10 +191,10 @@ def explore(
     Prints the path of the page, which is opened from disk and needs no network. It has the latent
     plane with the codes of 300 test images and a point to drag, mu(z), sigma(z) and draws at that
     point, and an image to choose or to draw, which is encoded. Where the likelihood has a sigma, a
-    slider sets it and shows the ELBO. Several runs, such as a sweep over beta, become a slider in
-    the order of their beta. VAEs, probabilistic PCA and factor analysis have such a page. Mixtures
-    have none, as they have no latent plane. Of several runs they are left out, and so are runs that
-    are damaged or have no weights yet, and stderr says so.
+    slider sets it and shows the ELBO. The page of mixtures has their components and weights in
+    place of the plane, and the posterior of the image, which is exact. Several runs, such as a
+    sweep over beta or over components, become a slider. A page holds mixtures or other models. Runs
+    that are damaged or have no weights yet are left out, and stderr says so.
 
     Example: [bold]vaexp explore latest --out explore.html[/bold]
     """
@@ -216,6 +220,24 @@ def _place_of(runs: "list[RunFolder]", kind: str, out: Path | None) -> Path:
         name = kind if len(names) == 1 else f"{kind}-{stem_of(names)}"
         return runs[0].files.place(f"figures/{name}.html")
     return file_to_write(out, "--out")
+
+
+def _live(runs: "list[RunFolder]") -> "Live | None":
+    """The models of a few runs for their page, or say why it cannot have them."""
+    from vaexp.comparison.page import MOST_EMBEDDED
+    from vaexp.explore.page import explored, live_of
+
+    if len(runs) > MOST_EMBEDDED:
+        return None
+    try:
+        shown, left_out = explored(runs)
+        live = live_of(shown)
+    except (RunError, UserError) as error:
+        typer.echo(visible_lines(f"no model runs in the page: {error}"), err=True)
+        return None
+    for why in left_out.values():
+        typer.echo(visible_lines(f"does not run in the page: {why}"), err=True)
+    return live
 
 
 def _drawn_together(runs: "list[RunFolder]", comparison: "Comparison", path: Path) -> list[Path]:

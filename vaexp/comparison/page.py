@@ -14,12 +14,13 @@ from vaexp.comparison.notes import notes
 from vaexp.comparison.view import tables
 from vaexp.errors import RunError
 from vaexp.files import Folder
+from vaexp.pages.live import Live
 from vaexp.pages.page import Explained, Link, Page, Section, of_table
 from vaexp.pages.pictures import MOST_BYTES, Drawn, Picture
 from vaexp.runs.folder import RunFolder
 from vaexp.tables import show_value
 
-MOST_EMBEDDED = 4  # runs up to which the page holds the full size of their figures
+MOST_EMBEDDED = 4  # runs up to which the page holds their models and the full size of their figures
 MOST_NAMED = 6  # with more runs the name of their files is a hash of their names
 MOST_SMALL = 300  # thumbnails of a page, as far as each run has one
 FIRST = ("samples", "reconstructions", "training_curves", "em")
@@ -27,10 +28,13 @@ FIRST = ("samples", "reconstructions", "training_curves", "em")
 and all others as links."""
 
 
-def page_of(comparison: Comparison, pictures: Sequence[Path], path: Path) -> Page:
+def page_of(
+    comparison: Comparison, pictures: Sequence[Path], path: Path, live: Live | None = None
+) -> Page:
     """The page of one or more runs, which is to be written to ``path``: links are relative to it.
 
-    ``pictures`` are the files of those of all runs together. They stand first.
+    ``pictures`` are the files of those of all runs together. They stand first. ``live`` are the
+    models of a few runs.
     """
     runs = dict(zip(comparison.runs, comparison.paths, strict=True))
     figures = [
@@ -52,6 +56,7 @@ def page_of(comparison: Comparison, pictures: Sequence[Path], path: Path) -> Pag
     first, later = (together, each) if together else (each, [])
     sections = [
         *first,
+        *_in_the_browser(live, len(runs)),
         Section("Numbers", sentences=notes(comparison), parts=numbers),
         Section("What the numbers mean", explained=meanings(comparison)),
         *later,
@@ -59,6 +64,15 @@ def page_of(comparison: Comparison, pictures: Sequence[Path], path: Path) -> Pag
     ]
     title = " and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs compared"
     return Page(title, comparison.descriptions if len(runs) == 1 else [], sections)
+
+
+def _in_the_browser(live: Live | None, runs: int) -> list[Section]:
+    """The live part of a page of so many runs, or how to get one where they are too many for it."""
+    if live is None and runs <= MOST_EMBEDDED:
+        return []
+    how = f"Only a page of up to {MOST_EMBEDDED} runs has their models: vaexp explore RUN ... "
+    how += "writes a page that runs some of these models in the browser."
+    return [Section("In the browser", sentences=[] if live else [how], live=live)]
 
 
 def _figures(run: RunFolder, name: str, beside: Path, runs: int) -> Section:

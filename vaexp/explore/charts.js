@@ -86,5 +86,5 @@ export function vector(values) {
   return [...first, ...(values.length > 8 ? ["…"] : [])].join(", ");
 }
 
-export const percent = (share) => (
-  `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);
+export const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %"
+  : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`);

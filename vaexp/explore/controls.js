@@ -1,24 +1,12 @@
-// What the visitor does: the controls of the page, the plane and the pad change the state.
+// What the visitor does: the controls of the page and the plane change the state.
 
 import { minus } from "./charts.js";
+import { click, on, small } from "./common.js";
 import { element, say } from "./elements.js";
 import { STEPS, SWEEP } from "./explorer.js";
-import { SIDE, ofGrey, paintImage, sizeOf } from "./painting.js";
+import { ofGrey, paintImage, sizeOf } from "./painting.js";
 import { save } from "./saving.js";
 import { moved, nearest, onPlane } from "./scene.js";
-
-// A small picture with room for a name below it.
-function small(name, words) {
-  const figure = document.createElement("figure");
-  const canvas = document.createElement("canvas");
-  canvas.className = "image";
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", words);
-  const caption = document.createElement("figcaption");
-  caption.textContent = name;
-  figure.append(canvas, caption);
-  return figure;
-}
 
 export function build(explorer) {
   const { data } = explorer;
@@ -40,12 +28,6 @@ export function build(explorer) {
 }
 
 export function listen(explorer) {
-  const on = (id, event, action) => element(id)?.addEventListener(event, action);
-  const click = (id, action) => on(id, "click", action);
-  on("run", "input", ({ target }) => explorer.goTo(Number(target.value)));
-  click("redraw", () => explorer.redraw());
-  document.querySelector("[data-redraw]").addEventListener("click", () => explorer.redraw());
-  on("marked", "change", ({ target }) => explorer.change({ marked: target.checked }));
   on("plane-images", "change", ({ target }) => explorer.change({ plane: target.checked }));
   on("digit", "change", ({ target }) => explorer.change({ digit: Number(target.value) }));
   for (const side of [0, 1]) {
@@ -67,13 +49,7 @@ export function listen(explorer) {
   });
   document.querySelector("[data-sigma]").addEventListener("click", () => explorer.change({ sigma: 1 }));
   click("set-implied", () => explorer.change({ sigma: explorer.run.model.implied }));
-  click("image-before", () => explorer.choose(Math.max(explorer.state.image, 0) - 1));
-  click("image-after", () => explorer.choose(explorer.state.image + 1));
   click("image-near", () => explorer.choose(explorer.nearest));
-  click("image-clear", () => {
-    explorer.sketch = null;
-    explorer.change({ image: -1 });
-  });
   click("set-from", () => explorer.change({ from: [...explorer.state.z] }));
   click("set-to", () => explorer.change({ to: [...explorer.state.z] }));
   click("play", () => explorer.play());
@@ -82,7 +58,6 @@ export function listen(explorer) {
     explorer.change({ along, z: explorer.between(along) });
   });
   click("save", () => save(explorer));
-  click("reset", () => explorer.become(explorer.start));
 }
 
 export function listenToPlane(explorer) {
@@ -132,42 +107,4 @@ function hover(explorer, place) {
   const { width } = sizeOf(element("plane"));
   box.style.left = `${x > width - 90 ? x - 80 : x + 12}px`;
   box.style.top = `${Math.max(0, y - 40)}px`;
-}
-
-// Draw on the pad: each place that the pointer passes gets ink, most in the middle.
-export function listenToPad(explorer) {
-  const pad = element("pad");
-  let last = null;
-  const ink = (event) => {
-    const box = pad.getBoundingClientRect();
-    const to = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]
-      .map((share) => share * SIDE - 0.5);
-    const from = last ?? to;
-    const count = Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1]) * 2) + 1;
-    for (let i = 1; i <= count; i += 1) {
-      dab(explorer.sketch, from.map((value, k) => value + (i / count) * (to[k] - value)));
-    }
-    last = to;
-    explorer.change({ image: -1 });
-  };
-  pad.addEventListener("pointerdown", (event) => {
-    pad.setPointerCapture(event.pointerId);
-    explorer.sketch ??= new Float32Array(SIDE * SIDE);
-    last = null;
-    ink(event);
-  });
-  pad.addEventListener("pointermove", (event) => {
-    if (explorer.sketch && pad.hasPointerCapture(event.pointerId)) ink(event);
-  });
-}
-
-function dab(pixels, [x, y]) {
-  for (let row = Math.floor(y) - 2; row <= y + 2; row += 1) {
-    for (let column = Math.floor(x) - 2; column <= x + 2; column += 1) {
-      if (row < 0 || column < 0 || row >= SIDE || column >= SIDE) continue;
-      const ink = Math.min(255, 400 * Math.exp(-((column - x) ** 2 + (row - y) ** 2) / 1.4));
-      const at = row * SIDE + column;
-      pixels[at] = Math.max(pixels[at], ink < 12 ? 0 : Math.round(ink));
-    }
-  }
 }

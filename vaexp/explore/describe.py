@@ -1,6 +1,5 @@
 """A model as data, which ``model.js`` runs: its layers, its posterior and its likelihood."""
 
-from collections.abc import Callable
 from typing import Any, assert_never
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor, nn
 from vaexp.config.likelihoods import Family
 from vaexp.data import CLASSES
 from vaexp.errors import RunError, UserError
+from vaexp.explore.mixture import mixture
+from vaexp.explore.packing import Put
 from vaexp.models import GMM, VAE, LinearGaussian, Model
 from vaexp.models.absent import Absent
 from vaexp.models.likelihoods.gaussian import GaussianHead
@@ -17,7 +18,6 @@ from vaexp.models.networks import ACTIVATIONS
 from vaexp.models.vae import POSTERIOR_FLOOR
 
 Data = dict[str, Any]
-Put = Callable[[Tensor], Data]
 
 MOST_WEIGHTS = 2**23  # of a model
 NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
@@ -26,32 +26,41 @@ NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 def described(model: Model, beta: float, put: Put) -> Data:
     """The model, trained at ``beta``, as data.
 
-    ``put`` is given each of its tensors, and returns what stands for it. ``rmseIsBest`` says
-    whether the best single sigma is the root mean squared error of mu(z). ``implied`` is the sigma
-    that training at beta amounts to, or null. Then ``noImplied`` is the reason as a sentence, or
-    empty for a model that is not trained at a beta.
+    ``put`` is given each of its tensors. ``rmseIsBest`` says whether the best single sigma is the
+    root mean squared error of mu(z). ``implied`` is the sigma that training at beta amounts to, or
+    null. Then ``noImplied`` is the reason as a sentence, or empty for a model that is not trained
+    at a beta. Of these entries a mixture has none.
 
-    Raises UserError for a mixture, which has no plane of latents, and for a model that is too large
-    for a page, and RunError for a model whose sigma or noise is not above 0.
+    Raises UserError for a model that is too large for a page, and RunError for a model whose sigma,
+    noise or covariance is not above 0.
     """
-    count = sum(tensor.numel() for tensor in model.state_dict().values())
-    if count > MOST_WEIGHTS:
-        raise UserError(
-            f"the model has {count:,} weights, too many for a page, which takes {MOST_WEIGHTS:,}"
-        )
     match model:
+        case GMM():
+            few = "fewer components, or diag, spherical or lowrank covariances"
+            _check_count(model.free_parameters, few)
+            return mixture(model, put)
         case VAE():
+            _check_count(_count(model), "a smaller model.hidden")
             own = _vae(model, beta, put)
         case LinearGaussian():
+            _check_count(_count(model), "a smaller model.latent_dim")
             own = _linear_gaussian(model, put)
-        case GMM():
-            raise UserError(
-                "a mixture has no plane of latents, as its z is the index of a component; "
-                "vaexp sample RUN --component K draws from one"
-            )
         case _:
             assert_never(model)
     return {"latent": model.latent_dim, "classes": CLASSES if model.conditional else 0, **own}
+
+
+def _count(model: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in model.state_dict().values())
+
+
+def _check_count(count: int, fewer: str) -> None:
+    """Raise UserError for too many numbers. ``fewer`` is what a model has to have for fewer."""
+    if count > MOST_WEIGHTS:
+        raise UserError(
+            f"the model has {count:,} weights, too many for a page, which takes {MOST_WEIGHTS:,}; "
+            f"train one with {fewer}"
+        )
 
 
 def _vae(model: VAE, beta: float, put: Put) -> Data:

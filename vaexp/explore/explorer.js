@@ -1,18 +1,19 @@
 // The explorer: it holds the state, and each change of it draws what depends on that.
 
 import { drawChart, minus, nats, percent, shown, vector } from "./charts.js";
-import { element, say, write } from "./elements.js";
+import { element, say, tellRun, write } from "./elements.js";
 import {
-  elboOf, latentRates, meanElbo, measured, outside, rootMeanSquare, spreadOfCodes, withSigma,
+  elboOf, latentRates, meanElbo, measured, rootMeanSquare, spreadOfCodes, withSigma,
 } from "./measures.js";
-import { decode } from "./model.js";
+import { Kept } from "./kept.js";
+import { decodeAll } from "./model.js";
 import { randomFrom } from "./numbers.js";
 import { clear, forgetSizes, paintHeat, paintImage } from "./painting.js";
 import { drawPlane, viewOf } from "./plane.js";
 import { nearest, sceneOf } from "./scene.js";
 import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
 import { logOf, tell } from "./texts.js";
-import { ofPixels, toUnit } from "./transforms.js";
+import { ofPixels, outside, toUnit } from "./transforms.js";
 
 const REACH = 12; // of the plane and the sliders, in standard deviations of the prior
 export const SWEEP = [-2, -1, 0, 1, 2];
@@ -27,7 +28,6 @@ export class Explorer {
     this.playing = null;
     this.dragging = false; // sigma
     this.numbers = {}; // in the texts
-    this.waiting = new Set();
     const [here, ...others] = this.codesOf(0).map(({ q }) => [...q.mean]);
     const { digit } = data.images[0];
     const sameDigit = data.images.slice(1).findIndex((image) => image.digit === digit);
@@ -36,13 +36,21 @@ export class Explorer {
       plane: false, marked: false, from: here, to: others[Math.max(sameDigit, 0)] ?? here, along: 0,
     };
     const known = data.runs.map(({ model }) => ({ latent: model.latent, digits: data.digits }));
-    this.read = () => fromHash(location.hash, this.start, known, data.images.length);
-    this.state = this.read();
+    this.kept = new Kept({
+      draw: (has) => this.draw(has),
+      toHash: (state) => toHash(state, this.start),
+      fromHash: (hash) => fromHash(hash, this.start, known, data.images.length),
+    });
+    this.state = this.kept.state;
   }
 
   get run() { return this.data.runs[this.state.run]; }
 
-  decodeAt(z, digit = this.state.digit) { return decode(this.run.model, LIKELIHOODS, z, digit); }
+  decodeAt(z, digit) { return this.decodeAll([z], digit)[0]; }
+
+  decodeAll(zs, digit = this.state.digit) {
+    return decodeAll(this.run.model, LIKELIHOODS, zs, digit);
+  }
 
   unit(x) { return toUnit(this.run.transform, x); }
 
@@ -75,30 +83,13 @@ export class Explorer {
   change(changes, dragging = false) {
     if ("z" in changes) this.stop();
     this.dragging = dragging;
-    this.show(changes);
+    this.kept.show(changes);
   }
 
   // Another state, in which nothing was drawn by hand.
   become(state) {
     this.sketch = null;
     this.change({ ...state });
-  }
-
-  // Change the state, and draw what depends on it before the next frame.
-  show(changes) {
-    Object.assign(this.state, changes);
-    for (const name of Object.keys(changes)) this.waiting.add(name);
-    if (this.frame) return;
-    this.frame = requestAnimationFrame(() => {
-      this.frame = null;
-      const changed = this.waiting;
-      this.waiting = new Set();
-      this.draw((...names) => names.some((name) => changed.has(name)));
-      clearTimeout(this.saving); // browsers allow few changes of the address per second
-      this.saving = setTimeout(() => {
-        history.replaceState(null, "", toHash(this.state, this.start));
-      }, 300);
-    });
   }
 
   draw(has) {
@@ -121,13 +112,9 @@ export class Explorer {
 
   drawRun() {
     const { run } = this;
-    say("caption", run.caption);
-    say("run-name", `${run.name}, ${this.state.run + 1} of ${this.data.runs.length}`);
+    tellRun(this);
     say("run-beta", shown(run.beta));
     if (element("run")) {
-      element("run").max = this.data.runs.length - 1;
-      element("run").value = this.state.run;
-      element("run").setAttribute("aria-valuetext", run.name);
       const { rate, distortion } = this.ownOf(this.state.run);
       say("run-rate", nats(rate));
       say("run-distortion", nats(distortion));
@@ -155,6 +142,7 @@ export class Explorer {
 
   // Measure the other runs, one after another, so that the page answers in between.
   async measureAll() {
+    if (this.data.runs.length === 1) return;
     for (let i = 0; i < this.data.runs.length; i += 1) {
       await new Promise((go) => { setTimeout(go); });
       this.ownOf(i);
@@ -286,8 +274,9 @@ export class Explorer {
   }
 
   drawBetween() {
-    [...element("between").children].forEach((figure, i) => {
-      paintImage(figure.firstChild, this.unit(this.decodeAt(this.between(i / (STEPS - 1))).mean));
+    const figures = [...element("between").children];
+    this.decodeAll(figures.map((_, i) => this.between(i / (STEPS - 1)))).forEach(({ mean }, i) => {
+      paintImage(figures[i].firstChild, this.unit(mean));
     });
   }
 
@@ -356,7 +345,7 @@ export class Explorer {
     const began = performance.now() - Math.asin(2 * this.state.along - 1) / Math.PI * 1000 * SECONDS;
     const step = (now) => {
       const along = (1 + Math.sin(((now - began) * Math.PI) / (1000 * SECONDS))) / 2;
-      this.show({ along, z: this.between(along) });
+      this.kept.show({ along, z: this.between(along) });
       this.playing = requestAnimationFrame(step);
     };
     this.playing = requestAnimationFrame(step);

@@ -1,6 +1,6 @@
 // Numbers of a run on the images of the page.
 
-import { covariance, decode, drawLatent, encode, rate } from "./model.js";
+import { covariance, decode, decodeAll, drawLatent, encode, rate } from "./model.js";
 import { randomFrom } from "./numbers.js";
 import { ofPixels } from "./transforms.js";
 
@@ -34,10 +34,9 @@ export function meanElbo(all, sigma) {
 export function elboOf(run, x, digit, sigma, likelihoods) {
   const random = randomFrom(2);
   const q = encode(run.model, x, digit);
-  const logProbs = Array.from({ length: DRAWS }, () => {
-    const p = decode(run.model, likelihoods, drawLatent(q, random), digit);
-    return withSigma(p, sigma).logProb(x);
-  });
+  const zs = Array.from({ length: DRAWS }, () => drawLatent(q, random));
+  const logProbs = decodeAll(run.model, likelihoods, zs, digit)
+    .map((p) => withSigma(p, sigma).logProb(x));
   return { q, ...terms(rate(q), -mean(logProbs)) };
 }
 
@@ -60,6 +59,3 @@ export function spreadOfCodes(all, i) {
   const centre = mean(all.map(({ q }) => q.mean[i]));
   return mean(all.map(({ q }) => (q.mean[i] - centre) ** 2));
 }
-
-// The share of pixels that no image can have.
-export const outside = (unit) => mean(Array.from(unit, (v) => (v < 0 || v > 1 ? 1 : 0)));

@@ -44,7 +44,44 @@ export function dense({ weight, bias, activation }, x) {
   return activation ? out.map(ACTIVATIONS[activation]) : out;
 }
 
-const through = (layers, x) => layers.reduce((values, layer) => dense(layer, values), x);
+// The same for each of many x, two at a time, so that a weight that is read serves both.
+export function denseAll(layer, xs) {
+  const outs = [];
+  for (let k = 0; k + 1 < xs.length; k += 2) outs.push(...denseTwo(layer, xs[k], xs[k + 1]));
+  if (xs.length % 2) outs.push(dense(layer, xs[xs.length - 1]));
+  return outs;
+}
+
+function denseTwo({ weight, bias, activation }, x, y) {
+  const inputs = x.length;
+  const outs = [new Float32Array(bias.length), new Float32Array(bias.length)];
+  for (let row = 0; row < bias.length; row += 4) {
+    // rows behind the last one are the last one again
+    const [r0, r1, r2, r3] = [0, 1, 2, 3].map((i) => Math.min(row + i, bias.length - 1));
+    const [first, second, third, fourth] = [r0 * inputs, r1 * inputs, r2 * inputs, r3 * inputs];
+    let [a, b, c, d] = [bias[r0], bias[r1], bias[r2], bias[r3]];
+    let [e, f, g, h] = [a, b, c, d];
+    for (let i = 0; i < inputs; i += 1) {
+      const value = x[i];
+      const other = y[i];
+      const p = weight[first + i];
+      const q = weight[second + i];
+      const r = weight[third + i];
+      const s = weight[fourth + i];
+      a += p * value;
+      b += q * value;
+      c += r * value;
+      d += s * value;
+      e += p * other;
+      f += q * other;
+      g += r * other;
+      h += s * other;
+    }
+    [outs[0][r0], outs[0][r1], outs[0][r2], outs[0][r3]] = [a, b, c, d];
+    [outs[1][r0], outs[1][r1], outs[1][r2], outs[1][r3]] = [e, f, g, h];
+  }
+  return activation ? outs.map((out) => out.map(ACTIVATIONS[activation])) : outs;
+}
 
 // The inputs with the digit behind them, one-hot, if the model is given it.
 function withDigit(model, inputs, digit) {
@@ -59,15 +96,25 @@ function withDigit(model, inputs, digit) {
 // standard deviation of each pixel. `withSigma` is p(x|z) with one sigma in place of the model's;
 // it is null where the family has no sigma.
 export function decode(model, likelihoods, z, digit) {
-  const features = through(model.decoder, withDigit(model, z, digit));
-  return likelihoods[model.head.family](model.head, features);
+  return decodeAll(model, likelihoods, [z], digit)[0];
+}
+
+// The same for each of many z. A likelihood asks for the linear maps of the features that it needs.
+export function decodeAll(model, likelihoods, zs, digit) {
+  const { decoder, head } = model;
+  const features = decoder.reduce(
+    (values, layer) => denseAll(layer, values), zs.map((z) => withDigit(model, z, digit)));
+  const mapped = {};
+  const map = (name) => (mapped[name] ??= denseAll(head.maps[name], features));
+  return zs.map((_, i) => likelihoods[head.family](head, (name) => map(name)[i]));
 }
 
 // q(z|x), a Gaussian: its mean (L) and the root of its covariance. That is lower triangular (L x L),
 // or its diagonal alone (L) where all else is 0.
 export function encode(model, x, digit) {
   const { mean, scale, root } = model.encoder;
-  const features = through(model.encoder.hidden, withDigit(model, x, digit));
+  const features = model.encoder.hidden.reduce(
+    (values, layer) => dense(layer, values), withDigit(model, x, digit));
   const centre = dense(mean, features);
   if (root) return { mean: centre, root };
   const { floor } = model.encoder;
@@ -110,11 +157,11 @@ export function rate(q) {
 }
 
 // Sigma of each of D pixels, where a head has one: floor + softplus(raw) if it is learned.
-export function sigmaOf(head, features, pixels) {
+export function sigmaOf(head, map, pixels) {
   const { learned, ofZ, floor } = head.sigma;
   let { sigma } = head.own;
   if (learned) {
-    const raw = ofZ ? dense(head.maps.raw_sigma, features) : head.own.raw_sigma;
+    const raw = ofZ ? map("raw_sigma") : head.own.raw_sigma;
     sigma = raw.map((value) => floor + softplus(value));
   }
   return sigma.length === 1 ? new Float32Array(pixels).fill(sigma[0]) : sigma;

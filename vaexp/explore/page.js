@@ -1,8 +1,7 @@
-// The page: it unpacks its data and starts the explorer.
+// The page: it unpacks its data and starts an explorer.
 
-import { build, listen, listenToPad, listenToPlane } from "./controls.js";
+import { listenToAll } from "./common.js";
 import { element, say } from "./elements.js";
-import { Explorer } from "./explorer.js";
 import { SIDE } from "./painting.js";
 import { unpack } from "./unpack.js";
 
@@ -17,19 +16,16 @@ async function opened() {
   return { ...data, runs, images };
 }
 
-async function main() {
-  const explorer = new Explorer(await opened());
-  build(explorer);
-  listen(explorer);
-  listenToPlane(explorer);
-  listenToPad(explorer);
-  const all = () => explorer.show({ ...explorer.state });
-  all();
-  element("main").removeAttribute("aria-busy");
-  window.addEventListener("hashchange", () => explorer.become(explorer.read()));
-  window.addEventListener("resize", all);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
-  if (explorer.data.runs.length > 1) await explorer.measureAll();
+// Open the page with the explorer that `make` returns for its data.
+export async function open(make) {
+  try {
+    const explorer = make(await opened());
+    listenToAll(explorer);
+    explorer.kept.listen((state) => explorer.become(state));
+    explorer.kept.redraw();
+    element("live").removeAttribute("aria-busy");
+    await explorer.measureAll();
+  } catch (error) {
+    say("caption", `This page cannot run here: ${error.message}.`);
+  }
 }
-
-main().catch((error) => say("caption", `This page cannot run here: ${error.message}.`));

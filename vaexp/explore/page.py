@@ -1,7 +1,5 @@
 """The live page of one or more runs: their models, test images and script in one HTML file."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +11,9 @@ from vaexp.data import Split, Transform, load
 from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.explore.describe import Data, described
 from vaexp.explore.packing import Packing
-from vaexp.explore.script import script
+from vaexp.explore.script import mixture_script, script
 from vaexp.figures.style import LABEL_COLOURS
+from vaexp.pages.live import Live, policy
 from vaexp.pages.page import rendered
 from vaexp.runs.folder import RunFolder, short_names
 from vaexp.runs.guarded import WEIGHTS
@@ -22,7 +21,7 @@ from vaexp.runs.trained import TrainedModel
 from vaexp.visible import visible
 
 IMAGES = 300  # test images in a page
-MOST_NUMBERS = 2**24  # of all models in a page, which has then about 45 MB
+MOST_BYTES = 2**25  # of all models in a page, which has then about 45 MB
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Explored:
 def explored(runs: Sequence[RunFolder]) -> tuple[list[Explored], dict[str, str]]:
     """The runs that a page can show, in their order, and why each other is left out.
 
-    Mixtures are left out, and runs that are damaged or have no weights yet, by their paths. Raises
+    Left out are runs that are damaged, have no weights yet or are too large, by their paths. Raises
     UserError or RunError if none is left.
     """
     read, left_out = [], {}
@@ -73,17 +72,31 @@ def _read(run: RunFolder) -> Explored:
 
 
 def page_of(runs: Sequence[Explored]) -> str:
-    """The page of runs, as HTML, in the order of their beta.
+    """The page of runs, as HTML. Raises what ``live_of`` raises."""
+    live = live_of(runs)
+    (name, *others) = short_names([one.folder for one in runs])
+    title = f"Explore {len(runs)} runs" if others else f"Explore {name}"
+    return rendered("explore.html", title=title, live=live, policy=policy(live))
 
-    Raises UserError for runs that share no test images or are too large for one page, and RunError
-    if the data are not those that a run was trained on.
+
+def live_of(runs: Sequence[Explored]) -> Live:
+    """The live part of a page of runs, in the order of their beta or of their components.
+
+    Raises UserError for runs that share no test images, are too large for one page, or are of
+    mixtures and of other models, and RunError if the data are not those that a run was trained on.
     """
-    runs = sorted(runs, key=lambda one: one.trained.config.model.kl_factor)
-    numbers = sum(one.packing.numbers for one in runs)
-    if numbers > MOST_NUMBERS:
+    mixtures = [one for one in runs if one.trained.config.model.discrete]
+    if 0 < len(mixtures) < len(runs):
         raise UserError(
-            f"the models of these {len(runs)} runs have {numbers:,} numbers together, too many for "
-            f"a page, which takes {MOST_NUMBERS:,}; explore fewer of the runs at a time"
+            f"{len(mixtures)} of these {len(runs)} runs are mixtures, which have no latent plane, "
+            "and a page holds mixtures or other models; explore them apart"
+        )
+    runs = sorted(runs, key=_place)
+    size = sum(len(one.packing.data) for one in runs)
+    if size > MOST_BYTES:
+        raise UserError(
+            f"the models of these {len(runs)} runs take {size:,} bytes together, too many for a "
+            f"page, which takes {MOST_BYTES:,}; explore fewer of the runs at a time"
         )
     images, digits = _images(runs)
     names = short_names([one.folder for one in runs])
@@ -95,17 +108,19 @@ def page_of(runs: Sequence[Explored]) -> str:
         "digits": digits,
         "colours": LABEL_COLOURS,
     }
-    code = script(one.model["head"]["family"] for one in runs)
-    title = names[0] if len(runs) == 1 else f"{len(runs)} runs"
-    return rendered(
-        "explore.html",
-        title=f"Explore {title}",
-        several=len(runs) > 1,
-        images=len(images),
+    code = mixture_script() if mixtures else script(one.model["head"]["family"] for one in runs)
+    return Live(
+        template="mixture.html" if mixtures else "latent.html",
         script=Markup(code),
-        script_hash=base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii"),
         data=htmlsafe_json_dumps(data, allow_nan=False),
+        runs=len(runs),
+        images=len(images),
     )
+
+
+def _place(run: Explored) -> tuple[float, int]:
+    """What a run is sorted by on its slider."""
+    return run.trained.config.model.kl_factor, run.model.get("components", 0)
 
 
 def _run(run: Explored, name: str) -> Data:
@@ -116,6 +131,7 @@ def _run(run: Explored, name: str) -> Data:
         "name": visible(name),
         "caption": visible(config.describe()),
         "beta": config.model.kl_factor,
+        **({"floor": config.model.floor} if config.model.discrete else {}),
         "transform": transform,
         "unit": Transform(transform).in_unit_interval,
         "model": run.model,

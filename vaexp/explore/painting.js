@@ -1,5 +1,7 @@
 // Pictures on canvases. Images are dark ink on white paper: 0 is white and 1 is black.
 
+import { isAbove, isBelow } from "./transforms.js";
+
 export const SIDE = 28;
 
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
@@ -28,7 +30,7 @@ function writePixels(pixels, left, top, values, colourOf) {
 
 const INKS = Array.from({ length: 256 }, (_, level) => [255 - level, 255 - level, 255 - level]);
 const ink = (value) => INKS[Math.round(255 * Math.min(Math.max(value, 0), 1))] ?? NO_NUMBER;
-const marked = (value) => (value < 0 ? BELOW : value > 1 ? ABOVE : ink(value));
+const marked = (value) => (isBelow(value) ? BELOW : isAbove(value) ? ABOVE : ink(value));
 
 // Grey values 0 to 255 as numbers to paint.
 export const ofGrey = (pixels) => Float32Array.from(pixels, (pixel) => pixel / 255);

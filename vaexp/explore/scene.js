@@ -62,6 +62,7 @@ function planeImages(explorer) {
 function allOver(explorer) {
   const step = (2 * explorer.reach) / ACROSS;
   const places = Array.from({ length: ACROSS }, (_, i) => -explorer.reach + (i + 0.5) * step);
-  return mosaic(places.map((down) => places.map((across) => (
-    explorer.unit(explorer.decodeAt(moved(explorer.state, [across, -down])).mean)))));
+  return mosaic(places.map((down) => (
+    explorer.decodeAll(places.map((across) => moved(explorer.state, [across, -down])))
+      .map(({ mean }) => explorer.unit(mean)))));
 }

@@ -6,27 +6,29 @@ from importlib.resources import files
 
 from vaexp.errors import UserError
 
-ENGINE = ("numbers", "model", "transforms", "unpack", "measures", "state")
-PAGE = (
-    "elements",
-    "painting",
-    "charts",
+ENGINE = ("numbers", "gaussians", "transforms", "unpack", "address")
+PAGE = ("elements", "painting", "charts", "kept", "common", "sheets", "page")
+LATENT_ENGINE = ("model", "measures", "state")
+LATENT_PAGE = (
     "plane",
     "scene",
     "texts",
     "explorer",
     "saving",
     "controls",
-    "page",
+    "latent_page",
 )
+MIXTURE_ENGINE = ("mixtures",)
+MIXTURE_PAGE = ("mixture_explorer", "mixture_page")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 _COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
-HEAD = "// The modules of vaexp/explore, joined without their comments."
+_INDENT = re.compile(r"^ +", re.MULTILINE)
+HEAD = "// The modules of vaexp/explore, joined without their comments and indentation."
 
 
 def engine(families: Iterable[str]) -> str:
-    """The script without its page: the inference with these likelihoods, measures and the state.
+    """The inference of models with latents, with these likelihoods, and what needs no page either.
 
     Raises UserError for a likelihood that no script runs.
     """
@@ -37,18 +39,30 @@ def engine(families: Iterable[str]) -> str:
         for name in names
     )
     table = f"const LIKELIHOODS = {{\n{likelihoods}}};\n"
-    return "\n".join([*map(_module, ENGINE), table])
+    return "\n".join([*map(_module, ENGINE + LATENT_ENGINE), table])
 
 
 def script(families: Iterable[str]) -> str:
-    """The whole script of a page whose models have these likelihoods."""
-    return "\n".join([HEAD, engine(families), *map(_module, PAGE)])
+    """The whole script of a page of models with latents, which have these likelihoods."""
+    return "\n".join([HEAD, engine(families), *map(_module, PAGE + LATENT_PAGE)])
+
+
+def mixture_engine() -> str:
+    """The inference of mixtures, and what needs no page either."""
+    return "\n".join(map(_module, ENGINE + MIXTURE_ENGINE))
+
+
+def mixture_script() -> str:
+    """The whole script of a page of mixtures."""
+    return "\n".join([HEAD, mixture_engine(), *map(_module, PAGE + MIXTURE_PAGE)])
 
 
 def _module(name: str) -> str:
-    """A module without imports and exports, as all share one scope, and without comment lines."""
+    """A module without imports and exports, as all share one scope, comments and indentation."""
     file = files("vaexp.explore").joinpath(f"{name}.js")
     if not file.is_file():
         raise UserError(f"no script runs this likelihood in a page: vaexp/explore/{name}.js")
     text = file.read_text(encoding="utf-8")
-    return _EXPORT.sub("", _IMPORT.sub("", _COMMENT.sub("", text))).lstrip("\n")
+    for left_out in (_COMMENT, _IMPORT, _EXPORT, _INDENT):
+        text = left_out.sub("", text)
+    return text.lstrip("\n")

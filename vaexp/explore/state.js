@@ -3,6 +3,8 @@
 // { run, z, digit, axes, sigma, image, seed, plane, marked, from, to, along }: `z`, `from` and `to`
 // are latents, `sigma` is null where it is the model's own, and `image` is -1 without a test image.
 
+import { hashOf, partsOf, wholeIn } from "./address.js";
+
 const FARTHEST = 100; // of a latent from 0, in standard deviations of the prior
 const SIGMAS = [1e-4, 1e3]; // the least and the largest one by hand
 
@@ -26,24 +28,20 @@ export function toHash(state, start) {
     if (rounded(state[name]) !== rounded(start[name])) parts.set(name, rounded(state[name]));
   }
   if (state.along) parts.set("along", Number(state.along.toFixed(3)));
-  return `#${parts.toString().replaceAll("%2C", ",")}`;
+  return hashOf(parts);
 }
 
 // The state that a hash describes. What it leaves out, or what has no meaning here, is as at the
 // start. `runs` has the number of latents and the digits of each run, `images` their number.
 export function fromHash(hash, start, runs, images) {
-  const parts = new URLSearchParams(hash.replace(/^#/, ""));
-  const whole = (name, low, high, otherwise) => {
-    const value = parts.has(name) ? Number(parts.get(name)) : NaN;
-    return Number.isInteger(value) && value >= low && value <= high ? value : otherwise;
-  };
-  const state = { ...start, run: whole("run", 0, runs.length - 1, start.run) };
+  const parts = partsOf(hash);
+  const state = { ...start, run: wholeIn(parts, "run", 0, runs.length - 1, start.run) };
   const { latent, digits } = runs[state.run];
   const vector = (name) => {
     const values = parts.has(name) ? numbers(parts.get(name)) : [];
     return values.length === latent && isNear(values) ? values : null;
   };
-  const digit = whole("digit", 0, 9, start.digit);
+  const digit = wholeIn(parts, "digit", 0, 9, start.digit);
   const axes = parts.has("axes") ? numbers(parts.get("axes")) : [];
   const isAxis = (axis) => Number.isInteger(axis) && axis >= 0 && axis < latent;
   const areAxes = axes.length === 2 && axes.every(isAxis) && (axes[0] !== axes[1] || latent === 1);
@@ -55,8 +53,8 @@ export function fromHash(hash, start, runs, images) {
     digit: digits.includes(digit) ? digit : digits[0],
     axes: areAxes ? axes : fittedAxes(start.axes, latent),
     sigma: sigma >= SIGMAS[0] && sigma <= SIGMAS[1] ? sigma : null,
-    image: whole("image", -1, images - 1, start.image),
-    seed: whole("draw", 1, 2 ** 31, start.seed),
+    image: wholeIn(parts, "image", -1, images - 1, start.image),
+    seed: wholeIn(parts, "draw", 1, 2 ** 31, start.seed),
     plane: parts.has("plane"),
     marked: parts.has("marked"),
     from: vector("from") ?? fitted(start.from, latent),

@@ -54,3 +54,12 @@ export function toUnit(transform, x) {
   if (transform !== "logit") return x;
   return x.map((value) => (sigmoid(value) - MARGIN) / (1 - 2 * MARGIN));
 }
+
+// Values that no pixel of an image can have. A mean of images may be outside by a rounding error.
+const ROUNDING = 1e-6;
+export const isBelow = (value) => value < -ROUNDING;
+export const isAbove = (value) => value > 1 + ROUNDING;
+
+// The share of pixels with such a value.
+export const outside = (unit) =>
+  unit.filter((value) => isBelow(value) || isAbove(value)).length / unit.length;

@@ -1,7 +1,4 @@
-"""A page as data, and its HTML: one file that needs no network and no script.
-
-``rendered`` fills in any template, also that of the live page, which has a script.
-"""
+"""A page as data, and its HTML: one file that needs no network, and no script but a live part's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vaexp import __version__
+from vaexp.pages.live import Live, policy
 from vaexp.pages.pictures import Picture
 from vaexp.tables import Table
 from vaexp.visible import visible
@@ -49,6 +47,7 @@ class Section:
     parts: Sequence["Section"] = ()
     as_cards: bool = False
     """Whether its parts stand beside each other, as many as fit."""
+    live: Live | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ class Page:
 
     def html(self) -> str:
         """The page as HTML. All text is escaped, and control characters are made visible."""
-        return rendered("page.html", page=self)
+        (live, *_) = [*(section.live for section in self.sections if section.live), None]
+        return rendered("page.html", page=self, live=live, policy=policy(live))
 
 
 def of_table(table: Table, explained: Sequence[Explained] = ()) -> Section:

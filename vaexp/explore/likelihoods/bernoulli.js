@@ -1,10 +1,9 @@
 // Pixels are 0 or 1, and their logits are a function of z.
 
-import { dense } from "../model.js";
 import { sigmoid, softplus } from "../numbers.js";
 
-export function bernoulli(head, features) {
-  const logits = dense(head.maps.logits, features);
+export function bernoulli(head, map) {
+  const logits = map("logits");
   const mean = logits.map(sigmoid);
   return {
     mean,

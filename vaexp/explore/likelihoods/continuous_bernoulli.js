@@ -1,12 +1,11 @@
 // The density e^(eta x) eta / (e^eta - 1) on [0, 1] (Loaiza-Ganem and Cunningham 2019). Every
 // formula is for |eta| and mirrored, so that no exponential overflows, and is a series near 0.
 
-import { dense } from "../model.js";
 
 const isSmall = (eta) => Math.abs(eta) < 0.05;
 
-export function continuous_bernoulli(head, features) {
-  const logits = dense(head.maps.logits, features);
+export function continuous_bernoulli(head, map) {
+  const logits = map("logits");
   return {
     mean: logits.map(mean),
     deviation: logits.map((eta) => Math.sqrt(variance(eta))),

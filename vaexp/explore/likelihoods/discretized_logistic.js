@@ -1,16 +1,16 @@
 // A logistic distribution rounded to the 256 grey levels (Kingma et al. 2016; Salimans et al. 2017).
 // M and S are its location and scale in levels, and the first and the last level take the tails.
 
-import { dense, sigmaOf } from "../model.js";
+import { sigmaOf } from "../model.js";
 import { clamp, logSigmoid, once, sigmoid } from "../numbers.js";
 
 const LAST = 255;
 const SCALE_OF_SIGMA = Math.sqrt(3) / Math.PI;
 const REACH = 20; // in units of S: further away, a sigmoid is 0 or 1 to 2e-9
 
-export function discretized_logistic(head, features) {
-  const location = dense(head.maps.mean, features);
-  return rounded(location, sigmaOf(head, features, location.length));
+export function discretized_logistic(head, map) {
+  const location = map("mean");
+  return rounded(location, sigmaOf(head, map, location.length));
 }
 
 function rounded(mean, sigma) {

@@ -1,80 +1,12 @@
 // N(mu, diag sigma^2), or N(mu, diag sigma^2 + V V^T) with q factors that pixels share.
 
-import { dense, sigmaOf } from "../model.js";
+import { diagonal, lowRank } from "../gaussians.js";
+import { sigmaOf } from "../model.js";
+import { once } from "../numbers.js";
 
-export function gaussian(head, features) {
-  const mean = dense(head.maps.mean, features);
-  const sigma = sigmaOf(head, features, mean.length);
+export function gaussian(head, map) {
+  const mean = map("mean");
+  const sigma = once(() => sigmaOf(head, map, mean.length));
   if (!head.maps.factors) return diagonal(mean, sigma);
-  const factors = dense(head.maps.factors, features); // V^T, (q x D), in units of sigma
-  return lowRank(mean, sigma, factors);
-}
-
-function diagonal(mean, sigma) {
-  return {
-    mean,
-    deviation: sigma,
-    draw: (random) => mean.map((centre, j) => centre + sigma[j] * random.normal()),
-    logProb: (x) => {
-      let sum = -0.5 * x.length * Math.log(2 * Math.PI);
-      for (let j = 0; j < x.length; j += 1) {
-        sum -= 0.5 * ((x[j] - mean[j]) / sigma[j]) ** 2 + Math.log(sigma[j]);
-      }
-      return sum;
-    },
-    withSigma: (other) => diagonal(mean, new Float32Array(mean.length).fill(other)),
-  };
-}
-
-// With A = V^T / sigma (q x D), w = (x - mu) / sigma and M = I + A A^T (q x q), whose Cholesky root
-// is R, the squared distance is |w|^2 - |R^-1 A w|^2 and ln |Sigma| is sum ln sigma^2 + ln |M|.
-function lowRank(mean, sigma, factors) {
-  const own = diagonal(mean, sigma);
-  const pixels = mean.length;
-  const count = factors.length / pixels;
-  const row = (k) => factors.subarray(k * pixels, (k + 1) * pixels);
-  const rows = Array.from({ length: count }, (_, k) => row(k));
-  return {
-    mean,
-    deviation: sigma.map((one, j) =>
-      one * Math.sqrt(rows.reduce((sum, factor) => sum + factor[j] ** 2, 1))),
-    draw: (random) => {
-      const x = own.draw(random);
-      for (const factor of rows) {
-        const shared = random.normal();
-        for (let j = 0; j < pixels; j += 1) x[j] += sigma[j] * factor[j] * shared;
-      }
-      return x;
-    },
-    logProb: (x) => {
-      const w = x.map((value, j) => (value - mean[j]) / sigma[j]);
-      const root = cholesky(rows.map((a, i) => rows.map((b, k) => dot(a, b) + (i === k ? 1 : 0))));
-      const explained = [];
-      rows.forEach((factor, i) => {
-        const known = explained.reduce((sum, value, k) => sum + root[i][k] * value, 0);
-        explained.push((dot(factor, w) - known) / root[i][i]);
-      });
-      const logRoot = root.reduce((sum, line, i) => sum + Math.log(line[i]), 0);
-      return own.logProb(x) + 0.5 * dot(explained, explained) - logRoot;
-    },
-    withSigma: own.withSigma, // the factors are left out
-  };
-}
-
-const dot = (a, b) => {
-  let sum = 0;
-  for (let i = 0; i < a.length; i += 1) sum += a[i] * b[i];
-  return sum;
-};
-
-// The lower triangular root of a positive definite matrix, as rows.
-function cholesky(matrix) {
-  const root = matrix.map((line) => line.map(() => 0));
-  matrix.forEach((line, i) => {
-    for (let k = 0; k <= i; k += 1) {
-      const rest = line[k] - dot(root[i].slice(0, k), root[k].slice(0, k));
-      root[i][k] = i === k ? Math.sqrt(rest) : rest / root[k][k];
-    }
-  });
-  return root;
+  return lowRank(mean, sigma, once(() => map("factors")));
 }

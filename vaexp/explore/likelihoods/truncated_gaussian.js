@@ -5,15 +5,15 @@
 // first two moments of v are sums of positive terms, by Gauss-Legendre quadrature over the part of
 // the interval where the integrand is not negligible. So no digits cancel, however far m is outside.
 
-import { dense, sigmaOf } from "../model.js";
+import { sigmaOf } from "../model.js";
 import { clamp, once } from "../numbers.js";
 
 const DEPTH = 30; // e^-DEPTH of the integrand is left out at either end
 const { points, weights } = legendre(32);
 
-export function truncated_gaussian(head, features) {
-  const location = dense(head.maps.mean, features);
-  return truncated(location, sigmaOf(head, features, location.length));
+export function truncated_gaussian(head, map) {
+  const location = map("mean");
+  return truncated(location, sigmaOf(head, map, location.length));
 }
 
 function truncated(location, sigma) {
