@@ -1,5 +1,6 @@
 """Exact models from the command line: stopped, resumed, and collapsed."""
 
+import errno
 import json
 import re
 import signal
@@ -261,6 +262,22 @@ def test_a_collapse_leaves_the_last_good_parameters(tmp_path: Path, invoke: Any)
         assert np.isfinite(arrays["x"]).all()
     listed = json.loads(invoke("runs", trained.path.parent, "--json").stdout)
     assert (listed[0]["status"], listed[0]["error"]) == ("failed", error)
+
+
+def test_a_collapse_without_figures_draws_none(tmp_path: Path) -> None:
+    _, trained = train(tmp_path, *SINGULAR, "seed=21", "--no-figures")
+    assert len(trained.run.records()) > 1
+    assert list(trained.path.glob("figures/*")) == []
+
+
+def test_a_collapse_is_told_even_if_it_cannot_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vaexp.experiment.fit.illustrate_history", fail)
+    assert_collapsed(*train(tmp_path, *SINGULAR, "seed=21"))
 
 
 def test_a_collapse_that_rounding_would_hide(tmp_path: Path) -> None:

@@ -133,3 +133,22 @@ def test_whatever_leaks_from_training_is_one_line(
         assert (info["status"], info["exit_code"]) == ("failed", 1)
         assert not (run / "checkpoints" / ".reserve.tmp").exists()
         run.rename(tmp_path / f"{run.name}-done")
+
+
+def test_a_stop_on_a_full_disk_is_a_stop(
+    invoke: Any, fixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither run.json nor the checkpoint can be had then. The exit code is still that of Ctrl-C."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def fail(*_: Any) -> Any:
+        raise OSError(28, "No space left on device", "run.json")
+
+    monkeypatch.setattr("vaexp.experiment.train.fit", stop)
+    monkeypatch.setattr("vaexp.runs.folder.RunFolder.end", fail)
+    monkeypatch.setattr("vaexp.runs.folder.RunFolder.state", fail)
+    done = invoke("train", fixed, "--runs-dir", tmp_path)
+    assert done.exit_code == 130
+    assert "stopped by Ctrl-C; to continue the run:" in done.stderr

@@ -4,6 +4,7 @@ import math
 import pkgutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -47,12 +48,18 @@ class Work:
 
 
 def fit(
-    experiment: Experiment, run: RunFolder, reporter: Reporter, processes: Processes = ALONE
+    experiment: Experiment,
+    run: RunFolder,
+    reporter: Reporter,
+    processes: Processes = ALONE,
+    *,
+    figures: bool = True,
 ) -> None:
     """Fit the model, or continue from where the run stopped.
 
-    Of several ``processes`` this is the first, and the others ``follow``. Raises RunError if the
-    checkpoint is missing or belongs to another config.
+    Without ``figures`` the steps of an EM that fails are not drawn. Of several ``processes`` this
+    is the first, and the others ``follow``. Raises RunError if the checkpoint is missing or belongs
+    to another config.
     """
     state = run.state()
     if state is None and len(run.records()) > 1:
@@ -70,7 +77,13 @@ def fit(
             case VAEExperiment() as config:
                 _fit_by_gradients(experiment, config, run, reporter, state, processes)
             case GMMExperiment() | LinearGaussianExperiment() as config:
-                _fit_by_em(experiment, config, run, reporter, state, processes)
+                try:
+                    _fit_by_em(experiment, config, run, reporter, state, processes)
+                except RunError:
+                    if figures and run.records():
+                        with suppress(RunError, OSError):  # the first error counts
+                            illustrate_history(run, config)
+                    raise
             case _:
                 assert_never(experiment.config)
 
@@ -220,18 +233,13 @@ def _fit_by_em(
     floor = config.model.likelihood_facts.get("covariance_floor")
     beside = "" if floor is None else f" [floor {floor:g}]"
     with reporter.bar("EM", options.max_iter * options.restarts, "iterations"):
-        try:
-            write_steps(
-                run,
-                fitted,
-                lambda record: _show_iteration(record, options.restarts, beside, reporter),
-                EM_WRITES_EVERY,
-                lambda: reporter.advance(1),
-            )
-        except RunError:
-            if run.records():
-                illustrate_history(run, config)
-            raise
+        write_steps(
+            run,
+            fitted,
+            lambda record: _show_iteration(record, options.restarts, beside, reporter),
+            EM_WRITES_EVERY,
+            lambda: reporter.advance(1),
+        )
     last = run.records()[-1]
     if last["stopped"] == "max_iter" and options.max_iter > 0:
         reporter.say(

@@ -1,7 +1,7 @@
 """The measures of every split of a fitted model, and their entries in metrics.json."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaexp.config.likelihoods import GREY_LEVELS
 from vaexp.data import Transform
-from vaexp.evaluation.bounds import DRAWS, elbo_measures, iw_measures
+from vaexp.evaluation.bounds import DRAWS, elbo_measures
 from vaexp.evaluation.criteria import information_criteria
 from vaexp.evaluation.exact import exact_log_prob, exact_measures
 from vaexp.evaluation.measure import Estimate, Kind, Measure
@@ -46,14 +46,6 @@ def of_all_training_images(model: Model, measures: Mapping[str, Measure]) -> dic
             return {}
         case _:
             assert_never(model)
-
-
-def importance_weighted(
-    model: VAE, x: Tensor, label: Tensor, k: int, on_images: Callable[[int], None]
-) -> dict[str, Measure]:
-    """The importance-weighted bound with K = ``k`` samples, by its name ``iw_bound``."""
-    found = iw_measures(model, x, label, k=k, on_images=on_images)
-    return {"iw_bound": found["iw_bound"]}
 
 
 def with_bits_per_dim(

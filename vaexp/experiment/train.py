@@ -14,7 +14,7 @@ from vaexp import signals
 from vaexp.config import Config, digest
 from vaexp.data import Split, Transform
 from vaexp.errors import RunError, Terminated, UserError, in_a_line
-from vaexp.evaluation.bounds import DRAWS
+from vaexp.evaluation.bounds import DRAWS, iw_measures
 from vaexp.evaluation.measure import Measure, join
 from vaexp.evaluation.tails import disagreement
 from vaexp.experiment.draw.run import illustrate
@@ -22,7 +22,6 @@ from vaexp.experiment.evaluate import evaluate_after_training
 from vaexp.experiment.fit import fit, what_helps
 from vaexp.experiment.measure import (
     entry,
-    importance_weighted,
     measure_split,
     of_all_training_images,
     with_bits_per_dim,
@@ -88,7 +87,7 @@ def train(
             reporter.say(f"run folder {run.path}")
             if experiment.data.doubt is not None:
                 reporter.say(f"note: {experiment.data.doubt}")
-            fit(experiment, run, reporter, processes)
+            fit(experiment, run, reporter, processes, figures=figures)
             _measure(experiment, run, reporter, images)
             add_test(run)
             if figures:
@@ -168,27 +167,27 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
     with seeded(config.seed, "elbo", "train"):
         blocks = _first(experiment.training_blocks(), most)
         splits["train"] = join([measured(*block, FEW_DRAWS) for block in blocks])
-    for name, split in (("validation", data.validation), ("test", data.test)):
-        if split is not None:
-            reporter.say(f"measuring on {_count(split, most)} {name} images")
-            x = experiment.held_out_images(split, name)[:most]
-            label = split.label[:most].to(experiment.device)
-            with seeded(config.seed, "elbo", name):
-                splits[name] = measured(x, label, DRAWS if name == "test" else FEW_DRAWS)
-    # the test split came last, so x and label are its images and labels from here on
+
+    def held_out(name: str, split: Split, draws: int) -> tuple[Tensor, Tensor]:
+        reporter.say(f"measuring on {_count(split, most)} {name} images")
+        x = experiment.held_out_images(split, name)[:most]
+        label = split.label[:most].to(experiment.device)
+        with seeded(config.seed, "elbo", name):
+            splits[name] = measured(x, label, draws)
+        return x, label
+
+    if data.validation is not None:
+        held_out("validation", data.validation, FEW_DRAWS)
+    x, label = held_out("test", data.test, DRAWS)
     bound = _importance_weighted(experiment, x, label, reporter)
     splits["test"] |= with_bits_per_dim(bound, transform, x, facts)
     _check_finite(splits, config)
-    sizes = {"train": len(data.train), "test": len(data.test)}
-    sizes |= {} if data.validation is None else {"validation": len(data.validation)}
+    first = {name: _first_of(getattr(data, name), most) for name in splits}
     metrics = {
-        name: {
-            metric: entry(measure, facts, most if most and most < sizes[name] else None)
-            for metric, measure in measures.items()
-        }
+        name: {metric: entry(one, facts, first[name]) for metric, one in measures.items()}
         for name, measures in splits.items()
     }
-    if "first_images" not in metrics["train"]["elbo"]:
+    if first["train"] is None:
         whole = of_all_training_images(model, splits["train"])
         metrics["train"] |= {name: entry(one, facts) for name, one in whole.items()}
     for line in _headlines(splits["test"], metrics):
@@ -211,10 +210,15 @@ def _check_finite(splits: dict[str, dict[str, Measure]], config: Config) -> None
                 raise RunError(f"{what}: {what_helps(config)}")
 
 
+def _first_of(split: Split, most: int | None) -> int | None:
+    """How many of the first images of a split are measured, or None if these are all."""
+    return most if most is not None and most < len(split) else None
+
+
 def _count(split: Split, most: int | None) -> str:
     """How many images of a split are measured, and of how many if these are not all."""
-    n = len(split)
-    return f"{n:,}" if most is None or n <= most else f"the first {most:,} of {n:,}"
+    first = _first_of(split, most)
+    return f"{len(split):,}" if first is None else f"the first {first:,} of {len(split):,}"
 
 
 def _first(
@@ -241,7 +245,7 @@ def _importance_weighted(
                 return {}
             title = f"importance-weighted bound, K = {k}"
             with reporter.bar(title, len(x), "images"), seeded(experiment.config.seed, "iw_bound"):
-                return importance_weighted(model, x, label, k, reporter.advance)
+                return iw_measures(model, x, label, k=k, on_images=reporter.advance)
         case GMM() | LinearGaussian():
             return {}
         case _:
@@ -282,11 +286,14 @@ def _draw(experiment: Experiment, run: RunFolder, reporter: Reporter) -> None:
 
 def _stopped(run: RunFolder, reporter: Reporter, exit_code: int, how: str) -> None:
     """Mark the run as interrupted, and say how to continue it."""
-    run.end("interrupted", exit_code, how)
-    state = run.state()  # the last line of metrics.jsonl may be of an epoch after the checkpoint
-    done = state["at"] if state else 0
-    unit = run.config().model.unit
-    reporter.say(f"stopped by {how} after {done} finished {unit}s; to continue the run:")
+    with suppress(OSError):  # as of a full disk, which changes nothing of how it ended
+        run.end("interrupted", exit_code, how)
+    after = ""
+    with suppress(RunError, OSError):
+        # the last line of metrics.jsonl may be of an epoch after the checkpoint
+        state = run.state()
+        after = f" after {state['at'] if state else 0} finished {run.config().model.unit}s"
+    reporter.say(f"stopped by {how}{after}; to continue the run:")
     reporter.say(f"  vaexp train --resume {run.path}")
 
 

@@ -16,7 +16,6 @@ from vaexp.figures.style import LABEL_COLOURS
 from vaexp.pages.live import Live, policy
 from vaexp.pages.page import rendered
 from vaexp.runs.folder import RunFolder, short_names
-from vaexp.runs.guarded import WEIGHTS
 from vaexp.runs.trained import TrainedModel
 from vaexp.visible import visible
 
@@ -58,12 +57,6 @@ def explored(runs: Sequence[RunFolder]) -> tuple[list[Explored], dict[str, str]]
 
 def _read(run: RunFolder) -> Explored:
     trained, packing = TrainedModel.read(run), Packing()
-    for name, tensor in trained.model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise RunError(
-                f"{visible(str(run.path))}/{WEIGHTS}: {visible(name)} holds numbers that are not "
-                "finite, so no page can run the model; copy the run folder again or train anew"
-            )
     try:
         model = described(trained.model, trained.config.model.kl_factor, packing.put)
     except (RunError, UserError) as error:
