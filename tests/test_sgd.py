@@ -308,6 +308,11 @@ def test_cosine_schedule(recorder, optimizer):
     assert {k.lower() for k in recorder.kinds} == {optimizer}
 
 
+def test_linear_schedule(recorder):
+    run(vae(), replace(OPTIONS, schedule="linear", learning_rate=1e-3))
+    assert recorder.rates == pytest.approx([1e-3 * (1 - t / 9) for t in range(9)], rel=1e-12)
+
+
 def test_constant_schedule(recorder):
     run(vae())
     assert recorder.rates == [1e-2] * 9

@@ -138,7 +138,7 @@ def test_whatever_leaks_from_training_is_one_line(
 def test_a_stop_on_a_full_disk_is_a_stop(
     invoke: Any, fixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither run.json nor the checkpoint can be had then. The exit code is still that of Ctrl-C."""
+    """Then neither run.json nor the checkpoint can be had; the exit code stays that of Ctrl-C."""
 
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

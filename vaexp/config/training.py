@@ -42,8 +42,9 @@ class SGDConfig(Section):
     """The decoupled weight decay of adamw."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """The momentum of sgd."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """constant: the learning rate stays. cosine: it falls to 0 over the whole training."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """constant: the learning rate stays. cosine, linear: it falls to 0 over the whole training, as
+    half a wave of the cosine or in a straight line."""
     gradient_clip: float | None = Field(None, gt=0)
     """The largest norm of the gradient of the objective per image. null does not clip it."""
     sigma_weighting: float = Field(0.0, ge=0, le=1)

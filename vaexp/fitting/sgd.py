@@ -32,7 +32,7 @@ class SGDOptions:
     batch_size: int
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: float
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine", "linear"]
     gradient_clip: float | None
     patience: int | None
     checkpoint_minutes: float | None = None
@@ -55,6 +55,8 @@ class SGDOptions:
                 return self.learning_rate
             case "cosine":
                 return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+            case "linear":
+                return self.learning_rate * (1 - done)
         assert_never(self.schedule)
 
     def is_due(self, seconds: float) -> bool:
