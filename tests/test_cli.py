@@ -314,7 +314,6 @@ def test_no_torch_for_what_needs_none(two_forged_runs: list[Path], tmp_path: Pat
         ["runs", "show", first],
         ["runs", "trim", first],
         *[["compare", first, second, "--format", name] for name in ("table", "json", "csv", "md")],
-        ["report", first],
     ]
     script = """
 import json, sys

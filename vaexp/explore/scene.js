@@ -55,8 +55,8 @@ export function sceneOf(explorer, view) {
 function planeImages(explorer) {
   const { run, digit, axes } = explorer.state;
   const key = JSON.stringify([run, digit, axes, moved(explorer.state, [0, 0])]);
-  if (explorer.kept?.key !== key) explorer.kept = { key, images: allOver(explorer) };
-  return explorer.kept.images;
+  if (explorer.mosaic?.key !== key) explorer.mosaic = { key, images: allOver(explorer) };
+  return explorer.mosaic.images;
 }
 
 function allOver(explorer) {
