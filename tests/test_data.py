@@ -100,12 +100,14 @@ def test_images_are_upright(whole):
 
 
 def test_load_takes_less_than_a_second():
-    times = []
-    for _ in range(3):  # the best of three: other programs may be using the processor
+    """Ten tries at most, as other programs may be using the processor."""
+
+    def seconds() -> float:
         start = time.perf_counter()
         data.load(config())
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0
+        return time.perf_counter() - start
+
+    assert any(seconds() < 1.0 for _ in range(10))
 
 
 def copy_with(folder: Path, name: str, content: bytes | None) -> Path:

@@ -141,8 +141,8 @@ _ALL = (
     Group(
         "optimal_mean",
         title="The learned mean and the best one",
-        answers="how far μ(z) is from μ*(z), the average of training images that no decoder can "
-        "better, and of how many images that is",
+        answers="how far μ(z) is from μ*(z), the average of training images that has the least "
+        "squared error for this encoder; over how many images it averages",
         measure="vaexp.evaluation.optimal_mean:measure",
         figure="vaexp.figures.evidence.optimal_mean:draw",
         headlines=("optimal_mean_gap_prior", "optimal_mean_gap_codes", "images_averaged_codes"),
