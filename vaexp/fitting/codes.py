@@ -24,7 +24,8 @@ def mixture_of_codes(z: Tensor, seed: int) -> GMM:
 
     It has 1, 2, 4, ... components, at most MOST_COMPONENTS, doubled as long as that makes every
     HELD_OUT-th code, which EM does not see, likelier by WORTH_DOUBLING nats in the mean and no
-    component collapses. Fewer codes therefore get fewer components. The random numbers of k-means++ follow from ``seed``.
+    component collapses. Fewer codes therefore get fewer components. The random numbers of k-means++
+    follow from ``seed``.
 
     It is done with one thread: on matrices as small as these, threads mostly wait for each other.
     """
