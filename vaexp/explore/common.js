@@ -1,7 +1,11 @@
-// What a visitor does on every page: choose a run, an image or a new draw, draw on the pad, go back.
+// What every page has: choosing a run, an image or a new draw, drawing on the pad, going back, and
+// the pictures of a p(x|z).
 
+import { percent, shown } from "./charts.js";
 import { element } from "./elements.js";
-import { SIDE } from "./painting.js";
+import { randomFrom } from "./numbers.js";
+import { SIDE, paintHeat, paintImage } from "./painting.js";
+import { outside } from "./transforms.js";
 
 export const on = (id, event, action) => element(id)?.addEventListener(event, action);
 export const click = (id, action) => on(id, "click", action);
@@ -18,6 +22,24 @@ export function small(name, words) {
   figure.append(canvas, caption);
   return figure;
 }
+
+// The mean, a draw and the deviations of a p(x|z), and what stands below them.
+export function showDecoded(explorer, p) {
+  const { run, state } = explorer;
+  const mean = explorer.unit(p.mean);
+  const drawn = explorer.unit(p.draw(randomFrom(state.seed)));
+  paintImage(element("mean"), mean, state.marked);
+  paintImage(element("draw"), drawn, state.marked);
+  const [low, high] = paintHeat(element("deviation"), p.deviation);
+  explorer.note({
+    "deviation-low": shown(low),
+    "deviation-high": shown(high),
+    "outside-mean": shareOutside(run, mean),
+    "outside-draw": shareOutside(run, drawn),
+  });
+}
+
+export const shareOutside = (run, unit) => (run.unit ? percent(outside(unit)) : "–");
 
 export function listenToAll(explorer) {
   on("run", "input", ({ target }) => explorer.goTo(Number(target.value)));

@@ -1,6 +1,7 @@
 // The explorer: it holds the state, and each change of it draws what depends on that.
 
-import { drawChart, minus, nats, percent, shown, vector } from "./charts.js";
+import { drawChart, minus, nats, shown, vector } from "./charts.js";
+import { shareOutside, showDecoded } from "./common.js";
 import { element, say, tellRun, write } from "./elements.js";
 import {
   elboOf, latentRates, meanElbo, measured, rootMeanSquare, spreadOfCodes, withSigma,
@@ -8,12 +9,12 @@ import {
 import { Kept } from "./kept.js";
 import { decodeAll } from "./model.js";
 import { randomFrom } from "./numbers.js";
-import { clear, forgetSizes, paintHeat, paintImage } from "./painting.js";
+import { clear, forgetSizes, paintImage } from "./painting.js";
 import { drawPlane, viewOf } from "./plane.js";
 import { nearest, sceneOf } from "./scene.js";
 import { fitted, fittedAxes, fromHash, toHash } from "./state.js";
 import { logOf, tell } from "./texts.js";
-import { ofPixels, outside, toUnit } from "./transforms.js";
+import { ofPixels, toUnit } from "./transforms.js";
 
 const REACH = 12; // of the plane and the sliders, in standard deviations of the prior
 export const SWEEP = [-2, -1, 0, 1, 2];
@@ -183,23 +184,12 @@ export class Explorer {
   drawPoint() {
     const { state } = this;
     const p = withSigma(this.decodeAt(state.z), state.sigma);
-    const mean = this.unit(p.mean);
-    const drawn = this.unit(p.draw(randomFrom(state.seed)));
-    paintImage(element("mean"), mean, state.marked);
-    paintImage(element("draw"), drawn, state.marked);
-    const [low, high] = paintHeat(element("deviation"), p.deviation);
-    const share = (unit) => (this.run.unit ? percent(outside(unit)) : "–");
-    this.note({
-      "deviation-low": shown(low),
-      "deviation-high": shown(high),
-      "outside-mean": share(mean),
-      "outside-draw": share(drawn),
-    });
+    showDecoded(this, p);
     if (this.run.noSweep === null) {
       SWEEP.forEach((k, i) => {
         const unit = this.unit(p.mean.map((value, j) => value + k * p.deviation[j]));
         paintImage(element("sweep").children[i].firstChild, unit, state.marked);
-        if (k === 2) this.numbers["outside-sweep"] = share(unit);
+        if (k === 2) this.numbers["outside-sweep"] = shareOutside(this.run, unit);
       });
     }
     [...element("latents").children].forEach((label, i) => {

@@ -2,14 +2,15 @@
 
 import { hashOf, partsOf, wholeIn } from "./address.js";
 import { drawChart, nats, percent, shown } from "./charts.js";
+import { showDecoded } from "./common.js";
 import { element, say, tellRun, write } from "./elements.js";
 import { Kept } from "./kept.js";
 import {
   byWeight, componentsOf, drawComponent, meanOf, posteriorOf,
 } from "./mixtures.js";
 import { randomFrom } from "./numbers.js";
-import { clear, forgetSizes, paintHeat, paintImage } from "./painting.js";
-import { ofPixels, outside, toUnit } from "./transforms.js";
+import { clear, forgetSizes, paintImage } from "./painting.js";
+import { ofPixels, toUnit } from "./transforms.js";
 
 export const DRAWS = 8; // of the whole mixture
 export const LIKELY = 5; // components of an image whose shares are shown
@@ -174,20 +175,7 @@ export class MixtureExplorer {
   }
 
   drawComponent() {
-    const { state, components } = this;
-    const p = components[state.component];
-    const mean = this.unit(p.mean);
-    const drawn = this.unit(p.draw(randomFrom(state.seed)));
-    paintImage(element("mean"), mean, state.marked);
-    paintImage(element("draw"), drawn, state.marked);
-    const [low, high] = paintHeat(element("deviation"), p.deviation);
-    const share = (unit) => (this.run.unit ? percent(outside(unit)) : "–");
-    this.note({
-      "deviation-low": shown(low),
-      "deviation-high": shown(high),
-      "outside-mean": share(mean),
-      "outside-draw": share(drawn),
-    });
+    showDecoded(this, this.components[this.state.component]);
   }
 
   // Draws of the whole mixture: a component by the weights, then its mean or a draw of it.
