@@ -2,10 +2,10 @@
 
     python benchmarks/explore.py [PAGE] [--rounds 50]
 
-PAGE is docs/explore.html by default: the quickstart, whose decoder has layers of 256 and 512. It
-prints, as a Markdown table, the time of a decode with its picture and of a plane of 21 x 21 images,
-and how many frames a second are drawn while the point is dragged. The fastest time is that of a
-machine with nothing else to do.
+PAGE is docs/explore.html by default, which scripts/explore_page.py makes: the quickstart, whose
+decoder has layers of 256 and 512. It prints, as a Markdown table, the time of a decode with its
+picture and of a plane of 21 x 21 images, and how many frames a second are drawn while the point is
+dragged. The fastest time is that of a machine with nothing else to do.
 """
 
 import argparse
