@@ -221,14 +221,14 @@ def test_a_pair_of_beta_and_sigma_has_the_same_variance() -> None:
 
 
 def test_the_findings_are_markdown_with_the_answer_before_the_numbers() -> None:
-    table = Table("Numbers", ["run", "elbo"], [["a|b", "1"]])
+    table = Table("Numbers", ["run", "elbo"], [["a|b", "1 (n = 9)"]])
     question = Question("Why?", "Section 1.", (), lambda _: Answer([], [], []), "So.")
     text = findings([Asked(question, Answer(["Because."], ["It is."], [table]), "")], ["How."])
     assert (
         text.index("## Why?")
         < text.index("**Because.**")
         < text.index("- It is.")
-        < text.index("| run | elbo |")
+        < text.index("| run | elbo (n = 9) |")
     )
     assert "| a\\|b | 1 |" in text
 

@@ -230,3 +230,16 @@ def _entry(run: Path) -> dict[str, Any]:
     from vaexp.runs.folder import RunFolder
 
     return RunFolder(run).metrics()["test"]["elbo"]
+
+
+def test_notes_that_all_values_of_a_column_have_stand_in_its_header() -> None:
+    rows = [
+        ["a (x)", "1 [σ = 1] (n = 9)", "3 (n = 9)", "–", "1 [σ = 1]"],
+        ["b (x)", "2 [σ = 1] (n = 9)", "–", "–", "2 [σ = 2]"],
+    ]
+    table = Table("", ["run (x)", "elbo", "fid", "none", "other"], rows).with_notes_in_headers()
+    assert table.headers == ["run (x)", "elbo [σ = 1] (n = 9)", "fid (n = 9)", "none", "other"]
+    assert table.rows == [
+        ["a (x)", "1", "3", "–", "1 [σ = 1]"],
+        ["b (x)", "2", "–", "–", rows[1][4]],
+    ]

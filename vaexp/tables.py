@@ -15,6 +15,7 @@ from unicodedata import combining, east_asian_width
 from vaexp.visible import visible
 
 ABSENT = "–"
+LAST_NOTE = re.compile(r" (\([^()]*\)|\[[^][]*\])$")
 
 
 def show_value(value: Any) -> str:
@@ -120,6 +121,18 @@ class Table:
         headers = [corner, *(row[0] for row in self.rows)] if self.headers else []
         return Table(self.title, headers, columns, self.above)
 
+    def with_notes_in_headers(self) -> "Table":
+        """The table with what stands in brackets behind all values of a column in its header."""
+        headers, rows = list(self.headers), [list(row) for row in self.rows]
+        for i in range(1, len(headers)):
+            notes = ""
+            while note := _shared_note([row[i] for row in rows]):
+                notes = note + notes
+                for row in rows:
+                    row[i] = row[i].removesuffix(note)
+            headers[i] += notes
+        return Table(self.title, headers, rows, self.above)
+
     def without_shared(self) -> "Table":
         """The table without columns that have one value in all rows, which is said once above.
 
@@ -143,6 +156,12 @@ class Table:
             [[row[i] for i in kept] for row in self.rows] if kept else [],
             " ".join(part for part in (self.above, shared) if part),
         )
+
+
+def _shared_note(cells: Sequence[str]) -> str:
+    """The last note in brackets that all values of a column have, with the space before it."""
+    notes = {found[0] if (found := LAST_NOTE.search(c)) else "" for c in cells if c != ABSENT}
+    return notes.pop() if len(notes) == 1 else ""
 
 
 def print_table(table: Table) -> None:

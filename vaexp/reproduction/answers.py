@@ -131,7 +131,7 @@ def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequ
 
     ``first`` is the header of the column with the names of the rows.
     """
-    cells = [[name, *(runs[measure] for measure in measures)] for name, runs in rows.items()]
+    cells = [[name, *map(runs.cell, measures)] for name, runs in rows.items()]
     return Table(title, [first, *measures], cells)
 
 
@@ -156,7 +156,7 @@ def findings(answers: Sequence[Asked], how: Sequence[str], pictures: str = ".") 
         parts += [f"## {question.title}", f"*{question.asked}*", f"**{' '.join(answer.short)}**"]
         parts += ["\n".join(f"- {sentence}" for sentence in answer.details)]
         parts += [f"What theory says: {question.theory}"]
-        parts += [markdown(table).rstrip() for table in answer.tables]
+        parts += [markdown(table.with_notes_in_headers()).rstrip() for table in answer.tables]
         parts += [
             f"![{picture.title}]({pictures}/{name})"
             for name, picture in question.files(answer).items()

@@ -84,6 +84,6 @@ def _question(asked: Asked, folder: Folder) -> Section:
             *answer.details,
             f"What theory says: {question.theory}",
         ],
-        parts=[*(of_table(table) for table in answer.tables), *shown],
+        parts=[*(of_table(table.with_notes_in_headers()) for table in answer.tables), *shown],
         small=f"These runs again: {asked.again}",
     )

@@ -149,7 +149,7 @@ def _shown(figure: ReportFigure, done: Done) -> Shown:
         figure.captioned(done),
         _settings(runs),
         str(runs.first.path),
-        [(measure, runs[measure]) for measure in figure.measures],
+        [(measure, runs.cell(measure)) for measure in figure.measures],
         [name_of(figure, part) for part in figure.pictures],
     )
 

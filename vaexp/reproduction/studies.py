@@ -113,12 +113,23 @@ class Repeated:
         """The standard error over images of a measure of each run that has it, or 0."""
         return [float(one[name].get("se") or 0.0) for one in self.entries if name in one]
 
-    def __getitem__(self, name: str) -> str:
-        """A measure as text: its mean ± standard deviation over seeds.
+    def cell(self, name: str) -> str:
+        """A measure as text for a table: its mean ± standard deviation over seeds.
 
         Of a single run it is its value ± standard error over images. A dash stands for none.
         """
         return cell(self.entries, name)
+
+    def __getitem__(self, name: str) -> str:
+        """The same for a sentence, which leaves to the tables how many images were measured."""
+        return cell(
+            [
+                {name: {key: one for key, one in run[name].items() if key != "first_images"}}
+                for run in self.entries
+                if name in run
+            ],
+            name,
+        )
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def answer(done: Done) -> Answer:
     windowed = {name: rows[name] for name in WINDOWED}
     details.append(_window(*next(iter(windowed.items()))))
     each = [
-        [f"{name}, {way}", *(runs[f"{measure}_{way}"] for measure in EACH)]
+        [f"{name}, {way}", *(runs.cell(f"{measure}_{way}") for measure in EACH)]
         for name, runs in rows.items()
         for way in WAYS
     ]
