@@ -63,6 +63,17 @@ def test_a_vae_without_sigma(
     assert config.model.likelihood_facts == facts
 
 
+@pytest.mark.parametrize("likelihood", ["continuous_bernoulli", "truncated_gaussian"])
+def test_noise_as_wide_as_a_grey_level_bounds_a_density(likelihood: str) -> None:
+    overrides = [f"model.likelihood={likelihood}"]
+    config = load_config("quickstart", [*overrides, "data.transform=scale"])
+    reason = LIKELIHOODS[likelihood].unbounded
+    assert reason is not None
+    assert config.likelihood_facts["unbounded"] == reason
+    noisy = load_config("quickstart", [*overrides, "data.transform=dequantize"])
+    assert "unbounded" not in noisy.likelihood_facts
+
+
 @pytest.mark.parametrize(
     ("overrides", "title"),
     [

@@ -30,6 +30,8 @@ from vaexp.evaluation.gradient_weight import NAMES as WEIGHTS
 from vaexp.evaluation.measure import Evidence
 from vaexp.evaluation.noise_collapse import noise_collapse
 from vaexp.evaluation.sigma_collapse import (
+    BOUNDED,
+    HELD,
     bin_counts,
     sigma_collapse,
 )
@@ -327,11 +329,12 @@ def test_a_likelihood_without_sigma_has_the_gap_alone(likelihood):
     model = vae(likelihood=likelihood)
     x = images(300).sigmoid()
     x = x.round() if likelihood == "bernoulli" else x
-    found = sigma_collapse(model, x[:100], no_label(x[:100]), once(x[100:], size=50), floor=FLOOR)
+    given = (model, x[:100], no_label(x[:100]), once(x[100:], size=50))
+    found = sigma_collapse(*given, floor=FLOOR, unbounded=likelihood != "bernoulli")
     narrow = {"narrow_pixels", "log_prob_of_narrow_pixels"}
     if likelihood == "bernoulli":
         assert set(found.entries) == {"train_test_gap"}
-        assert {found.absent.pop(name) for name in narrow} == {"p(x|z) is bounded"}
+        assert {found.absent.pop(name) for name in narrow} == {BOUNDED}
     else:
         assert set(found.entries) == {"train_test_gap"} | narrow
         assert values(found)["narrow_pixels"] == 0
@@ -349,12 +352,30 @@ def test_constant_pixels_drive_a_continuous_bernoulli_to_infinity_and_it_shows()
     with torch.no_grad():
         model.likelihood.logits.weight[:2] = 0
         model.likelihood.logits.bias[:2] = -1e4
-    assert "without limit" in model.likelihood.unbounded
-    found = sigma_collapse(model, x[:60], no_label(x[:60]), once(x[60:]), floor=FLOOR)
+    given = (model, x[:60], no_label(x[:60]), once(x[60:]))
+    assert sigma_collapse(*given, floor=FLOOR).absent["narrow_pixels"] == BOUNDED
+    found = sigma_collapse(*given, floor=FLOOR, unbounded=True)
     assert values(found)["narrow_pixels"] == pytest.approx(2 / x.shape[1])
     part = facts(found, "log_prob_of_narrow_pixels")
     assert part["value"] == pytest.approx(2 * math.log(1e4), rel=1e-6)
     assert part["total"] == pytest.approx(part["value"], abs=3)
+
+
+def test_constant_pixels_drive_a_truncated_gaussian_to_infinity_whatever_its_floor():
+    """Two of the pixels are always 0, with m = -100 and sigma = 0.1: p(0) is |m| / sigma^2."""
+    model, x = vae(likelihood="truncated_gaussian", sigma_mode="pixel", sigma=0.1), images(120)
+    x = x.sigmoid()
+    x[:, :2] = 0
+    with torch.no_grad():
+        model.likelihood.mean.weight[:2] = 0
+        model.likelihood.mean.bias[:2] = -100
+    given = (model, x[:60], no_label(x[:60]), once(x[60:]))
+    assert sigma_collapse(*given, floor=FLOOR).absent["narrow_pixels"] == HELD
+    found = sigma_collapse(*given, floor=FLOOR, unbounded=True)
+    assert values(found)["narrow_pixels"] == pytest.approx(2 / x.shape[1])
+    part = facts(found, "log_prob_of_narrow_pixels")
+    assert part["value"] == pytest.approx(2 * math.log(100 / 0.1**2), abs=0.01)
+    assert "sigma_median" in found.entries
 
 
 def test_the_model_stays_as_it_is():

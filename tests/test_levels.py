@@ -186,6 +186,7 @@ def subject(model: Model, x: Tensor, k: int, transform: Transform = SCALE) -> Su
         digits=False,
         beta=1.0,
         floor=1e-3,
+        unbounded=False,
         importance_samples=k,
         on_images=lambda _: None,
     )

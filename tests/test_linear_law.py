@@ -38,6 +38,7 @@ def subject(model: VAE, x: Tensor, beta: float) -> Subject[VAE]:
         digits=False,
         beta=beta,
         floor=0.0,
+        unbounded=False,
         importance_samples=0,
         on_images=lambda _: None,
     )

@@ -38,7 +38,7 @@ def one_line(text: bytes) -> str:
 
 @pytest.mark.parametrize("output", [">&-", "> /dev/full"])
 def test_an_answer_that_cannot_be_printed_is_one_line(tmp_path: Path, output: str) -> None:
-    for command in ("schema", "configs list", "configs show quickstart", "train fa --dry-run"):
+    for command in ("--help", "--version", "schema", "configs list", "train fa --dry-run"):
         done = shell(f"$VAEXP {command} {output}", tmp_path)
         assert done.returncode == 1, command
         assert "the answer cannot be written to stdout" in one_line(done.stderr)

@@ -8,6 +8,7 @@ reproduction in ``cli_reproduce``, and what commands share in ``cli_common``.
 
 import json
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,15 +23,16 @@ from vaexp.cli_common import (
     RunArgument,
     dismiss_others,
     follow_here,
+    print_answer,
     train_here,
 )
 from vaexp.cli_compare import compare, explore, report
-from vaexp.cli_configs import configs_app, schema, validate
+from vaexp.cli_configs import check_images, configs_app, schema, validate
 from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
 from vaexp.cli_sweep import sweep
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
 from vaexp.evaluation.groups import images_help, only_help
 from vaexp.paths import expanded
 from vaexp.processes import Processes
@@ -71,7 +73,7 @@ app.add_typer(runs_app, name="runs")
 def _version(wanted: bool) -> None:
     """Print the version and stop, before any command is looked for."""
     if wanted:
-        typer.echo(__version__)
+        print_answer(__version__)
         raise typer.Exit
 
 
@@ -155,7 +157,9 @@ def train(
         run = open_run(resume, runs_dir)
         settings = continued(run, config, overrides or [])
     if dry_run:
-        typer.echo(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
+        if run is None:
+            check_images(settings)
+        print_answer(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run, is_changed(run, settings)):
         if run is not None:
@@ -164,7 +168,7 @@ def train(
         run = train_here(settings, runs_dir, run, figures=figures, images=images)
     else:
         dismiss_others()
-    typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
+    print_answer(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
 def _is_unfinished(run: "RunFolder", longer: bool) -> bool:
@@ -267,7 +271,7 @@ def sample(
         out=out,
     )
     answer = {"image": str(drawn.image), "arrays": str(drawn.arrays)}
-    typer.echo(json.dumps(answer) if as_json else answer["image"])
+    print_answer(json.dumps(answer) if as_json else answer["image"])
 
 
 @app.command()
@@ -354,7 +358,7 @@ def _print_measured(
         answer = {name: one for part in measured.values() for name, one in part.items()}
         for reasons in absent.values():
             answer |= {name: {"value": None, "absent": why} for name, why in reasons.items()}
-        typer.echo(json.dumps(answer))
+        print_answer(json.dumps(answer))
         return
     rows = [
         [group, *row]
@@ -389,6 +393,9 @@ def main() -> None:
     os.environ.pop("MPLBACKEND", None)
     try:
         app(obj=signals.interrupts_raise_once)
+    except RunError as error:  # of --help and --version, which print before a command begins
+        typer.echo(str(error), err=True)
+        sys.exit(1)
     finally:
         signals.ignore_interrupts()
         exec("")  # Python notes a Ctrl-C in the middle of an exec, and would end by that signal

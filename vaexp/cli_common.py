@@ -55,6 +55,17 @@ class Commands(TyperGroup):
         return result
 
 
+def print_answer(text: str, nl: bool = True) -> None:
+    """Print what a command answers to stdout.
+
+    In a pipe it is the text as it is. On a terminal control characters are made visible, as those
+    in the name of a folder would be obeyed.
+    """
+    text += "\n" if nl else ""
+    sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
 def _unforeseen(error: Exception) -> str:
     """A line on an error that no code foresaw. Python's development mode shows where it is."""
     if sys.flags.dev_mode:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaexp import cli_completion
-from vaexp.cli_common import Format, FormatOption, JsonFlag
+from vaexp.cli_common import Format, FormatOption, JsonFlag, print_answer
 from vaexp.errors import RunError, UserError
 from vaexp.paths import file_to_write, folder_to_write
 from vaexp.visible import visible_lines
@@ -93,7 +93,7 @@ def compare(
     comparison = compare_runs([RunFolder(path) for path in find_all(runs)], baseline)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
-    typer.echo(render(comparison, "json" if as_json else format_.value, every=every), nl=False)
+    print_answer(render(comparison, "json" if as_json else format_.value, every=every), nl=False)
     if figure or html:
         _draw(comparison, html, out)
 
@@ -164,7 +164,7 @@ def report(
     with TemporaryDirectory() as drawn:
         pictures = _drawn_together(folders, comparison, Path(drawn) / "side by side.png")
         write_text(page, page_of(comparison, pictures, page, _live(folders)).html())
-    typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
+    print_answer(json.dumps({"page": str(page)}) if as_json else str(page))
 
 
 def explore(
@@ -208,7 +208,7 @@ def explore(
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     page = _place_of([one.folder for one in shown], "explore", out)
     write_text(page, page_of(shown))
-    typer.echo(json.dumps({"page": str(page)}) if as_json else str(page))
+    print_answer(json.dumps({"page": str(page)}) if as_json else str(page))
 
 
 def _place_of(runs: "list[RunFolder]", kind: str, out: Path | None) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaexp import cli_completion
-from vaexp.cli_common import JsonFlag
+from vaexp.cli_common import JsonFlag, print_answer
 from vaexp.errors import UserError
 from vaexp.paths import expanded
 
@@ -57,12 +57,12 @@ def validate(
         except UserError as error:
             problems[config] = str(error)
     if as_json:
-        typer.echo(json.dumps(problems))
+        print_answer(json.dumps(problems))
     for name, problem in problems.items():
         if problem is not None:
             typer.echo(problem, err=True)
         elif not as_json:
-            typer.echo(f"{name}: ok")
+            print_answer(f"{name}: ok")
     if any(problems.values()):
         raise typer.Exit(2)
 
@@ -70,13 +70,13 @@ def validate(
 def _refused_by_the_data(name: str, config: "Config") -> str | None:
     """Why the data have too few images for the config, as training would say; None if not."""
     try:
-        _check_images(config)
+        check_images(config)
     except UserError as error:
         return f"{name}: {error}"
     return None
 
 
-def _check_images(config: "Config") -> None:
+def check_images(config: "Config") -> None:
     """Raise UserError if the data have too few images for the config.
 
     Only where this depends on which digits the images show are they read, which loads torch, and
@@ -104,7 +104,7 @@ def schema() -> None:
     """
     from vaexp.config import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    print_answer(json.dumps(json_schema(), indent=2))
 
 
 @configs_app.command("list")
@@ -117,11 +117,11 @@ def configs_list(as_json: JsonFlag = False) -> None:
 
     summaries = {name: summary(path) for name, path in shipped_configs().items()}
     if as_json:
-        typer.echo(json.dumps(summaries))
+        print_answer(json.dumps(summaries))
         return
     width = max(map(len, summaries))
     for name, text in summaries.items():
-        typer.echo(f"{name:<{width}}  {text}")
+        print_answer(f"{name:<{width}}  {text}")
 
 
 @configs_app.command("show")
@@ -132,7 +132,7 @@ def configs_show(
 
     Example: [bold]vaexp configs show quickstart[/bold]
     """
-    typer.echo(_shipped(name).read_text(encoding="utf-8"), nl=False)
+    print_answer(_shipped(name).read_text(encoding="utf-8"), nl=False)
 
 
 @configs_app.command("copy")
@@ -159,7 +159,7 @@ def configs_copy(
         write_text(target, text_to_copy(source))
     except OSError as error:
         raise UserError(f"{target}: cannot be written: {error.strerror}") from None
-    typer.echo(str(target))
+    print_answer(str(target))
 
 
 def _shipped(name: str) -> Path:

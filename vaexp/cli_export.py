@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaexp import cli_completion
-from vaexp.cli_common import JsonFlag, RunArgument
+from vaexp.cli_common import JsonFlag, RunArgument, print_answer
 from vaexp.errors import RunError, UserError
 from vaexp.paths import folder_to_write
 from vaexp.visible import visible_lines
@@ -53,7 +53,7 @@ def encode(
         typer.Option(
             "--format",
             help="The format of the file. The default is the ending of --out, or npz. parquet "
-            "needs the extra: pip install 'vaexp[parquet]'.",
+            "needs the extra: pip install 'vaexp\\[parquet]'.",
         ),
     ] = None,
     out: Annotated[
@@ -83,7 +83,7 @@ def encode(
     path = write_codes(
         folder, split.value, chosen.value, reporter, out=out, overrides=overrides or []
     )
-    typer.echo(json.dumps({"codes": str(path)}) if as_json else str(path))
+    print_answer(json.dumps({"codes": str(path)}) if as_json else str(path))
 
 
 def _format(chosen: Arrays | None, out: Path | None) -> Arrays:
@@ -119,7 +119,7 @@ def export(
     csv and parquet are three tables, which their column run joins. runs has a row for each run: its
     status and all settings. metrics has one for each run, split and final metric: value, se and all
     other facts of metrics.json. history has one for each run and epoch or iteration. parquet needs
-    an extra, pip install 'vaexp[parquet]', and mlflow another, 'vaexp[mlflow]'. MLflow gets all
+    an extra, pip install 'vaexp\\[parquet]', and mlflow another, 'vaexp\\[mlflow]'. MLflow gets all
     of it and the figures, and replaces what it had of these runs.
 
     Example: [bold]vaexp export csv runs --out tables[/bold]
@@ -133,7 +133,7 @@ def export(
     for why in wrong:
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     written = _exported(kind, found, out)
-    typer.echo(json.dumps({"written": written}) if as_json else "\n".join(written))
+    print_answer(json.dumps({"written": written}) if as_json else "\n".join(written))
 
 
 def _exported(kind: Kind, runs: "list[Content]", out: str | None) -> list[str]:

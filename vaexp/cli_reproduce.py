@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vaexp.cli_common import JsonFlag, Overrides
+from vaexp.cli_common import JsonFlag, Overrides, print_answer
 from vaexp.paths import expanded
 from vaexp.reproduction.size import SEEDS, Size
 
@@ -74,4 +74,4 @@ def reproduce(
         "findings": str(made.findings),
         "figures": [str(path) for path in made.figures],
     }
-    typer.echo(json.dumps(answer) if as_json else answer["page"])
+    print_answer(json.dumps(answer) if as_json else answer["page"])

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from vaexp import cli_completion
-from vaexp.cli_common import Format, FormatOption, JsonFlag, RunArgument
+from vaexp.cli_common import Format, FormatOption, JsonFlag, RunArgument, print_answer
 from vaexp.errors import UserError
 from vaexp.paths import expanded
 from vaexp.visible import visible
@@ -96,7 +96,7 @@ def list_command(
         typer.echo(f"{folder}: none of its {len(every)} runs meets the conditions", err=True)
     keys = [key.strip() for given in columns or [] for key in given.split(",") if key.strip()]
     text = render_runs(listed, "json" if as_json else format_.value, keys)
-    typer.echo(text, nl=False)
+    print_answer(text, nl=False)
 
 
 @runs_app.command()
@@ -110,7 +110,7 @@ def show(run: RunArgument, as_json: JsonFlag = False) -> None:
     from vaexp.runs.overview import render_run
 
     folder = open_run(run)
-    typer.echo(render_run(folder, read_run(folder), as_json), nl=False)
+    print_answer(render_run(folder, read_run(folder), as_json), nl=False)
 
 
 @runs_app.command()
@@ -175,9 +175,9 @@ def _say(message: str) -> None:
 def _print_freed(freed: dict[str, int], as_json: bool) -> None:
     """Print how many bytes each run has freed, and all of them together."""
     if as_json:
-        typer.echo(json.dumps({"freed": freed, "bytes": sum(freed.values())}))
+        print_answer(json.dumps({"freed": freed, "bytes": sum(freed.values())}))
         return
     for path, count in freed.items():
-        typer.echo(f"{visible(path)}  {count:,} bytes freed")
+        print_answer(f"{visible(path)}  {count:,} bytes freed")
     if len(freed) > 1:
-        typer.echo(f"{sum(freed.values()):,} bytes freed in total")
+        print_answer(f"{sum(freed.values()):,} bytes freed in total")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaexp import cli_completion
-from vaexp.cli_common import JsonFlag, Overrides, train_here
+from vaexp.cli_common import JsonFlag, Overrides, print_answer, train_here
 from vaexp.errors import RunError, Terminated, UserError
 from vaexp.paths import expanded
 
@@ -229,7 +229,7 @@ def _one_trial(path: Path, number: int, more: bool, *, figures: bool, as_json: b
     if mine and sweep.is_done():
         write_summary(sweep, sweep.write_table())
     if run is not None:
-        typer.echo(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
+        print_answer(json.dumps({"run": str(run.path)}) if as_json else str(run.path))
 
 
 def _list(path: Path, request: "Request | None", as_json: bool) -> None:
@@ -241,7 +241,7 @@ def _list(path: Path, request: "Request | None", as_json: bool) -> None:
     trials = sweep.asked(request)
     states = [sweep.state(one) for one in trials]
     if as_json:
-        typer.echo(json.dumps(_answer(sweep, trials, states)))
+        print_answer(json.dumps(_answer(sweep, trials, states)))
         return
     rows = [
         [str(one.number), *sweep.record.values(one), state.status]
@@ -258,7 +258,7 @@ def _print_commands(path: Path, request: "Request | None", *, figures: bool, as_
     sweep = Sweep.begin(path, request) if request else Sweep.open(path)
     sweep.write_table()
     lines = [command(Task(sweep, one, figures)) for one in sweep.asked(request)]
-    typer.echo(json.dumps(lines) if as_json else "\n".join(lines))
+    print_answer(json.dumps(lines) if as_json else "\n".join(lines))
 
 
 @contextmanager
@@ -324,7 +324,7 @@ def _work(
         display.say(f"comparison {summary}")
     if worker.stopped_by is not None:
         raise KeyboardInterrupt if worker.stopped_by == signal.SIGINT else Terminated
-    typer.echo(json.dumps(_answer(sweep, trials, asked)) if as_json else str(sweep.path))
+    print_answer(json.dumps(_answer(sweep, trials, asked)) if as_json else str(sweep.path))
     if not all(state.is_done or state.is_elsewhere for state in asked):
         raise typer.Exit(1)
 

@@ -38,14 +38,14 @@ def show_entry(entry: dict[str, Any] | None) -> str:
         return ABSENT
     text = show_number(entry["value"], entry.get("se"))
     if entry.get("measure") == "density":
-        if "sigma_floor" in entry:
+        if "unbounded" in entry:
+            text += " [unbounded]"
+        elif "sigma_floor" in entry:
             text += f" [σ ≥ {entry['sigma_floor']:g}]"
         elif "sigma" in entry:
             text += f" [σ = {entry['sigma']:g}]"
         elif "covariance_floor" in entry:
             text += f" [floor {entry['covariance_floor']:g}]"
-        elif "unbounded" in entry:
-            text += " [unbounded]"
     if _has_few_samples(entry):
         text += f" (only {entry['effective_samples']:.1f} effective samples)"
     elif is_unreliable(entry):

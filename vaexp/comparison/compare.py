@@ -160,7 +160,7 @@ def _test_metrics(run: RunFolder, config: Config) -> dict[str, dict[str, Any]]:
             f"vaexp train --resume {run.path} finishes it"
         )
     # versions before this fact did not write it
-    facts = config.model.likelihood_facts
+    facts = config.likelihood_facts
     unbounded = {key: facts[key] for key in ("unbounded",) if key in facts}
     return {
         name: (unbounded if entry.get("measure") == "density" else {})

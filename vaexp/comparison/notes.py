@@ -117,6 +117,6 @@ def _tail_notes(comparison: Comparison) -> list[str]:
         if len(found) <= FEW_TAILS:
             lines += [f"Do not read {name} by its mean alone. {'; '.join(found)}."] if found else []
         else:
-            alike = f"The same holds for {len(found) - 1} others"
+            alike = f"The same holds for {len(found) - 1} other runs and differences"
             lines.append(f"Do not read {name} by its mean alone. {found[0]}. {alike}.")
     return lines

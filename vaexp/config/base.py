@@ -117,6 +117,18 @@ class BaseConfig(Section):
         return self.model.caption()
 
     @property
+    def likelihood_facts(self) -> dict[str, str | float]:
+        """Those of the model, on these images.
+
+        Noise as wide as a grey level bounds every density: on a pixel with always the same grey
+        value the mean of ln p(x) has at most the entropy of that noise, ln 256 with dequantize.
+        """
+        facts = self.model.likelihood_facts
+        if self.data.is_dequantized:
+            facts.pop("unbounded", None)
+        return facts
+
+    @property
     def importance_samples(self) -> int:
         """K of the importance-weighted bound; 0 if the config asks for none."""
         return 0

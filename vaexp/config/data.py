@@ -86,6 +86,11 @@ class DataConfig(Section):
             )
         return self
 
+    @property
+    def is_dequantized(self) -> bool:
+        """Whether noise as wide as a grey level is added to the grey values."""
+        return self.transform in ("dequantize", "logit")
+
     def caption(self) -> list[str]:
         """The settings that differ from the usual ones: all digits of MNIST, scaled to [0, 1]."""
         digits = [] if self.labels is None else ["digits " + " ".join(map(str, self.labels))]

@@ -70,6 +70,7 @@ LIKELIHOODS: dict[str, Family] = {
         on="[0, 1]",
         transforms=("scale", "dequantize"),
         sigma=True,
+        unbounded="a pixel that is always 0 or 1 has a density of about |m| / σ², without limit",
         no_sweep="values outside of [0, 1] have the density 0",
     ),
     "discretized_logistic": Family(

@@ -43,7 +43,7 @@ LOWEST = 100  # codes with the smallest sigma whose mu(z) is looked up among the
 LEAST_WIDTH = 0.01  # the standard deviation below which a pixel of an unbounded density is narrow
 NARROW = ("narrow_pixels", "log_prob_of_narrow_pixels")
 HELD = "sigma holds the density; see pixels_at_floor and log_prob_at_floor"
-BOUNDED = "p(x|z) is bounded"
+BOUNDED = "p(x|z) is bounded, or the noise in the data bounds what it can gain"
 BINS, WIDTH = 20_000, 0.002  # the bins of ln sigma, which begin at the floor
 
 
@@ -55,6 +55,7 @@ def sigma_collapse(
     train: Iterable[tuple[Tensor, Tensor]],
     *,
     floor: float,
+    unbounded: bool = False,
 ) -> Evidence:
     """How close sigma(z) comes to its floor, what that adds to the ELBO, and for which images.
 
@@ -70,19 +71,19 @@ def sigma_collapse(
     E_q ln p(x|z) of the same weights at each of ``floor_curve_floors`` (F,).
 
     A fixed sigma has no floor. A likelihood without a sigma has the gap alone, and so has one that
-    is bounded whatever its sigma is. One that nothing bounds also has ``narrow_pixels`` and
+    is bounded whatever its sigma is. One that is ``unbounded`` also has ``narrow_pixels`` and
     ``log_prob_of_narrow_pixels``. Where pixels are not independent given z, no pixel has its own
     part of ln p(x|z). Raises ValueError if ``floor`` is not the floor of the model.
     """
     scale = model.likelihood.scale
     if isinstance(scale, Absent):
         gap = _gap_alone(model, x, label, train, scale.reason)
-        return merge([gap, _narrow_pixels(model, x, label)])
+        return merge([gap, _narrow(model, x, label, BOUNDED, unbounded=unbounded)])
     probe = model.decode(model.encode(x[:1], label[:1]).mean, label[:1])
     curve = probe.log_prob_at_floors(x[:1], scale.least, FACTORS)
     if isinstance(curve, Absent):
         gap = _gap_alone(model, x, label, train, curve.reason)
-        return merge([gap, _narrow_pixels(model, x, label)])
+        return merge([gap, _narrow(model, x, label, BOUNDED, unbounded=unbounded)])
     least = scale.least
     if scale.mode.learned and least != floor:
         raise ValueError(f"sigma has the floor {least:g}, not {floor:g}")
@@ -94,7 +95,7 @@ def sigma_collapse(
     centres = _centres(test, least)
     parts = [_sigmas(test, centres, pixels), _gap(test, training)]
     parts.append(gradient_weight(centres, test.counts, test.weight_map, len(x), pixels))
-    parts.append(Evidence(absent=dict.fromkeys(NARROW, HELD)))
+    parts.append(_narrow(model, x, label, HELD, unbounded=unbounded))
     if scale.mode.learned:
         parts.append(_at_floor(test, training, floor, pixels))
     else:
@@ -122,14 +123,16 @@ def _gap_alone(
     return Evidence({"train_test_gap": gap}, absent=dict.fromkeys(names, reason))
 
 
-def _narrow_pixels(model: VAE, x: Tensor, label: Tensor) -> Evidence:
-    """``narrow_pixels`` and ``log_prob_of_narrow_pixels``, where nothing bounds the density.
+def _narrow(model: VAE, x: Tensor, label: Tensor, otherwise: str, *, unbounded: bool) -> Evidence:
+    """``narrow_pixels`` and ``log_prob_of_narrow_pixels`` of a density that is ``unbounded``.
+
+    They are absent for the reason ``otherwise`` of any other one.
 
     A pixel is narrow if the standard deviation of p(x_j|z) is below LEAST_WIDTH. The first is their
     share, the second their part of E_q ln p(x|z), over DRAWS draws z ~ q(z|x).
     """
-    if model.likelihood.unbounded is None:
-        return Evidence(absent=dict.fromkeys(NARROW, BOUNDED))
+    if not unbounded:
+        return Evidence(absent=dict.fromkeys(NARROW, otherwise))
     values, variances = [], []
     for xs, labels in blocks(x, label):
         q, moments = model.encode(xs, labels), RunningMean()

@@ -15,7 +15,9 @@ def measure(subject: Subject[Model]) -> Evidence:
     x, train, floor = subject.x, subject.train(), subject.floor
     match subject.model:
         case VAE():
-            return sigma_collapse(subject.model, x, subject.label, train, floor=floor)
+            return sigma_collapse(
+                subject.model, x, subject.label, train, floor=floor, unbounded=subject.unbounded
+            )
         case GMM():
             return covariance_collapse(subject.model, x, train, floor=floor)
         case LinearGaussian():

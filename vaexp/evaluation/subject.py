@@ -43,6 +43,8 @@ class Subject(Generic[M_co]):
     """The factor of the KL term in training. It is 1 for EM, which maximises the ELBO itself."""
     floor: float
     """The floor of sigma, or of covariances in units of x squared. It is 0 if there is none."""
+    unbounded: bool
+    """Whether nothing bounds the density of x, whatever the floor."""
     importance_samples: int
     """K, the number of samples of the importance-weighted bound."""
     on_images: Callable[[int], None]

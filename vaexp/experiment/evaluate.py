@@ -120,6 +120,7 @@ def subject_of(
         digits=config.data.name in DIGITS,
         beta=config.model.kl_factor,
         floor=config.model.floor,
+        unbounded="unbounded" in config.likelihood_facts,
         importance_samples=importance_samples or config.importance_samples or IMPORTANCE_SAMPLES,
         on_images=reporter.advance,
     )
@@ -144,7 +145,7 @@ def _measure(
     by_image = {
         name: measure for name, measure in evidence.entries.items() if isinstance(measure, Measure)
     }
-    facts = experiment.config.model.likelihood_facts
+    facts = experiment.config.likelihood_facts
     by_image = with_bits_per_dim(by_image, subject.transform, subject.x, facts)
     membership = {} if group.ungrouped else {"group": group.name}
     first = n if n < len(experiment.data.test) else None

@@ -156,7 +156,7 @@ def _measure(experiment: Experiment, run: RunFolder, reporter: Reporter, most: i
     """
     config, data, model = experiment.config, experiment.data, experiment.model
     load_weights(model, run, experiment.device)
-    transform, facts = Transform(config.data.transform), config.model.likelihood_facts
+    transform, facts = Transform(config.data.transform), config.likelihood_facts
 
     def measured(x: Tensor, label: Tensor, draws: int) -> dict[str, Measure]:
         found = measure_split(model, x, label, draws=draws)

@@ -64,8 +64,8 @@ def find_all(arguments: Sequence[str]) -> list[Path]:
 def runs_below(folder: Path) -> list[RunFolder]:
     """The runs in a folder and in folders below it, the oldest of each folder first.
 
-    Folders that are hidden or links are left out, and so are those in a run, deeper than DEEPEST
-    levels, or not readable.
+    A link to a run is a run. Other links are not followed, and hidden folders, those in a run,
+    deeper than DEEPEST levels, or not readable are left out.
     """
     found, level = [], [folder]
     for _ in range(DEEPEST):

@@ -92,7 +92,7 @@ class RunFolder:
         """Open an existing run folder.
 
         Raises UserError if there is none at this path, and RunError if a part of it is a link, a
-        device or whatever else a run does not have.
+        device or whatever else a run does not have, or if its run.json is damaged.
         """
         folder = Path(path)
         if not os.path.isdir(folder):
@@ -105,6 +105,7 @@ class RunFolder:
                     f"{name} is missing"
                 )
         run.files.check()
+        run.info()
         return run
 
     @property
@@ -188,9 +189,9 @@ class RunFolder:
         """Why this is not the config that the run was trained with, or None if it is.
 
         ``config`` is that of config.yaml, if it has been read already. Where the data lie does not
-        count. A run that has trained nothing yet has no environment.
+        count. Only a run that has trained nothing yet has no environment.
         """
-        if not self.has(ENVIRONMENT) and not self.has(RECORDS):
+        if not any(map(self.has, (ENVIRONMENT, RECORDS, WEIGHTS, METRICS))):
             return None
         environment = self.environment()
         known = (environment["config_sha256"], environment.get("next_config_sha256"))

@@ -7,7 +7,7 @@ changes when a run folder is copied.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,17 +28,29 @@ def beating(files: RunFiles, info: dict[str, Any], every: float = EVERY) -> Iter
     stop the work.
     """
     owner = {key: info[key] for key in _OWNER}
-    over = threading.Event()
 
     def beat() -> None:
         with suppress(OSError, RunError):
             files.write_json(HEARTBEAT, {"at": time.time(), **owner})
 
+    beat()
+    try:
+        with repeated(beat, every):
+            yield
+    finally:
+        with suppress(OSError, RunError):
+            files.remove(HEARTBEAT)
+
+
+@contextmanager
+def repeated(beat: Callable[[], None], every: float) -> Iterator[None]:
+    """Call ``beat`` every so many seconds inside the block, in a thread of its own."""
+    over = threading.Event()
+
     def go_on() -> None:
         while not over.wait(every):
             beat()
 
-    beat()
     thread = threading.Thread(target=go_on, name="heartbeat", daemon=True)
     thread.start()
     try:
@@ -46,8 +58,6 @@ def beating(files: RunFiles, info: dict[str, Any], every: float = EVERY) -> Iter
     finally:
         over.set()
         thread.join(every)
-        with suppress(OSError, RunError):
-            files.remove(HEARTBEAT)
 
 
 def status_elsewhere(files: RunFiles, info: dict[str, Any]) -> parts.Status:

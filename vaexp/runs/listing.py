@@ -90,6 +90,7 @@ def list_runs(folder: Path) -> list[Listed]:
 def read_run(run: RunFolder) -> Listed:
     """Read what the list shows of a run."""
     try:
+        run.files.check()
         config, info = run.config(), run.info()
         return Listed(
             run=str(run.path),

@@ -19,6 +19,7 @@ from vaexp.files import write_text
 from vaexp.locks import Held, locked
 from vaexp.runs.folder import RunFolder, find_runs
 from vaexp.runs.listing import HEADLINE
+from vaexp.sweeps.claims import claim as claim_of
 from vaexp.sweeps.record import NAME, Record
 from vaexp.sweeps.request import Request
 from vaexp.sweeps.trials import Trial, config_of
@@ -164,7 +165,8 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as claim:
             try:
-                claim.enter_context(locked(folder / ".lock", say))
+                claim.enter_context(locked(folder / ".lock", lambda _: None))
+                claim.enter_context(claim_of(folder))
             except Held as held:
                 say(f"trial {trial.number} is with another process: {held}")
                 yield False
@@ -248,7 +250,7 @@ class Sweep:
     def _locked(self) -> Iterator[None]:
         """Keep other processes from the record and the table inside the block.
 
-        A disk without locks is not said here: ``claimed`` says it, of the trial.
+        A disk without locks is not said here: the run of a trial says it.
         """
         with ExitStack() as stack:
             try:

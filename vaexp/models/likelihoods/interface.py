@@ -153,11 +153,6 @@ class Likelihood(nn.Module, ABC):
         """What the sigma of the head is."""
 
     @property
-    def unbounded(self) -> str | None:
-        """Why images can drive its density to infinity although no floor holds it, or None."""
-        return self.family.unbounded
-
-    @property
     @abstractmethod
     def constant_log_z(self) -> bool:
         """Whether the normaliser of p(x|z)^(1/beta) is the same for every z."""
