@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from vaexp.cli import app
+from vaexp.cli_common import print_answer
 from vaexp.config import dump, load_config, shipped_configs
 from vaexp.runs.folder import RunFolder
 
@@ -401,3 +402,26 @@ def test_a_folder_does_not_hide_the_shipped_config_of_its_name(
 ) -> None:
     (elsewhere / "vae-pixel").mkdir()
     assert invoke("validate", "vae-pixel").exit_code == 0
+
+
+def test_a_dry_run_refuses_what_training_would(invoke: Any) -> None:
+    late = ["model.beta_warmup=1000", "train.epochs=null", "train.steps=5"]
+    done = invoke("train", "vae-global", *late, "--dry-run")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "beta would still be rising" in done.stderr
+
+
+def test_a_terminal_is_told_no_escape_and_a_pipe_all_of_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    name = "evil\x1b[31m\n=cmd"
+    for on_a_terminal, shown in ((True, "evil\\x1b[31m\n=cmd\n"), (False, f"{name}\n")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda on=on_a_terminal: on)
+        print_answer(name)
+        assert capsys.readouterr().out == shown
+
+
+def test_help_keeps_brackets(invoke: Any) -> None:
+    text = invoke("export", "--help").stdout + invoke("encode", "--help").stdout
+    assert text.count("vaexp[parquet]") == 2
+    assert "vaexp[mlflow]" in text

@@ -364,6 +364,38 @@ def test_an_edited_config_is_refused_or_said(fixed: Path, copy_of: Any, invoke: 
     assert one["error"] == "config.yaml changed since the run started"
 
 
+def test_a_trained_run_without_its_environment_is_refused(
+    fixed: Path, copy_of: Any, invoke: Any
+) -> None:
+    """Else a config that was edited since would pass."""
+    run = copy_of(fixed)
+    for name in ("environment.json", "metrics.jsonl"):
+        (run / name).unlink()
+    for command in (["sample", run, "-n", 2], ["evaluate", run, "--only", "rate"]):
+        done = invoke(*command)
+        assert done.exit_code == 1
+        assert "environment.json" in done.stderr
+
+
+@pytest.mark.parametrize("part", ["run.json", "samples"])
+def test_every_reader_refuses_what_the_list_calls_damaged(
+    fixed: Path, copy_of: Any, invoke: Any, tmp_path: Path, part: str
+) -> None:
+    run = copy_of(fixed)
+    if part == "samples":
+        shutil.rmtree(run / part, ignore_errors=True)
+        (run / part).symlink_to(tmp_path)
+    else:
+        (run / part).write_text('{"status": 5}')
+    (listed,) = json.loads(invoke("runs", run.parent, "--json").stdout)
+    assert listed["status"] == "damaged"
+    assert part in listed["error"]
+    for command in ("sample", "evaluate", "encode", "report", "explore"):
+        done = invoke(command, run)
+        assert done.exit_code == 1, command
+        assert part in done.stderr
+
+
 def test_where_the_data_lie_is_not_part_of_a_run(fixed: Path, copy_of: Any, invoke: Any) -> None:
     run = copy_of(fixed)
     done = invoke("evaluate", run, "data.root=/elsewhere", "--only", "rate")
