@@ -82,7 +82,8 @@ def axes_of(count):
 
 EIGENVALUES = np.append(5 / np.arange(1, 701) ** 1.5, np.zeros(84))
 
-NOISE = np.geomspace(0.1, 0.4, 784), np.linspace(0, 0.9, 784)
+SHAPE = (28, 28)
+NOISE = np.geomspace(0.1, 0.4, 784).reshape(SHAPE), np.linspace(0, 0.9, 784).reshape(SHAPE)
 
 EVERY = {
     "staircase": lambda: em_staircase(history(), SETTINGS),
@@ -111,7 +112,7 @@ EVERY = {
     "axes, 50": lambda: principal_axes(*axes_of(50), SETTINGS),
     "factors, 2": lambda: factors(*axes_of(2), SETTINGS),
     "noise": lambda: noise(*NOISE, 0.01, SETTINGS),
-    "noise, alike": lambda: noise(np.full(784, 0.1), NOISE[1], 0.01, SETTINGS),
+    "noise, alike": lambda: noise(np.full(SHAPE, 0.1), NOISE[1], 0.01, SETTINGS),
     "scaled spectrum": lambda: scaled_spectrum(100 * EIGENVALUES, 10, SETTINGS),
     "spectrum": lambda: spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
     "spectrum, small": lambda: spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
@@ -263,7 +264,7 @@ def test_noise_that_is_the_same_everywhere_has_no_map():
     figure = EVERY["noise, alike"]()
     assert len(figure.axes) == 2  # one map and its colour bar
     assert "The σ of the noise is 0.1 at every pixel." in note(figure)
-    assert "same noise" in noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS)
+    assert "same noise" in noise(np.full(SHAPE, 0.1), np.zeros(SHAPE), 0.01, SETTINGS)
 
 
 def test_validation_is_named_only_where_there_is_one():
@@ -460,9 +461,9 @@ def test_factors_are_moved_by_a_standard_deviation_of_z():
 
 
 def test_the_noise_says_how_many_pixels_lie_at_its_floor():
-    sigma = np.full(784, 0.3)
-    sigma[:196] = 0.1
-    figure = noise(sigma, np.zeros(784), 0.01, SETTINGS)
+    sigma = np.full(SHAPE, 0.3)
+    sigma[:7] = 0.1
+    figure = noise(sigma, np.zeros(SHAPE), 0.01, SETTINGS)
     assert "196 of 784 pixels (25.0%) lie at the floor, σ = 0.1" in note(figure)
     assert "The largest σ is 0.3." in note(figure)
 

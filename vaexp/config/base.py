@@ -124,7 +124,8 @@ class BaseConfig(Section):
         Those of own images are held against their files, before training.
         """
         section = cls.below("model")
-        assert section is not None and issubclass(section, ModelSection)
+        assert section is not None
+        assert issubclass(section, ModelSection)
         known = {"enum": [*TRAINING_IMAGES]}
         largest = dict.fromkeys(section.at_most_pixels, PIXELS)
         largest |= dict.fromkeys(section.below_pixels, PIXELS - 1)

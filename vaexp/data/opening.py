@@ -10,7 +10,10 @@ from typing import BinaryIO
 
 @contextmanager
 def regular_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a file to read its bytes, and say how many it has. Raises ValueError if it is no file."""
+    """Open a file to read its bytes, and say how many it has.
+
+    Raises ValueError if it is no file.
+    """
     with open(path, "rb", opener=_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

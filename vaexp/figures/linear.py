@@ -257,14 +257,14 @@ def _shares(axes: Axes, values: Array, kept: int) -> None:
 def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure | str:
     """The noise of factor analysis at each pixel, and how much of its variance the latents explain.
 
-    `sigma` (D,) is the standard deviation of the noise, and `floor`, in units of x squared, the
-    least noise variance. `explained` (D,), 0 to 1, is the share of a pixel's variance under the
+    `sigma` (H, W) is the standard deviation of the noise, and `floor`, in units of x squared, the
+    least noise variance. `explained` (H, W), 0 to 1, is the share of a pixel's variance under the
     model that W z has: its communality. A map that is the same for all pixels becomes a sentence of
     the note; where both are, this returns the reason why there is no figure.
     """
     least = float(np.sqrt(floor))
     at_floor = int(np.sum(sigma <= least * (1 + 1e-9)))
-    note = f"{at_floor:,} of {len(sigma):,} pixels ({percent(at_floor / len(sigma))}) lie at the "
+    note = f"{at_floor:,} of {sigma.size:,} pixels ({percent(at_floor / sigma.size)}) lie at the "
     note += f"floor, σ = {number(least)}: pixels that do not vary, and pixels that the latents "
     note += f"explain. The largest σ is {number(float(np.max(sigma)))}."
     low, high = float(np.min(sigma)), float(np.max(sigma))
@@ -277,7 +277,7 @@ def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure
         return "all pixels have the same noise, and z explains as much of each"
     for one in every:
         if one not in maps:
-            note += f"\nThe {one.title} is {number(float(one.values[0]))} at every pixel."
+            note += f"\nThe {one.title} is {number(float(one.values.flat[0]))} at every pixel."
     figure, top = page(*size_of_maps(maps), "The noise of each pixel", subtitle, note)
     draw_maps(figure, MARGIN, top, maps)
     return figure

@@ -1,7 +1,6 @@
 """Heat maps of a number for each pixel of an image, beside each other, and colour bars."""
 
 from collections.abc import Sequence
-from math import isqrt
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -22,7 +21,7 @@ class Map(NamedTuple):
     title: str
     unit: str
     values: Array
-    """(D,)."""
+    """(H, W)."""
     scale: Normalize
 
 
@@ -30,8 +29,14 @@ def size_of_maps(maps: Sequence[Map]) -> tuple[int, int]:
     """Width and height, in pixels of the page, of what `draw_maps` draws."""
     if not maps:
         return 0, 0
-    side = isqrt(maps[0].values.size) * _ZOOM
-    return len(maps) * (side + _APART) - _APART, line_height(TEXT) + 6 + side + _BAR
+    width, height = _size(maps[0])
+    return len(maps) * (width + _APART) - _APART, line_height(TEXT) + 6 + height + _BAR
+
+
+def _size(one: Map) -> tuple[int, int]:
+    """The width and height of a map on the page, at least as wide as its colour bar's numbers."""
+    height, width = one.values.shape
+    return width * _ZOOM, height * _ZOOM
 
 
 def draw_maps(
@@ -39,21 +44,19 @@ def draw_maps(
 ) -> None:
     """Draw maps beside each other, each with its own colour bar or all with a shared one."""
     for index, one in enumerate(maps):
-        side = isqrt(one.values.size)
-        x, y = left + index * (side * _ZOOM + _APART), top + line_height(TEXT) + 6
+        width, height = _size(one)
+        x, y = left + index * (width + _APART), top + line_height(TEXT) + 6
         write(figure, x, y - 6, one.title, fontsize=TEXT, va="bottom")
-        axes = place(figure, x, y, side * _ZOOM, side * _ZOOM)
-        picture = axes.imshow(
-            one.values.reshape(side, side), cmap=HEAT, norm=one.scale, interpolation="nearest"
-        )
+        axes = place(figure, x, y, width, height)
+        picture = axes.imshow(one.values, cmap=HEAT, norm=one.scale, interpolation="nearest")
         axes.set_axis_off()
-        under = y + side * _ZOOM
+        under = y + height
         if not shared:
-            colour_bar(figure, picture, x, under + 12, side * _ZOOM, one.unit)
+            colour_bar(figure, picture, x, under + 12, width, one.unit)
             continue
         write(figure, x, under + 6, one.unit, fontsize=SMALL, color=MUTED, va="top")
         if index == 0:
-            colour_bar(figure, picture, x, under + 34, side * _ZOOM, "")
+            colour_bar(figure, picture, x, under + 34, width, "")
 
 
 def colour_bar(

@@ -230,7 +230,9 @@ class VAEExperiment(BaseConfig):
         """A conditional model is given the label."""
         if not self.model.conditional:
             return None
-        return "model.conditional: the model is given the label, and these images have none; use false"
+        return (
+            "model.conditional: the model is given the label, and these images have none; use false"
+        )
 
     def model_caption(self) -> list[str]:
         """The caption of the model, and by what the terms of pixels were weighted, if they were."""

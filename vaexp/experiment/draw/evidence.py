@@ -18,7 +18,11 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
     test = run.metrics().get("test", {})
     config = run.config()
     about = About(
-        config.describe(), config.model.floor, config.model.discrete, config.model.shared_factors
+        config.describe(),
+        config.model.floor,
+        config.model.discrete,
+        run.image_shape(),
+        config.model.shared_factors,
     )
     drawn = []
     for name in groups:
