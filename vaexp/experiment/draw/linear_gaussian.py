@@ -42,7 +42,8 @@ def linear_gaussian_figures(
     codes = model.posterior_mean(x)[:, drawn].numpy()
     spread = (model.posterior_root @ model.posterior_root.T)[drawn][:, drawn].numpy()
     spread = np.broadcast_to(spread, (len(codes), *spread.shape))  # the same for every image
-    yield "posterior", posterior(codes, spread, np.asarray(label), names, subtitle, note=first_two)
+    digits = np.asarray(label) if trained.labelled else None
+    yield "posterior", posterior(codes, spread, digits, names, subtitle, note=first_two)
     if trained.config.data.transform != "logit":  # mu + k w is an image
         yield _columns(trained, model)
     if model.noise.ndim == 0:
