@@ -34,9 +34,10 @@ def part(count: int, seed: int) -> Part:
 
 def idx_bytes(values: Array) -> bytes:
     """An IDX file of bytes."""
-    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(
-        np.uint8
-    ).tobytes()
+    return (
+        struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+        + values.astype(np.uint8).tobytes()
+    )
 
 
 NPY = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy")

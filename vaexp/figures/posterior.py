@@ -84,8 +84,9 @@ def posterior(
     label also have an ellipse of one standard deviation. `given_label`: the model has a prior and a
     posterior for each label, so that each label has a panel; all panels have the same axes. With
     L = 1 the density of q(z) is drawn against that of N(0, 1), and under it one row per label; only
-    the first of `axis_names`, which may use mathtext, is then used. The view holds at least three standard deviations of the prior;
-    codes far from all others are left out, and the note says how many.
+    the first of `axis_names`, which may use mathtext, is then used. The view holds at least three
+    standard deviations of the prior; codes far from all others are left out, and the note says how
+    many.
 
     Raises RunError where no mean is finite.
     """
