@@ -214,7 +214,7 @@ def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
         read(tmp_path / "own")
     write_own(tmp_path / "own", idx=True)
     (tmp_path / "own" / IDX[3]).unlink()
-    with pytest.raises(UserError, match="no test labels: neither test-labels.npy nor t10k-labels"):
+    with pytest.raises(UserError, match=r"no test labels: neither test-labels.npy nor t10k-labels"):
         read(tmp_path / "own")
     (tmp_path / "own" / IDX[1]).unlink()
     (tmp_path / "own" / IDX[0]).rename(tmp_path / "own" / f"{IDX[0]}.gz")

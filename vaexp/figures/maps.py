@@ -9,9 +9,10 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from vaexp.figures.charts import log_view
+from vaexp.figures.mosaic import scale_to
 from vaexp.figures.style import HEAT, MUTED, SMALL, TEXT, Array, line_height, place, write
 
-_ZOOM = 9  # page pixels per image pixel
+_SIDE = 252  # page pixels of the longer side of a map, and of the width of its place
 _APART, _BAR = 46, 86  # pixels between maps, and for the colour bar under them
 
 
@@ -29,14 +30,15 @@ def size_of_maps(maps: Sequence[Map]) -> tuple[int, int]:
     """Width and height, in pixels of the page, of what `draw_maps` draws."""
     if not maps:
         return 0, 0
-    width, height = _size(maps[0])
-    return len(maps) * (width + _APART) - _APART, line_height(TEXT) + 6 + height + _BAR
+    _, height = _size(maps[0])
+    return len(maps) * (_SIDE + _APART) - _APART, line_height(TEXT) + 6 + height + _BAR
 
 
 def _size(one: Map) -> tuple[int, int]:
-    """The width and height of a map on the page, at least as wide as its colour bar's numbers."""
+    """The width and height of a map on the page."""
     height, width = one.values.shape
-    return width * _ZOOM, height * _ZOOM
+    scale = scale_to(_SIDE, height, width)
+    return round(width * scale), round(height * scale)
 
 
 def draw_maps(
@@ -45,18 +47,20 @@ def draw_maps(
     """Draw maps beside each other, each with its own colour bar or all with a shared one."""
     for index, one in enumerate(maps):
         width, height = _size(one)
-        x, y = left + index * (width + _APART), top + line_height(TEXT) + 6
+        x, y = left + index * (_SIDE + _APART), top + line_height(TEXT) + 6
         write(figure, x, y - 6, one.title, fontsize=TEXT, va="bottom")
         axes = place(figure, x, y, width, height)
-        picture = axes.imshow(one.values, cmap=HEAT, norm=one.scale, interpolation="nearest")
+        picture = axes.imshow(
+            one.values, cmap=HEAT, norm=one.scale, aspect="auto", interpolation="nearest"
+        )
         axes.set_axis_off()
         under = y + height
         if not shared:
-            colour_bar(figure, picture, x, under + 12, width, one.unit)
+            colour_bar(figure, picture, x, under + 12, _SIDE, one.unit)
             continue
         write(figure, x, under + 6, one.unit, fontsize=SMALL, color=MUTED, va="top")
         if index == 0:
-            colour_bar(figure, picture, x, under + 34, width, "")
+            colour_bar(figure, picture, x, under + 34, _SIDE, "")
 
 
 def colour_bar(
