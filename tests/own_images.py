@@ -9,7 +9,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 HEIGHT, WIDTH = 12, 10
-TRAINING, TEST = 200, 40
+TRAINING, TEST = 200, 120
 CLASSES = 3
 
 

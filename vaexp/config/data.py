@@ -37,7 +37,7 @@ WHERE_DATA_LIE = (
 )
 """What a user is told who moved the data."""
 
-Digit = Annotated[int, Field(ge=0, lt=CLASSES)]
+Digit = Annotated[int, Field(ge=0, le=CLASSES - 1)]
 
 
 class DataConfig(Section):

@@ -60,6 +60,7 @@ def components(
     above, between, bar = 2 * line_height(SMALL) + 2, 4, 95 if stddev is not None else 0
     grid = _grid_of_tiles(len(order), len(parts), width, height, widest, above + 20)
     scale, pitch, rows, across, down = grid
+    before += max(round((widest - width * scale) / 2), 0)  # as far as its caption is wider
 
     note = "Components are counted from k = 0"
     note += " and sorted by weight.\n" if len(weight) > 1 else ".\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaexp.config import Config, digest, dump, load_text
-from vaexp.config.data import CLASSES, IMAGE_SHAPE, WHERE_DATA_LIE
+from vaexp.config.data import WHERE_DATA_LIE
 from vaexp.errors import RunError, UserError
 from vaexp.files import UMASK, write_text
 from vaexp.locks import Held, locked
@@ -210,26 +210,6 @@ class RunFolder:
                 f"{self.path}: the data changed since the run started: these are other images; "
                 + WHERE_DATA_LIE
             )
-
-    def image_shape(self) -> tuple[int, int]:
-        """The height and the width of the images that the run was trained on.
-
-        They stand in environment.json, beside the hash of the data whose files they come from: the
-        config names only where these lie, and a run is to be read where they are not. Runs of
-        earlier versions do not say it, as all of their images had the size of MNIST's.
-        """
-        height, width = self._recorded("image_shape", IMAGE_SHAPE)
-        return height, width
-
-    def image_labels(self) -> list[int]:
-        """The digits of the training images before any were left out; none without labels."""
-        return list(self._recorded("image_labels", range(CLASSES)))
-
-    def _recorded(self, key: str, before: Iterable[int]) -> Iterable[int]:
-        """What environment.json says of the data, or what held ``before`` it said so."""
-        known = self.environment() if self.has(ENVIRONMENT) else {}
-        found: Iterable[int] = known.get(key, before)
-        return found
 
     # Numbers
 

@@ -13,6 +13,7 @@ from vaexp.errors import RunError
 from vaexp.models import Model, build
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import WEIGHTS
+from vaexp.runs.images import image_labels, image_shape
 from vaexp.visible import visible
 
 
@@ -36,11 +37,11 @@ class TrainedModel:
         """Read the model of a run. Raises RunError if the checkpoint does not fit the config."""
         config = run.config()
         run.check_config(config)
-        shape = run.image_shape()
+        shape = image_shape(run)
         with torch.device("meta"):  # so that no initial weights are drawn
             model = build(config.model, data_dim=math.prod(shape), classes=CLASSES)
         at = load_weights(model, run, "cpu")
-        known = run.image_labels()
+        known = image_labels(run)
         labels = config.data.labels or known or [0]
         return cls(config, model.eval().requires_grad_(False), at, shape, labels, bool(known))
 

@@ -6,6 +6,7 @@ from vaexp.evaluation.groups import GROUPS
 from vaexp.figures.evidence import About
 from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.images import image_shape
 
 
 def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
@@ -21,7 +22,7 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
         config.describe(),
         config.model.floor,
         config.model.discrete,
-        run.image_shape(),
+        image_shape(run),
         config.model.shared_factors,
     )
     drawn = []

@@ -16,6 +16,7 @@ from vaexp.figures.style import save
 from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.covariances import Size, family
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.images import image_shape
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
 
@@ -47,7 +48,7 @@ def illustrate_history(run: RunFolder, config: GMMExperiment | LinearGaussianExp
     records, subtitle = run.records(), config.describe()
     match config:
         case GMMExperiment(model=model):
-            size = Size(model.components, math.prod(run.image_shape()), model.factors)
+            size = Size(model.components, math.prod(image_shape(run)), model.factors)
             needed = family(model.covariance).images_that_vary(size)
             drawn = mixture_history(records, model.floor, needed, subtitle)
         case LinearGaussianExperiment():
