@@ -151,6 +151,8 @@ RIGHT: list[dict[str, Any]] = [
     {"model": {"kind": "gmm", "init": "labels"}, "train": {"restarts": 1}},
     {"model": {"kind": "ppca", "method": "em"}, "train": {"restarts": 2}},
     {"model": {"kind": "ppca", "method": "closed_form"}},
+    {"model": {"kind": "ppca", "latent_dim": 1000}, "data": {"name": "own", "root": "x"}},
+    {"model": {"kind": "vae"}, "data": {"name": "mnist", "root": None}},
 ]  # fmt: skip
 
 

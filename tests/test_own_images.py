@@ -312,7 +312,7 @@ def test_a_vae_on_own_images_from_training_to_moved_data(
     tmp_path: Path, invoke: Any, draw: Any, trained: Any
 ) -> None:
     write_own(tmp_path / "own", labelled=False)
-    run = trained("vae", tmp_path / "own")
+    run = trained("vae", tmp_path / "own", "data.validation_size=100")
     figures = {path.stem for path in (run / "figures").iterdir()}
     assert {"samples", "decode_modes", "reconstructions", "latent_plane", "posterior"} <= figures
     groups = "quality,singularities,decoding,optimal_mean,prior"
@@ -337,7 +337,7 @@ def test_a_vae_on_own_images_from_training_to_moved_data(
 
 
 def test_a_model_that_is_given_the_label_draws_the_labels_there_are(
-    tmp_path: Path, draw: Any, invoke: Any, trained: Any
+    tmp_path: Path, draw: Any, invoke: Any, trained: Any, comparison: Any
 ) -> None:
     write_own(tmp_path / "own", idx=True)
     run = trained("vae", tmp_path / "own", conditional=True)
@@ -348,10 +348,11 @@ def test_a_model_that_is_given_the_label_draws_the_labels_there_are(
     ok(invoke("compare", run, other, "--figure", "--out", tmp_path))
     assert any(path.suffix == ".png" for path in tmp_path.iterdir())
     write_own(tmp_path / "without", labelled=False)
-    elsewhere = trained("ppca", tmp_path / "without", "--no-figures")
+    elsewhere = trained("ppca", tmp_path / "without", "seed=2", "name=other", "--no-figures")
     refused = invoke("compare", run, elsewhere, "--figure", "--out", tmp_path)
     assert refused.exit_code == 2
     assert "these runs have different data" in refused.stderr
+    assert comparison(other, elsewhere)["over_seeds"] == []
 
 
 @pytest.mark.parametrize("kind", ["gmm", "ppca"])
@@ -401,3 +402,10 @@ def test_what_is_trained_from_a_map_is_what_is_trained_from_memory(tmp_path: Pat
     expected = torch.from_numpy(train.images.reshape(TRAINING, D))[rows] / 255
     assert torch.equal(found, expected)
     assert len(set(experiment.data.train.label.tolist())) == CLASSES
+
+
+def test_a_sweep_over_folders_of_images_is_one_over_data(tmp_path: Path, invoke: Any) -> None:
+    (tmp_path / "ppca.yaml").write_text(CONFIGS["ppca"] + "data: {name: own, root: x}\n")
+    grid = f"data.root={tmp_path / 'a'},{tmp_path / 'b'}"
+    done = ok(invoke("sweep", tmp_path / "ppca.yaml", "--grid", grid, "--print-commands"))
+    assert len(done.stdout.splitlines()) == 2

@@ -114,6 +114,14 @@ class DataConfig(Section):
         return TRAINING_IMAGES.get(self.name)
 
     @property
+    def own_folder(self) -> str | None:
+        """The folder of own images, which says what they are; None for published data.
+
+        Those are the same wherever they lie.
+        """
+        return self.root if self.name == OWN else None
+
+    @property
     def pixels(self) -> int | None:
         """D, the number of pixels of an image; None if only the files say it."""
         return None if self.name == OWN else PIXELS

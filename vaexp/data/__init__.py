@@ -108,7 +108,7 @@ def size(config: DataConfig) -> tuple[int, int]:
     """
     if config.training_images is not None and config.pixels is not None:
         return config.training_images, config.pixels
-    return own.size(_folder(config))
+    return own.size(_own_folder(config))
 
 
 def _source(config: DataConfig, *, download: bool) -> Source:
@@ -116,11 +116,11 @@ def _source(config: DataConfig, *, download: bool) -> Source:
     if config.name == BUNDLED:
         return bundled.read()
     if config.name == OWN:
-        return own.read(_folder(config))
+        return own.read(_own_folder(config))
     return datasets.read(config.name, config.root, download=download)
 
 
-def _folder(config: DataConfig) -> str:
+def _own_folder(config: DataConfig) -> str:
     """The folder of own images, without which no config is valid."""
     assert config.root is not None
     return config.root
