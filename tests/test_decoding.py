@@ -276,6 +276,21 @@ def test_neighbour_correlation_is_of_all_pairs_by_hand():
     assert math.isfinite(found.se or math.nan)
 
 
+def test_neighbours_of_images_that_are_not_square():
+    torch.manual_seed(14)
+    x = torch.randn(50, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    c = np.cov(x.numpy(), rowvar=False)
+    pairs = [(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)]
+    expected = sum(c[i, j] for i, j in pairs)
+    expected /= sum(math.sqrt(c[i, i] * c[j, j]) for i, j in pairs)
+    found = neighbour_correlation(moments(x), (2, 3))
+    assert found is not None
+    assert found.value == pytest.approx(expected)
+    turned = neighbour_correlation(moments(x.view(-1, 2, 3).mT.reshape(-1, 6)), (3, 2))
+    assert turned is not None
+    assert (turned.value, turned.se) == pytest.approx((found.value, found.se))
+
+
 def test_images_that_are_all_the_same_have_no_correlation():
     assert neighbour_correlation(moments(torch.full((50, D), 0.1)), SHAPE) is None
 
