@@ -77,8 +77,8 @@ def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_images_without_labels_have_no_numerals_and_no_legend_of_them(dimensions):
     mean, covariance, label = codes(dimensions=dimensions)
-    named = " ".join(texts(posterior(mean, covariance, label, AXES, SETTINGS)))
-    figure = posterior(mean, covariance, None, AXES, SETTINGS)
+    named = " ".join(texts(posterior(mean, covariance, label, AXES, "VAE")))
+    figure = posterior(mean, covariance, None, AXES, "VAE")
     assert "label" in named
     assert "label" not in " ".join(texts(figure))
 
