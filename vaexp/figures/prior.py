@@ -45,7 +45,7 @@ def prior_and_codes(
     """
     height, width = next(iter(images.values())).shape[1:]
     scale = scale_to(_SIDE, height, width)
-    pitch = round(height * scale) + 41
+    pitch = round((height + 2) * scale) + 35
     body = (_BEFORE + _WIDTH, 40 + _HEIGHT + _UNDER + len(images) * pitch)
     note = (
         "q(z) is the average of q(z|x) over the training images: the density of the codes. The "
