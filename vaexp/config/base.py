@@ -39,8 +39,8 @@ class ModelSection(Section):
             for key in keys:
                 value = getattr(self, key)
                 if value > most and key not in inapplicable:
-                    why = f"should be {which} {pixels}, the number of pixels of an image"
-                    return key, f"{why}, got {value}"
+                    why = f"should be {which} {pixels}, got {value}"
+                    return key, f"{why}; an image has {pixels} pixels"
         return None
 
     @abstractmethod
