@@ -15,7 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy, dropout, pad
 
-from vaexp.data import IMAGE_SHAPE, bundled
+from vaexp.config.data import IMAGE_SHAPE
+from vaexp.data import bundled
 from vaexp.evaluation.digit_classifier import TRAINED_ON, WEIGHTS, DigitClassifier, read_digits
 from vaexp.seeding import seeded
 

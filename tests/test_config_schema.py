@@ -101,6 +101,10 @@ WRONG: list[dict[str, Any]] = [
     {"model": {"kind": "vae"}, "train": {"max_iter": 2}},
     {"model": {"kind": "gmm", "covariance_floor": -1}},
     {"model": {"kind": "ppca", "latent_dim": 784}},
+    {"model": {"kind": "vae", "latent_dim": 785}, "data": {"name": "kmnist"}},
+    {"model": {"kind": "vae", "latent_dim": 20_000}, "data": {"name": "own", "root": "x"}},
+    {"model": {"kind": "vae"}, "data": {"name": "own"}},
+    {"model": {"kind": "vae"}, "data": {"name": "own", "root": None}},
     {"model": {"kind": "vae"}, "data": {"labels": []}},
     {"model": {"kind": "vae"}, "data": {"labels": [11]}},
     {"model": {"kind": "vae", "beta": "4"}},
@@ -147,6 +151,8 @@ RIGHT: list[dict[str, Any]] = [
     {"model": {"kind": "gmm", "init": "labels"}, "train": {"restarts": 1}},
     {"model": {"kind": "ppca", "method": "em"}, "train": {"restarts": 2}},
     {"model": {"kind": "ppca", "method": "closed_form"}},
+    {"model": {"kind": "ppca", "latent_dim": 1000}, "data": {"name": "own", "root": "x"}},
+    {"model": {"kind": "vae"}, "data": {"name": "mnist", "root": None}},
 ]  # fmt: skip
 
 

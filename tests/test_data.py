@@ -73,8 +73,8 @@ def test_bundled_mnist_is_at_most_ten_megabytes():
 
 def test_whole_mnist(whole):
     assert whole.validation is None
-    assert whole.train.pixels.shape == (60_000, data.PIXELS)
-    assert whole.test.pixels.shape == (10_000, data.PIXELS)
+    assert whole.train.pixels.shape == (60_000, 784)
+    assert whole.test.pixels.shape == (10_000, 784)
     assert whole.train.pixels.dtype == torch.uint8
     assert whole.train.label.dtype == torch.int64
     assert whole.train.label.bincount(minlength=data.CLASSES).tolist() == TRAIN_COUNTS
@@ -93,7 +93,7 @@ def test_67_pixels_never_change_in_training_and_two_of_them_do_in_test(whole):
 
 
 def test_images_are_upright(whole):
-    image = whole.train.pixels[3].view(data.IMAGE_SHAPE)  # a one: tall, not wide
+    image = whole.train.pixels[3].view(28, 28)  # a one: tall, not wide
     rows, columns = (image > 0).any(1).sum(), (image > 0).any(0).sum()
     assert rows == 20
     assert columns < rows

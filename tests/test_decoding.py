@@ -31,6 +31,7 @@ from vaexp.models.likelihoods.gaussian import GaussianHead
 from vaexp.models.ppca import PPCA, of_linear_vae
 
 D, L, SIDE = 16, 3, 4
+SHAPE = (SIDE, SIDE)
 SIGMA = 0.4
 COLUMNS = (1.5, 1.0, 0.5)  # lengths of W's orthogonal columns
 NOMINAL = [math.erf(k / math.sqrt(2)) for k in (1, 2, 3)]
@@ -215,7 +216,7 @@ def test_standard_errors_are_the_spread_over_sets():
         generated = generate(model, torch.zeros(1, dtype=torch.int64), 400)
         a, b = moments(generated.sample), moments(drawn(other, 300, 1000 + seed)[0])
         split, _ = variance_split(moments(generated.mean), generated.variance, b)
-        correlation = neighbour_correlation(a)
+        correlation = neighbour_correlation(a, SHAPE)
         assert correlation is not None
         estimates = {
             "mean_distance": mean_distance(a, b),
@@ -247,7 +248,7 @@ def test_neighbour_correlation_of_planted_fields():
         (brightness + shared + 2 * noise, 1 / 5),
         (shared * torch.tensor([1.0, -1.0]).repeat(D // 2), 0),  # -1 across, 1 down
     ):
-        found = neighbour_correlation(moments(images))
+        found = neighbour_correlation(moments(images), SHAPE)
         assert found is not None
         assert abs(found.value - expected) < 4 * (found.se or 0) + 1e-6
     # an autoregression along the rows only: r between horizontal neighbours, 0 between others
@@ -255,7 +256,7 @@ def test_neighbour_correlation_of_planted_fields():
     for j in range(1, SIDE):
         step = noise[:, j * SIDE : (j + 1) * SIDE]
         rows.append(0.6 * rows[-1] + 0.8 * step)
-    found = neighbour_correlation(moments(torch.stack(rows, dim=2).reshape(-1, D)))
+    found = neighbour_correlation(moments(torch.stack(rows, dim=2).reshape(-1, D)), SHAPE)
     assert found is not None
     assert abs(found.value - 0.3) < 4 * (found.se or 0)
 
@@ -269,16 +270,29 @@ def test_neighbour_correlation_is_of_all_pairs_by_hand():
     pairs += [(0, 3), (3, 6), (1, 4), (4, 7), (2, 5), (5, 8)]
     above = sum(c[i, j] for i, j in pairs)
     below = sum(math.sqrt(c[i, i] * c[j, j]) for i, j in pairs)
-    found = neighbour_correlation(moments(x))
+    found = neighbour_correlation(moments(x), (3, 3))
     assert found is not None
     assert found.value == pytest.approx(above / below)
     assert math.isfinite(found.se or math.nan)
 
 
+def test_neighbours_of_images_that_are_not_square():
+    torch.manual_seed(14)
+    x = torch.randn(50, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    c = np.cov(x.numpy(), rowvar=False)
+    pairs = [(0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)]
+    expected = sum(c[i, j] for i, j in pairs)
+    expected /= sum(math.sqrt(c[i, i] * c[j, j]) for i, j in pairs)
+    found = neighbour_correlation(moments(x), (2, 3))
+    assert found is not None
+    assert found.value == pytest.approx(expected)
+    turned = neighbour_correlation(moments(x.view(-1, 2, 3).mT.reshape(-1, 6)), (3, 2))
+    assert turned is not None
+    assert (turned.value, turned.se) == pytest.approx((found.value, found.se))
+
+
 def test_images_that_are_all_the_same_have_no_correlation():
-    assert neighbour_correlation(moments(torch.full((50, D), 0.1))) is None
-    with pytest.raises(ValueError, match="not square"):
-        neighbour_correlation(moments(torch.rand(50, 12)))
+    assert neighbour_correlation(moments(torch.full((50, D), 0.1)), SHAPE) is None
 
 
 # the ends of the range
@@ -447,7 +461,7 @@ def test_a_linear_vae_has_exact_densities_too_and_its_elbo_is_below_them():
     torch.manual_seed(18)
     model = VAE(D, L, [], "relu", head)
     x, label = torch.rand(300, D), torch.arange(300) % 10
-    evidence = decoding(model, x, label, draws=1_000, unit_interval=True)
+    evidence = decoding(model, x, label, draws=1_000, shape=SHAPE, unit_interval=True)
     found = evidence.entries
     for of in ("mean", "sample", "data"):
         exact, bound = found[f"log_prob_of_{of}"], found[f"elbo_of_{of}"]
@@ -504,7 +518,9 @@ def test_every_name_is_an_entry_or_absent_with_a_reason(name):
     x = x.round() if name == "bernoulli" else x
     label = torch.arange(300) % 10
     torch.manual_seed(20)
-    evidence = decoding(MODELS[name](), x, label, draws=400, unit_interval=name != "gmm")
+    evidence = decoding(
+        MODELS[name](), x, label, draws=400, shape=SHAPE, unit_interval=name != "gmm"
+    )
     assert not set(evidence.entries) & set(evidence.absent)
     everything = set(evidence.entries) | set(evidence.absent)
     shown = ("mean", "sample", "plus1", "minus1", "plus2", "minus2")
@@ -549,7 +565,7 @@ def test_a_bernoullis_variance_is_p_1_minus_p():
     model = vae(likelihood="bernoulli")
     x, label = torch.rand(300, D).round(), torch.arange(300) % 10
     torch.manual_seed(21)
-    found = values(decoding(model, x, label, draws=20_000, unit_interval=True))
+    found = values(decoding(model, x, label, draws=20_000, shape=SHAPE, unit_interval=True))
     with torch.no_grad():
         p = model.decode(model.prior().sample(torch.Size([20_000]))).mean
     assert found["mean_of_variance"] == pytest.approx((p * (1 - p)).sum(1).mean().item(), rel=0.02)
@@ -571,7 +587,7 @@ def test_the_median_is_of_the_paired_differences_and_resists_one_image():
 def test_halves_of_few_images_are_no_control(n):
     x, label = torch.rand(n, D), torch.arange(n)
     torch.manual_seed(24)
-    evidence = decoding(vae(), x, label, draws=50, unit_interval=True)
+    evidence = decoding(vae(), x, label, draws=50, shape=SHAPE, unit_interval=True)
     for name in ("mean_distance_control", "covariance_distance_control"):
         assert (name in evidence.entries) == (n >= 4)
         assert (name in evidence.absent) == (n < 4)
@@ -586,7 +602,7 @@ def test_a_perfect_model_is_as_far_as_the_control():
     model = ppca()
     x, label = drawn(model, 4_000)
     torch.manual_seed(22)
-    evidence = decoding(model, x, label, draws=4_000, unit_interval=True)
+    evidence = decoding(model, x, label, draws=4_000, shape=SHAPE, unit_interval=True)
     for name in ("mean_distance", "covariance_distance"):
         sample, control = evidence.entries[f"{name}_sample"], evidence.entries[f"{name}_control"]
         assert isinstance(sample, Estimate)
@@ -609,7 +625,7 @@ def test_one_component_outputs_one_image():
     mean = torch.full((1, D), 0.1, dtype=torch.float64)
     model = GMM(torch.ones(1, dtype=torch.float64), Diag(mean, torch.full((1, D), 0.3).double()))
     x, label = drawn(model, 500)
-    evidence = decoding(model, x, label, draws=500, unit_interval=True)
+    evidence = decoding(model, x, label, draws=500, shape=SHAPE, unit_interval=True)
     assert values(evidence)["variance_of_mean"] == 0
     assert values(evidence)["covariance_distance_mean"] == pytest.approx(1)
     for mode in ("mean", "plus1", "minus2"):
@@ -625,7 +641,7 @@ def test_the_same_seed_gives_the_same_numbers():
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(values(decoding(model, x, label, draws=300, unit_interval=True)))
+        found.append(values(decoding(model, x, label, draws=300, shape=SHAPE, unit_interval=True)))
     assert found[0] == found[1]
     assert found[0] != found[2]
 
@@ -637,7 +653,7 @@ def test_blocks_change_nothing(monkeypatch):
 
     def everything() -> list[float]:
         a, b = moments(x), moments(other)
-        correlation = neighbour_correlation(a)
+        correlation = neighbour_correlation(a, SHAPE)
         assert correlation is not None
         found = [mean_distance(a, b), covariance_distance(a, b), correlation]
         strata = coverage_by_sigma(sigma, beyond)
@@ -652,7 +668,7 @@ def test_blocks_change_nothing(monkeypatch):
 def test_no_gradients():
     model = vae()
     evidence = decoding(
-        model, torch.rand(50, D), torch.arange(50) % 10, draws=50, unit_interval=True
+        model, torch.rand(50, D), torch.arange(50) % 10, draws=50, shape=SHAPE, unit_interval=True
     )
     for entry in evidence.entries.values():
         if isinstance(entry, Measure):

@@ -25,6 +25,7 @@ from vaexp.runs.folder import RunFolder
 
 SETTINGS = "VAE, L = 2, Gaussian, σ(z) per pixel (≥ 0.001), β = 4, given the label, test images"
 EPSILON = np.logspace(-5, 2, 71)
+SHAPE = (28, 28)
 NOTE = "A note of the caller."
 
 
@@ -43,10 +44,15 @@ def latents(count: int, active: int) -> dict[str, Any]:
 def maps(seed: int = 0) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
     return {
-        "sigma_map": generator.uniform(1e-3, 0.5, 784),
-        "floor_map": generator.uniform(0, 1, 784),
-        "log_prob_map": generator.normal(size=784),
+        "sigma_map": generator.uniform(1e-3, 0.5, SHAPE),
+        "floor_map": generator.uniform(0, 1, SHAPE),
+        "log_prob_map": generator.normal(size=SHAPE),
     }
+
+
+def flat(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Images as they are in the files of a run, (D,)."""
+    return {name: array.reshape(-1) for name, array in arrays.items()}
 
 
 def curve(of_variance: bool = False) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def line(curves: int) -> tuple[Any, Any]:
 def variances() -> dict[str, Any]:
     generator = np.random.default_rng(1)
     names = ("variance_data", "variance_of_mean", "mean_of_variance")
-    return {f"{name}_pixels": generator.uniform(0, 0.2, 784) for name in names}
+    return {f"{name}_pixels": generator.uniform(0, 0.2, SHAPE) for name in names}
 
 
 def strata(count: int) -> dict[str, Any]:
@@ -150,10 +156,10 @@ EVERY = {
     ),
     "floor, no floor": lambda: floor({"sigma_map": maps()["sigma_map"], **components(3)}, floor=0),
     "floor, flat": lambda: floor(
-        curve() | {"sigma_map": np.full(784, 0.2), "floor_map": np.zeros(784)}
+        curve() | {"sigma_map": np.full(SHAPE, 0.2), "floor_map": np.zeros(SHAPE)}
     ),
     "floor, fixed": lambda: floor(
-        {"sigma_map": np.ones(784), "log_prob_map": maps()["log_prob_map"]}
+        {"sigma_map": np.ones(SHAPE), "log_prob_map": maps()["log_prob_map"]}
     ),
     "tilted, 1": lambda: tilted(plane(1, (-6, -14), (4, 4)), [""]),
     "tilted, wide": lambda: tilted(plane(1, (-60, -4), (4, 4)), [""]),
@@ -231,7 +237,7 @@ def test_each_of_few_latents_has_its_number_on_its_curve() -> None:
 
 
 def test_a_flat_map_becomes_a_sentence() -> None:
-    arrays = maps() | {"sigma_map": np.full(784, 0.25)}
+    arrays = maps() | {"sigma_map": np.full(SHAPE, 0.25)}
     assert len(floor(maps()).axes) == 6  # with their colour bars
     figure = floor(arrays)
     assert len(figure.axes) == 4
@@ -242,9 +248,10 @@ def test_a_flat_map_becomes_a_sentence() -> None:
 
 
 def test_maps_are_images_the_first_pixel_at_the_top_left_and_sigma_on_a_log_scale() -> None:
-    sigma = np.full(784, 0.01)
-    sigma[:28] = 1.0
-    picture = floor({"sigma_map": sigma, "floor_map": np.arange(784) / 783}).axes[0].images[0]
+    sigma = np.full(SHAPE, 0.01)
+    sigma[0] = 1.0
+    other = np.linspace(0, 1, sigma.size).reshape(SHAPE)
+    picture = floor({"sigma_map": sigma, "floor_map": other}).axes[0].images[0]
     np.testing.assert_array_equal(picture.get_array()[0], 1.0)
     assert picture.norm(0.1) == pytest.approx(0.5)
 
@@ -398,7 +405,7 @@ EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "pixels_at_floor": entry(0.313, near_floor=2.0),
             "log_prob_at_floor": entry(1354.4, near_floor=2.0, total=1986.6),
         },
-        maps() | curve(),
+        flat(maps()) | curve(),
     ),
     "induced": (
         {"log_c": entry(1139.2, method="quadrature")},
@@ -409,7 +416,7 @@ EVIDENCE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "tilted_prior": plane(2, (-18, -4), (4, 16))[1],
         },
     ),
-    "decoding": ({"variance_data": entry(52.0)}, variances() | strata(10)),
+    "decoding": ({"variance_data": entry(52.0)}, flat(variances()) | strata(10)),
     "quality": (
         {
             "digit_fid_mean": entry(20.0, interval=[19.0, 21.0]),

@@ -58,9 +58,9 @@ def flat(iterations=5):
     return records
 
 
-def mixture(components):
+def mixture(components, shape=(28, 28)):
     generator = np.random.default_rng(components)
-    mean = generator.random((components, 28, 28))
+    mean = generator.random((components, *shape))
     return mean, 0.1 + 0.4 * mean, generator.dirichlet(np.full(components, 2.0))
 
 
@@ -80,9 +80,16 @@ def axes_of(count):
     )
 
 
+def small_axes(height, width):
+    mean, axes, lengths = axes_of(6)
+    rows, columns = np.arange(height)[:, None] % 28, np.arange(width) % 28
+    return mean[rows, columns], axes[:, rows, columns], lengths
+
+
 EIGENVALUES = np.append(5 / np.arange(1, 701) ** 1.5, np.zeros(84))
 
-NOISE = np.geomspace(0.1, 0.4, 784), np.linspace(0, 0.9, 784)
+SHAPE = (28, 28)
+NOISE = np.geomspace(0.1, 0.4, 784).reshape(SHAPE), np.linspace(0, 0.9, 784).reshape(SHAPE)
 
 EVERY = {
     "staircase": lambda: em_staircase(history(), SETTINGS),
@@ -100,6 +107,8 @@ EVERY = {
     "components, 1": lambda: components(*mixture(1), SETTINGS),
     "components, 10": lambda: components(*mixture(10), SETTINGS),
     "components, 200": lambda: components(*mixture(200), SETTINGS),
+    "components, narrow": lambda: components(*mixture(10, (12, 5)), SETTINGS),
+    "components, large": lambda: components(*mixture(10, (96, 128)), SETTINGS),
     "components, means": lambda: components(mixture(50)[0], None, mixture(50)[2], SETTINGS),
     "confusion, 1": lambda: confusion(counts(1), range(10), SETTINGS),
     "confusion, 20": lambda: confusion(counts(20), range(10), SETTINGS),
@@ -109,9 +118,13 @@ EVERY = {
     "confusion, two digits": lambda: confusion(counts(9)[:, :2], [4, 9], SETTINGS),
     "axes, 1": lambda: principal_axes(*axes_of(1), SETTINGS),
     "axes, 50": lambda: principal_axes(*axes_of(50), SETTINGS),
+    "axes, small": lambda: principal_axes(*small_axes(12, 10), SETTINGS),
+    "axes, narrow": lambda: principal_axes(*small_axes(28, 5), SETTINGS),
+    "axes, large": lambda: principal_axes(*small_axes(96, 128), SETTINGS),
     "factors, 2": lambda: factors(*axes_of(2), SETTINGS),
     "noise": lambda: noise(*NOISE, 0.01, SETTINGS),
-    "noise, alike": lambda: noise(np.full(784, 0.1), NOISE[1], 0.01, SETTINGS),
+    "noise, narrow": lambda: noise(*(one[:12, :5] for one in NOISE), 0.01, SETTINGS),
+    "noise, alike": lambda: noise(np.full(SHAPE, 0.1), NOISE[1], 0.01, SETTINGS),
     "scaled spectrum": lambda: scaled_spectrum(100 * EIGENVALUES, 10, SETTINGS),
     "spectrum": lambda: spectrum(EIGENVALUES, 10, EIGENVALUES[10:].mean(), SETTINGS),
     "spectrum, small": lambda: spectrum(np.array([3.0, 2, 1]), 1, 1.5, SETTINGS),
@@ -263,7 +276,7 @@ def test_noise_that_is_the_same_everywhere_has_no_map():
     figure = EVERY["noise, alike"]()
     assert len(figure.axes) == 2  # one map and its colour bar
     assert "The σ of the noise is 0.1 at every pixel." in note(figure)
-    assert "same noise" in noise(np.full(784, 0.1), np.zeros(784), 0.01, SETTINGS)
+    assert "same noise" in noise(np.full(SHAPE, 0.1), np.zeros(SHAPE), 0.01, SETTINGS)
 
 
 def test_validation_is_named_only_where_there_is_one():
@@ -460,9 +473,9 @@ def test_factors_are_moved_by_a_standard_deviation_of_z():
 
 
 def test_the_noise_says_how_many_pixels_lie_at_its_floor():
-    sigma = np.full(784, 0.3)
-    sigma[:196] = 0.1
-    figure = noise(sigma, np.zeros(784), 0.01, SETTINGS)
+    sigma = np.full(SHAPE, 0.3)
+    sigma[:7] = 0.1
+    figure = noise(sigma, np.zeros(SHAPE), 0.01, SETTINGS)
     assert "196 of 784 pixels (25.0%) lie at the floor, σ = 0.1" in note(figure)
     assert "The largest σ is 0.3." in note(figure)
 

@@ -56,6 +56,7 @@ EVERY = {
     "posterior, collapsed": lambda: posterior(*collapsed(), AXES, SETTINGS),
     "posterior, one latent": lambda: posterior(*codes(dimensions=1), AXES, SETTINGS),
     "posterior, one image": lambda: posterior(*codes(1), AXES, SETTINGS),
+    "posterior, no labels": lambda: posterior(*codes()[:2], None, AXES, SETTINGS),
     "posteriors": lambda: posterior(*codes(), AXES, SETTINGS, given_label=True),
     "posteriors, collapsed": lambda: posterior(*collapsed(), AXES, SETTINGS, given_label=True),
     "posteriors, one latent": lambda: posterior(
@@ -71,6 +72,15 @@ def test_a_figure_has_title_settings_and_no_text_off_the_page_or_over_other_text
     assert figure.texts[0].get_fontweight() == "bold"
     assert SETTINGS in " ".join(texts(figure))
     assert_readable(figure, on_charts=False)  # codes of two digits may meet, and their names too
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_images_without_labels_have_no_numerals_and_no_legend_of_them(dimensions):
+    mean, covariance, label = codes(dimensions=dimensions)
+    named = " ".join(texts(posterior(mean, covariance, label, AXES, "VAE")))
+    figure = posterior(mean, covariance, None, AXES, "VAE")
+    assert "label" in named
+    assert "label" not in " ".join(texts(figure))
 
 
 @pytest.mark.parametrize("grid", [QUANTILES, np.array([5.0, 7.0]), np.linspace(-9, 9, 40)])

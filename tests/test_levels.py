@@ -183,6 +183,7 @@ def subject(model: Model, x: Tensor, k: int, transform: Transform = SCALE) -> Su
         train=lambda: iter([]),
         validation=lambda: None,
         transform=transform,
+        shape=(1, x.shape[1]),
         digits=False,
         beta=1.0,
         floor=1e-3,

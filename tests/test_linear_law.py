@@ -35,6 +35,7 @@ def subject(model: VAE, x: Tensor, beta: float) -> Subject[VAE]:
         lambda: iter([(x[:200], label[:200]), (x[200:], label[200:])]),
         lambda: None,
         Transform("scale"),
+        shape=(1, x.shape[1]),
         digits=False,
         beta=beta,
         floor=0.0,

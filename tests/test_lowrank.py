@@ -429,11 +429,11 @@ def test_a_linear_decoder_has_the_marginal_of_three_covariances():
 def test_a_figure_says_whether_its_sigma_has_the_factors(config, said):
     """The map of a reconstruction is of sigma alone, and a sweep goes along the whole deviation."""
     section = load_config(config)
-    trained = TrainedModel(section, None, 3)
+    trained = TrainedModel(section, None, 3, (28, 28), [*range(10)])
     ends = {which: caption(trained, which).endswith(f"σ(z) {which} the factors") for which in BOTH}
     assert ends == dict.fromkeys(BOTH, said)
     assert caption(trained).endswith("epoch 3")
-    about = About("settings", 1e-3, mixture=False, shared_factors=section.model.shared_factors)
+    about = About("settings", 1e-3, False, (28, 28), section.model.shared_factors)
     assert about.images({"n": 20}) == "settings, 20 test images"
     assert about.images({"n": 20}, "with").endswith("σ(z) with the factors") == said
 

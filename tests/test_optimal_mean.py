@@ -277,7 +277,7 @@ def test_the_picture_has_z_1_across_and_z_2_upwards_and_a_line_around_the_codes(
     arrays = {
         "grid": grid, "optimal": optimal, "learned": np.zeros_like(optimal), "outside": outside
     }  # fmt: skip
-    figure = draw(arrays, entries(share_outside=0.94), About("settings", 0.0, False))
+    figure = draw(arrays, entries(share_outside=0.94), About("settings", 0.0, False, (4, 4)))
     best, learned, difference = figure.axes
     picture = np.asarray(best.images[0].get_array())
     assert picture[-4:, -4:].min() == 1
@@ -298,7 +298,7 @@ def test_the_picture_names_the_digits_and_needs_no_region() -> None:
         "grid": np.linspace(-1.8, 1.8, 13), "optimal": planes, "learned": planes[::-1],
         "labels": np.array([4, 9]),
     }  # fmt: skip
-    figure = draw(arrays, entries(), About("settings", 0.0, False))
+    figure = draw(arrays, entries(), About("settings", 0.0, False, (28, 28)))
     assert len(figure.axes) == 6
     assert not any(axes.collections for axes in figure.axes)
     assert "digit 9: μ(z) − μ*(z)" in [text.get_text() for text in figure.texts]

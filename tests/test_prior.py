@@ -366,7 +366,7 @@ def test_the_figure_has_the_shares_left_of_the_line() -> None:
         "outside_mixture": {"value": 0.0},
         "elbo_gain_mixture": {"value": 1.25, "components": 7},
     }
-    figure = draw_figure(arrays, entries, About("settings", 0.0, False))
+    figure = draw_figure(arrays, entries, About("settings", 0.0, False, (4, 4)))
     curves = figure.axes[0].lines[:3]
     for curve, share in zip(curves, (0.01, 0.5, 0.0), strict=True):
         x, y = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
@@ -376,7 +376,7 @@ def test_the_figure_has_the_shares_left_of_the_line() -> None:
     assert "with 7 components in all" in words
     assert len(figure.axes) == 3
     none_outside = entries | {"outside_prior": {"value": 0.0}}
-    figure = draw_figure(arrays, none_outside, About("settings", 0.0, False))
+    figure = draw_figure(arrays, none_outside, About("settings", 0.0, False, (4, 4)))
     assert "μ(z) of z ~ p(z) of which none lies left of the line" in [
         text.get_text() for text in figure.texts
     ]

@@ -16,7 +16,8 @@ from torch.optim.optimizer import (
 )
 
 from vaexp.config import DataConfig, SGDConfig, VAEConfig
-from vaexp.data import PIXELS, Transform, load
+from vaexp.config.data import PIXELS
+from vaexp.data import Transform, load
 from vaexp.errors import RunError
 from vaexp.evaluation.bounds import elbo_measures
 from vaexp.fitting import FitStep, sgd

@@ -82,11 +82,15 @@ def check_images(config: "Config") -> None:
     Only where this depends on which digits the images show are they read, which loads torch, and
     only the bundled ones, as other data might have to be downloaded.
     """
-    from vaexp.config.data import BUNDLED, TRAINING_IMAGES
+    from vaexp.config.data import BUNDLED
 
     data = config.data
     digits = set(data.labels or range(10))
-    images = data.limit or TRAINING_IMAGES[data.name] - data.validation_size
+    images = data.limit
+    if images is None:
+        if data.training_images is None:
+            return  # only the files say how many there are
+        images = data.training_images - data.validation_size
     complaint = config.complaint_on_images(images, digits)
     if complaint is not None:
         raise UserError(complaint)

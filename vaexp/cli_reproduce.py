@@ -74,4 +74,4 @@ def reproduce(
         "findings": str(made.findings),
         "figures": [str(path) for path in made.figures],
     }
-    print_answer(json.dumps(answer) if as_json else answer["page"])
+    print_answer(json.dumps(answer) if as_json else str(made.page))

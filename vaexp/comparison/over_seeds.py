@@ -54,11 +54,12 @@ class OverSeeds:
 def over_seeds(
     names: list[str], settings: list[dict[str, Any]], sides: list[Side]
 ) -> list[OverSeeds]:
-    """Groups of two or more runs whose settings are the same except for seed and name."""
+    """Groups of two or more runs of the same data and settings, except for seed and name."""
     groups: dict[str, dict[int, int]] = {}
     for i, flat in enumerate(settings):
         rest = {key: of for key, of in of_the_run(flat).items() if key not in ("seed", "name")}
-        groups.setdefault(repr(sorted(rest.items())), {}).setdefault(flat["seed"], i)
+        same = repr((sides[i].facts["data"], sorted(rest.items())))
+        groups.setdefault(same, {}).setdefault(flat["seed"], i)
     several = [list(by_seed.values()) for by_seed in groups.values() if len(by_seed) > 1]
     keys = [
         key

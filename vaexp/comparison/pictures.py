@@ -1,5 +1,6 @@
 """Pictures of several runs: draws, places in the rate-distortion plane, and training curves."""
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaexp.comparison.compare import Comparison
-from vaexp.data import IMAGE_SHAPE, Dataset, Split, Transform, load
+from vaexp.data import Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.experiment.sample import COLUMNS, decode
 from vaexp.figures.joint_curves import MOST, joint_curves
@@ -69,12 +70,20 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
     """
     count, runs = len(runs), runs[:MOST_DRAWN]
     models = [TrainedModel.read(run) for run in runs]
-    if len({trained.config.data.name for trained in models}) > 1:
+    if len({run.environment()["data_sha256"] for run in runs}) > 1:
         raise UserError(
             "--figure: these runs have different data, so they share no test images; compare runs "
-            "with the same data.name"
+            "of the same data"
         )
-    digits = sorted(set.intersection(*(set(trained.labels) for trained in models)))
+    loaded: dict[str, Dataset] = {}  # reading the images takes a second
+    for run, trained in zip(runs, models, strict=True):
+        key = trained.config.data.model_dump_json()
+        if key not in loaded:
+            loaded[key] = load(trained.config.data, download=False)
+        run.check_data(loaded[key].sha256)
+    known = [set(trained.labels) for trained in models]
+    known += [set(data.test.label.unique().tolist()) for data in loaded.values()]
+    digits = sorted(set.intersection(*known))
     if not digits:
         raise UserError(
             "--figure: these runs have no digit in common to draw; compare runs whose data.labels "
@@ -83,26 +92,28 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
     label = torch.tensor(digits)[torch.arange(COLUMNS) % len(digits)]
     sizes = {trained.model.prior().event_shape for trained in models}
     rows, originals = [], np.zeros(0)
-    loaded: dict[str, Dataset] = {}  # reading the images takes a second
-    named = zip(runs, models, comparison.runs, comparison.descriptions, strict=False)
-    for run, trained, name, description in named:
-        data = trained.config.data
-        key = data.model_dump_json()
-        if key not in loaded:
-            loaded[key] = load(data, download=False)
-        run.check_data(loaded[key].sha256)
-        drawn, originals = _draw_and_reconstruct(trained, loaded[key].test, label)
+    named = zip(models, comparison.runs, comparison.descriptions, strict=False)
+    for trained, name, description in named:
+        test = loaded[trained.config.data.model_dump_json()].test
+        drawn, originals = _draw_and_reconstruct(trained, test, label)
         rows.append(RunImages(name, description, *drawn))
     figure = compare_runs(
         rows,
         originals,
         f"{count} runs" if count == len(runs) else f"The first {len(runs)} of {count} runs",
         same_latents=len(sizes) == 1,
-        note="The columns of test images, and of the draws of models that are given the label, go "
-        f"through the digits {' '.join(map(str, digits))}. The code of a test image is the mode of "
-        "q(z|x).\n",
+        note=(_columns_of(digits) if models[0].labelled else "")
+        + "The code of a test image is the mode of q(z|x).\n",
     )
     save(figure, path)
+
+
+def _columns_of(digits: list[int]) -> str:
+    """A sentence on the digits that the columns show."""
+    return (
+        "The columns of test images, and of the draws of models that are given the label, go "
+        f"through the digits {' '.join(map(str, digits))}. "
+    )
 
 
 @torch.no_grad()
@@ -124,10 +135,13 @@ def _draw_and_reconstruct(
             for latents in (z, codes)
             for mode in ("mean", "sample")
         ]
-    return drawn, (pixels / 255).reshape(-1, *IMAGE_SHAPE).numpy()
+    return drawn, (pixels / 255).reshape(-1, *trained.shape).numpy()
 
 
 def _first_of_each(labels: Tensor, wanted: Tensor) -> Tensor:
-    """The index of the next image that has it, for each wanted label in turn, (n,)."""
-    places = {int(digit): iter((labels == digit).nonzero()[:, 0].tolist()) for digit in wanted}
+    """The index of the next image that has it, for each wanted label in turn, (n,).
+
+    Where there are no more, they begin again.
+    """
+    places = {int(digit): cycle((labels == digit).nonzero()[:, 0].tolist()) for digit in wanted}
     return torch.tensor([next(places[int(digit)]) for digit in wanted])

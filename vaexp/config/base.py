@@ -3,15 +3,19 @@
 import re
 from abc import abstractmethod
 from collections.abc import Set
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from vaexp.config.data import DataConfig
+from vaexp.config.data import PIXELS, TRAINING_IMAGES, DataConfig
 from vaexp.config.output import OutputConfig
+from vaexp.config.rules import Rule
 from vaexp.config.section import Section, problem
 
 DecodeMode = Literal["mean", "sample", "sweep"]
+
+WIDEST = 16_384
+"""The most units of a layer, latents or factors. Images of few pixels allow fewer of the last."""
 
 
 class ModelSection(Section):
@@ -19,6 +23,25 @@ class ModelSection(Section):
 
     Its subclasses are ``@final``, so that the type checker names what one of them leaves out.
     """
+
+    at_most_pixels: ClassVar[tuple[str, ...]] = ()
+    """The keys that may be as large as the number of pixels of an image, and no larger."""
+    below_pixels: ClassVar[tuple[str, ...]] = ()
+    """The keys that must be smaller than the number of pixels of an image."""
+
+    def complaint_on_pixels(self, pixels: int) -> tuple[str, str] | None:
+        """A key that is too large for images of so many pixels, and a message; None if none is."""
+        inapplicable = self._inapplicable()
+        for keys, most, which in (
+            (self.at_most_pixels, pixels, "less than or equal to"),
+            (self.below_pixels, pixels - 1, "less than"),
+        ):
+            for key in keys:
+                value = getattr(self, key)
+                if value > most and key not in inapplicable:
+                    why = f"should be {which} {pixels}, got {value}"
+                    return key, f"{why}; an image has {pixels} pixels"
+        return None
 
     @abstractmethod
     def caption(self) -> list[str]:
@@ -95,6 +118,32 @@ class BaseConfig(Section):
         return name
 
     @classmethod
+    def rules(cls) -> list[Rule]:
+        """The bounds of what depends on the number of pixels, where the name of the data says it.
+
+        Those of own images are held against their files, before training.
+        """
+        section = cls.below("model")
+        assert section is not None
+        assert issubclass(section, ModelSection)
+        known = {"enum": [*TRAINING_IMAGES]}
+        largest = dict.fromkeys(section.at_most_pixels, PIXELS)
+        largest |= dict.fromkeys(section.below_pixels, PIXELS - 1)
+        return [
+            Rule("data.name", known, f"model.{key}", {"maximum": most})
+            for key, most in largest.items()
+        ]
+
+    @model_validator(mode="after")
+    def _fits_the_pixels(self) -> Self:
+        pixels = self.data.pixels
+        complaint = None if pixels is None else self.model.complaint_on_pixels(pixels)
+        if complaint is not None:
+            key, message = complaint
+            raise problem(message, "model", key)
+        return self
+
+    @classmethod
     def kind(cls) -> str:
         """The kind of model, as ``model.kind`` names it."""
         section = cls.below("model")
@@ -135,4 +184,8 @@ class BaseConfig(Section):
 
     def complaint_on_images(self, images: int, digits: Set[int]) -> str | None:  # noqa: ARG002
         """Why so many training images of these digits do not suit the config; None if they do."""
+        return None
+
+    def complaint_without_labels(self) -> str | None:
+        """Why images that have no labels do not suit the config; None if they do."""
         return None

@@ -6,22 +6,23 @@ section names the other two, which need torch, and they are imported when a mode
 """
 
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from vaexp.config.base import DecodeMode, ModelSection
-from vaexp.config.data import PIXELS
+from vaexp.config.base import WIDEST, DecodeMode, ModelSection
 from vaexp.config.em import EMExperiment
 
 
 class LinearGaussianConfig(ModelSection):
     """The section ``model`` of a linear-Gaussian model, fitted by EM in float64."""
 
+    below_pixels: ClassVar[tuple[str, ...]] = ("latent_dim",)
+
     kind: str
     """The kind of model."""
-    latent_dim: int = Field(2, ge=1, lt=PIXELS)
-    """L, the number of latent dimensions."""
+    latent_dim: int = Field(2, ge=1, le=WIDEST)
+    """L, the number of latent dimensions, which is below the number of pixels."""
     decode_mode: DecodeMode = "mean"
     """What figures and `vaexp sample` draw by default. mean: mu(z). sample: a draw of
     p(x|z). sweep: mu(z) + k sigma, k = -2..2."""

@@ -52,7 +52,9 @@ def fits(value: Any, schema: Json) -> bool:
     if not isinstance(value, int | float):
         return False
     return bool(
-        value >= schema.get("minimum", value) and value > schema.get("exclusiveMinimum", value - 1)
+        value >= schema.get("minimum", value)
+        and value > schema.get("exclusiveMinimum", value - 1)
+        and value <= schema.get("maximum", value)
     )
 
 

@@ -8,8 +8,6 @@ only to download, as its import takes longer than reading the files.
 import gzip
 import hashlib
 import io
-import os
-import stat
 import sys
 import tempfile
 import zlib
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from vaexp.config.data import WHERE_DATA_LIE
 from vaexp.data import idx
+from vaexp.data.opening import regular_file
 from vaexp.errors import RunError, UserError
 from vaexp.locks import locked
 from vaexp.paths import user_cache
@@ -169,18 +168,10 @@ def _find(folder: Path, names: list[str]) -> list[Path] | None:
 
 def _read(path: Path) -> bytearray:
     """The content of a file as it is. Raises ValueError if it is no file or too large."""
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path.name} is no file")
-        if status.st_size > MOST_BYTES:
-            raise ValueError(f"{path.name} has {status.st_size:,} bytes")
+    with regular_file(path) as (file, size):
+        if size > MOST_BYTES:
+            raise ValueError(f"{path.name} has {size:,} bytes")
         return bytearray(file.read())
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe does not make this wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _unpacked(path: Path, data: bytearray) -> bytearray:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IMAGE_SHAPE = (28, 28)
-PIXELS = 784
-CLASSES = 10
+from vaexp.config.data import CLASSES, IMAGE_SHAPE, PIXELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +38,12 @@ class Source:
     sha256: str
     doubt: str | None = None
     """Why it may not be the data set that was published; None if its hashes say that it is."""
+    shape: tuple[int, int] = IMAGE_SHAPE
+    """The height and the width of an image, whose product is D."""
+    labelled: bool = True
+    """Whether the images have labels. All labels of images without any are 0."""
+    mapped: bool = False
+    """Whether the pixels lie in files that are read by memory map, and may not fit into memory."""
 
 
 def sha256(files: Sequence[bytearray]) -> str:
@@ -50,19 +54,32 @@ def sha256(files: Sequence[bytearray]) -> str:
     return digest.hexdigest()
 
 
+HEADER = 16  # bytes of the longest header, that of images
+
+
+def header(data: bytes | bytearray) -> tuple[tuple[int, ...], int]:
+    """The shape that the first HEADER bytes of an IDX file name, and where its values begin.
+
+    Raises ValueError if it is no IDX file of bytes with one to three dimensions.
+    """
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or len(data) < 4 + 4 * data[3] or data[3] > 3:
+        raise ValueError("it is not an IDX file of unsigned bytes")
+    return struct.unpack_from(f">{data[3]}I", data, 4), 4 + 4 * data[3]
+
+
+def check_length(held: int, said: int) -> None:
+    """Raise ValueError if a file does not hold as many bytes as its header says."""
+    if held != said:
+        raise ValueError(f"it holds {held:,} bytes where its header says {said:,}")
+
+
 def parse(data: bytearray) -> Tensor:
     """The uint8 tensor that an IDX file holds, which shares the memory of `data`.
 
     Raises ValueError if the file is no IDX file or is cut short.
     """
-    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or len(data) < 4 + 4 * data[3] or data[3] > 3:
-        raise ValueError("it is not an IDX file of unsigned bytes")
-    start = 4 + 4 * data[3]
-    shape = struct.unpack_from(f">{data[3]}I", data, 4)
-    if len(data) - start != math.prod(shape):
-        raise ValueError(
-            f"it holds {len(data) - start:,} bytes where its header says {math.prod(shape):,}"
-        )
+    shape, start = header(data)
+    check_length(len(data) - start, math.prod(shape))
     return torch.frombuffer(data, dtype=torch.uint8, offset=start).view(shape)
 
 

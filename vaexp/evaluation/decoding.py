@@ -36,20 +36,27 @@ TOO_FEW = "a half of fewer than 4 test images has no covariance"
 
 @torch.no_grad()
 def decoding(
-    model: Model, x: Tensor, label: Tensor, *, draws: int = DRAWS, unit_interval: bool
+    model: Model,
+    x: Tensor,
+    label: Tensor,
+    *,
+    shape: tuple[int, int],
+    draws: int = DRAWS,
+    unit_interval: bool,
 ) -> Evidence:
     """Compare the decode modes, with ``draws`` latents and test images x (N, D), labels (N,).
 
-    ``unit_interval`` says whether a pixel's range ends at 0 and 1. N >= 2. Every model has the same
+    ``shape`` is the height and the width of an image, and ``unit_interval`` says whether a pixel's
+    range ends at 0 and 1. N >= 2. Every model has the same
     names, either among the entries or among the absent. The distances named ``_control`` are those
     of two random halves of the test images, N / 2 each: if draws = N, their sampling noise is
     sqrt(2) times that of the other distances. The fact ``images`` of every Estimate says which
     images it counts in ``n``: generated or test. Memory holds about ten float32 arrays of (draws,
-    D) or (N, D). Raises ValueError if D is not a square, as images must have sqrt(D) rows.
+    D) or (N, D).
     """
     generated = generate(model, label, draws)
     data = moments(x)
-    parts = [_control(x), _correlation("data", data)]
+    parts = [_control(x), _correlation("data", data, shape)]
     no_sweep = model.no_sweep
     for mode, images in modes(generated, sweep=no_sweep is None):
         of_mode = moments(images)
@@ -57,7 +64,7 @@ def decoding(
             split, arrays = variance_split(of_mode, generated.variance, data)
             parts.append(Evidence({**split}, arrays))
         parts.append(_distances(mode, of_mode, data))
-        parts += [_correlation(mode, of_mode), _outside(mode, images, unit_interval)]
+        parts += [_correlation(mode, of_mode, shape), _outside(mode, images, unit_interval)]
     if no_sweep is None:
         measures, strata = calibration.calibration(model, x, label)
         parts.append(Evidence({**measures}, strata))
@@ -88,8 +95,8 @@ def _distances(mode: str, images: SetMoments, data: SetMoments) -> Evidence:
     )
 
 
-def _correlation(mode: str, images: SetMoments) -> Evidence:
-    name, correlation = f"neighbour_correlation_{mode}", neighbour_correlation(images)
+def _correlation(mode: str, images: SetMoments, shape: tuple[int, int]) -> Evidence:
+    name, correlation = f"neighbour_correlation_{mode}", neighbour_correlation(images, shape)
     if correlation is None:
         return Evidence(absent={name: ALL_EQUAL})
     return Evidence({name: correlation})
@@ -118,4 +125,6 @@ def _with_images(name: str, entry: Measure | Estimate) -> Measure | Estimate:
 def measure(subject: Subject[Model]) -> Evidence:
     """Measure the group ``decoding``."""
     unit_interval = subject.transform.in_unit_interval
-    return decoding(subject.model, subject.x, subject.label, unit_interval=unit_interval)
+    return decoding(
+        subject.model, subject.x, subject.label, shape=subject.shape, unit_interval=unit_interval
+    )

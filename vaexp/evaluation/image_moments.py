@@ -125,20 +125,16 @@ def covariance_distance(images: SetMoments, data: SetMoments) -> Estimate:
     return Estimate(value, "", len(influence), se, facts=facts)
 
 
-def neighbour_correlation(images: SetMoments) -> Estimate | None:
+def neighbour_correlation(images: SetMoments, shape: tuple[int, int]) -> Estimate | None:
     """The correlation of pixels with their right and lower neighbours over images.
 
     It is sum_ij cov(x_i, x_j) / sum_ij sd(x_i) sd(x_j), summed over all pairs of neighbours i, j.
     Independent pixels have the correlation 0 whatever the average image looks like, since the mean
     of each pixel is removed first. Independent noise adds to the standard deviations and not to the
-    covariances. Returns None if no pair of neighbours varies. Images of D pixels have sqrt(D) rows;
-    raises ValueError if D is not a square.
+    covariances. ``shape`` is the height and the width of an image. Returns None if no pair of
+    neighbours varies.
     """
-    d = len(images.mean)
-    side = math.isqrt(d)
-    if side**2 != d:
-        raise ValueError(f"images of {d} pixels are not square")
-    index = torch.arange(d, device=images.mean.device).view(side, side)
+    index = torch.arange(len(images.mean), device=images.mean.device).view(shape)
     first = torch.cat([index[:, :-1].flatten(), index[:-1].flatten()])
     second = torch.cat([index[:, 1:].flatten(), index[1:].flatten()])
     deviation = images.covariance.diagonal().sqrt()
@@ -154,9 +150,9 @@ def neighbour_correlation(images: SetMoments) -> Estimate | None:
     slope = slope.clamp(max=torch.finfo(images.centred.dtype).max)
     influences = []
     for (y,) in blocks(images.centred):
-        square = y.view(-1, side, side)
-        products = (square[:, :, :-1] * square[:, :, 1:]).sum((1, 2), dtype=torch.float64)
-        products += (square[:, :-1] * square[:, 1:]).sum((1, 2), dtype=torch.float64)
+        image = y.view(-1, *shape)
+        products = (image[:, :, :-1] * image[:, :, 1:]).sum((1, 2), dtype=torch.float64)
+        products += (image[:, :-1] * image[:, 1:]).sum((1, 2), dtype=torch.float64)
         influences.append(products - value * (y.square() @ slope.to(y)).double())
     influence = torch.cat(influences) / total
     return Estimate(value, "", len(influence), standard_error(influence))

@@ -37,6 +37,8 @@ class Subject(Generic[M_co]):
     None if there is no validation split."""
     transform: Transform
     """The transform that turned grey values into x."""
+    shape: tuple[int, int]
+    """The height and the width of an image."""
     digits: bool
     """Whether the images are digits, which the classifier that ships with vaexp can read."""
     beta: float

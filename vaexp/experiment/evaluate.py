@@ -117,6 +117,7 @@ def subject_of(
         train=experiment.training_blocks,
         validation=validation,
         transform=Transform(config.data.transform),
+        shape=experiment.data.shape,
         digits=config.data.name in DIGITS,
         beta=config.model.kl_factor,
         floor=config.model.floor,

@@ -20,7 +20,7 @@ from vaexp.config import (
     LinearGaussianExperiment,
     VAEExperiment,
 )
-from vaexp.data import CLASSES, PIXELS, Transform
+from vaexp.data import CLASSES
 from vaexp.errors import RunError, UserError
 from vaexp.experiment.draw.run import illustrate_history
 from vaexp.experiment.prepare import Experiment
@@ -194,11 +194,9 @@ def _ascent(
     assert isinstance(model, VAE)
     objective = {"beta": config.model.beta, "beta_warmup": config.model.beta_warmup}
     options = sgd.SGDOptions(**config.train.model_dump() | objective)
-    transform = Transform(config.data.transform)
-    pixels = experiment.data.train.pixels.to(experiment.device)
     fitted = sgd.fit(
         model,
-        lambda rows: transform(pixels[rows]),
+        experiment.training_batches(),
         experiment.data.train.label.to(experiment.device),
         experiment.validation_images(),
         options,
@@ -267,7 +265,7 @@ def _em(
     options = replace(options, max_iter=0) if config.closed_form else options
 
     def restore(parameters: dict[str, Tensor]) -> nn.Module:
-        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        model = build(config.model, data_dim=experiment.data.pixels, classes=CLASSES)
         model.load_state_dict(parameters, assign=True)
         return model.to(experiment.device)
 

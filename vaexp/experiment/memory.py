@@ -11,8 +11,7 @@ import psutil
 import torch
 
 from vaexp.config import Config, GMMExperiment, LinearGaussianExperiment, VAEExperiment
-from vaexp.config.data import TRAINING_IMAGES
-from vaexp.data import CLASSES, PIXELS
+from vaexp.data import CLASSES, size
 from vaexp.errors import RunError
 from vaexp.models import build
 
@@ -29,7 +28,10 @@ LIMITS = (  # of a container in the two versions of cgroups: what it may use, us
 
 
 def check_memory(config: Config) -> None:
-    """Raise RunError if training needs more memory than there is, on the device of the config."""
+    """Raise RunError if training needs more memory than there is, on the device of the config.
+
+    Raises UserError if own images are not where the config says.
+    """
     needed, there = needed_memory(config), free_memory(config.device)
     if needed > there:
         raise RunError(
@@ -41,25 +43,26 @@ def check_memory(config: Config) -> None:
 
 def needed_memory(config: Config) -> int:
     """A lower bound on the bytes that training takes: what is held at the same time for sure."""
+    total, pixels = size(config.data)
     with torch.device("meta"):  # which has shapes and no numbers
-        model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+        model = build(config.model, data_dim=pixels, classes=CLASSES)
     parameters = sum(each.numel() * each.element_size() for each in model.state_dict().values())
     data = config.data
-    images = TRAINING_IMAGES[data.name] - data.validation_size if data.limit is None else data.limit
+    images = max(total - data.validation_size, 0) if data.limit is None else data.limit
     if data.limit is None and data.labels is not None:
         images = 0  # as it is not known yet how many images a digit has
     match config:
         case VAEExperiment(train=train):
             # Weights, their gradients and one moment of the optimizer at least. For the gradients
             # each layer keeps the numbers that it gets from a batch.
-            units = 2 * sum(config.model.hidden) + 2 * PIXELS
+            units = 2 * sum(config.model.hidden) + 2 * pixels
             return 3 * parameters + min(train.batch_size, images) * units * FLOAT
         case GMMExperiment(model=mixture):
             # Parameters and the statistics of the next ones, the images, and how they are shared
             # among the components.
-            return 2 * parameters + images * (PIXELS + mixture.components) * FLOAT
+            return 2 * parameters + images * (pixels + mixture.components) * FLOAT
         case LinearGaussianExperiment():
-            return 2 * parameters + images * PIXELS * FLOAT
+            return 2 * parameters + images * pixels * FLOAT
     assert_never(config)
 
 

@@ -1,13 +1,13 @@
 """Preparing an experiment: loading the data and building the model that its config names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vaexp.config import Config
-from vaexp.data import CLASSES, PIXELS, Dataset, Split, Transform, load
+from vaexp.data import CLASSES, Dataset, Split, Transform, load
 from vaexp.errors import UserError
 from vaexp.models import Model, build
 from vaexp.runs.folder import RunFolder
@@ -39,12 +39,22 @@ class Experiment:
         data = load(config.data, download=run is None)
         if run is not None:
             run.check_data(data.sha256)
-        complaint = config.complaint_on_images(len(data.train), set(data.train.label.tolist()))
-        if complaint is not None:
-            raise UserError(complaint)
+        _check(config, data)
         with seeded(config.seed, "weights"):
-            model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+            model = build(config.model, data_dim=data.pixels, classes=CLASSES)
         return cls(config, data, model.to(device), device)
+
+    def training_batches(self) -> Callable[[Tensor], Tensor]:
+        """A function from row numbers (B,) to those training images (B, D), transformed anew.
+
+        The pixels of all images lie on the device, unless they are mapped: then those of a batch
+        are copied to it.
+        """
+        transform, pixels = Transform(self.config.data.transform), self.data.train.pixels
+        if self.data.mapped:
+            return lambda rows: transform(pixels[rows.cpu()].to(self.device))
+        on_device = pixels.to(self.device)
+        return lambda rows: transform(on_device[rows])
 
     def training_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The transformed training images (n, D) and labels (n,), in blocks to spare memory."""
@@ -73,9 +83,19 @@ class Experiment:
 
 
 def check_data(config: Config) -> None:
-    """Raise UserError if the data, which are read for this, leave too few images for the config."""
-    train = load(config.data).train
-    complaint = config.complaint_on_images(len(train), set(train.label.tolist()))
+    """Raise UserError if the data, which are read for this, do not suit the config."""
+    _check(config, load(config.data))
+
+
+def _check(config: Config, data: Dataset) -> None:
+    """Raise UserError if the data have too few images or pixels for the config, or no labels."""
+    on_pixels = config.model.complaint_on_pixels(data.pixels)
+    if on_pixels is not None:
+        raise UserError("model.{}: {}".format(*on_pixels))
+    complaint = None if data.labels else config.complaint_without_labels()
+    if complaint is None:
+        digits = set(data.train.label.unique().tolist())
+        complaint = config.complaint_on_images(len(data.train), digits)
     if complaint is not None:
         raise UserError(complaint)
 

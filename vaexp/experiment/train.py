@@ -137,6 +137,8 @@ def _note_environment(experiment: Experiment, run: RunFolder, processes: Process
         "config_sha256": digest(experiment.config),
         "data_sha256": experiment.data.sha256,
         "data_known": experiment.data.doubt is None,
+        "image_shape": [*experiment.data.shape],
+        "image_labels": experiment.data.labels,
     }
     now = environment.describe(seed=experiment.config.seed, device=experiment.device)
     now |= {"processes": processes.count}

@@ -7,6 +7,7 @@ import torch
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from vaexp.config.data import IMAGE_SHAPE
 from vaexp.data import Split, Transform, load
 from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.explore.describe import Data, described
@@ -57,6 +58,12 @@ def explored(runs: Sequence[RunFolder]) -> tuple[list[Explored], dict[str, str]]
 
 def _read(run: RunFolder) -> Explored:
     trained, packing = TrainedModel.read(run), Packing()
+    if trained.shape != IMAGE_SHAPE:
+        height, width = trained.shape
+        raise UserError(
+            f"{visible(str(run.path))}: its images have {height} x {width} pixels, and a page "
+            f"shows images of {IMAGE_SHAPE[0]} x {IMAGE_SHAPE[1]}"
+        )
     try:
         model = described(trained.model, trained.config.model.kl_factor, packing.put)
     except (RunError, UserError) as error:
@@ -136,10 +143,11 @@ def _run(run: Explored, name: str) -> Data:
 def _images(runs: Sequence[Explored]) -> tuple[Split, list[int]]:
     """Test images that all runs know, evenly spaced in data order, and their digits."""
     configs = [one.trained.config.data for one in runs]
-    if len({config.name for config in configs}) > 1:
+    hashes = [one.folder.environment()["data_sha256"] for one in runs]
+    if len(set(zip((config.name for config in configs), hashes, strict=True))) > 1:
         raise UserError(
-            "these runs have different data, so they share no test images; explore runs with the "
-            "same data.name"
+            "these runs have different data, so they share no test images; explore runs of the "
+            "same data"
         )
     digits = sorted(set.intersection(*(set(one.trained.labels) for one in runs)))
     if not digits:

@@ -35,7 +35,7 @@ _COLUMN = 170  # pixels of a column of the table of coverage
 def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") -> Figure:
     """How well sigma(z) describes errors, and where the variance of images comes from, by pixel.
 
-    `arrays`: the maps (D,) ``variance_data_pixels`` of the test images, and of draws z ~ p(z)
+    `arrays`: the maps (H, W) ``variance_data_pixels`` of the test images, and of draws z ~ p(z)
     ``variance_of_mean_pixels`` = Var mu(z) and ``mean_of_variance_pixels`` = E Var(x|z), units of x
     squared, drawn with one scale beside the sum of the last two. Of a model with sigma, also the
     share of the test images' pixels within mu +- k sigma, z ~ q(z|x), ``coverage_strata`` (S, 3),

@@ -49,9 +49,9 @@ def near_the_floor(
     """Where sigma lies near its floor, what that is worth, and what another floor would give.
 
     `floor` is that of sigma, in units of x, or `of_variance` that of covariances, in units of x
-    squared. `arrays` are some of these: the maps (D,) ``sigma_map`` of mean sigma, ``floor_map`` of
-    the share of images with sigma below `near` times its floor, and ``log_prob_map`` of the mean of
-    ln p(x_j|z); ``floor_curve_floors`` (F,) with ``floor_curve_train`` and ``floor_curve_test``,
+    squared. `arrays` are some of these: the maps (H, W) ``sigma_map`` of mean sigma, ``floor_map``
+    of the share of images with sigma below `near` times its floor, and ``log_prob_map`` of the mean
+    of ln p(x_j|z); ``floor_curve_floors`` (F,) with ``floor_curve_train`` and ``floor_curve_test``,
     mean nats per image; ``smallest_sigma`` with ``effective_count`` (K,) of a mixture's components.
     A map, a curve or the components' sigma that are the same everywhere become a sentence of the
     note. Returns None where nothing else is left.

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from vaexp.figures.charts import BEFORE, legend_at, log_axis, number, percent
 from vaexp.figures.maps import Map, colour_bar, draw_maps, size_of_maps
-from vaexp.figures.mosaic import draw, ink_note, mosaic
+from vaexp.figures.mosaic import draw, ink_note, mosaic, scale_to
 from vaexp.figures.style import (
     DARK,
     GAP,
@@ -31,7 +31,7 @@ from vaexp.figures.style import (
 
 _AXES = 24  # drawn at most
 _SWEPT = 5  # axes along which the mean is moved
-_SCALE = 4  # page pixels per image pixel
+_SIDE = 112  # page pixels of the longer side of an image
 _BAR, _ASIDE = 290, 45  # pixels of the colour bar, and on either side for its numbers
 _SIGNED = mpl.colormaps["RdBu_r"].with_extremes(bad=GAP)
 _KEPT, _DISCARDED, _NOISE = TRAINING, "#9a9a9a", VALIDATION
@@ -105,7 +105,8 @@ def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Wor
     if len(axes) > _AXES:
         note += f"The first {_AXES} of {len(axes)} {words.many} are shown.\n"
     note += f"On the right the mean is moved along the first {words.many}. {ink_note(mean, sweep)}"
-    height, width = ((side + 2) * _SCALE for side in mean.shape)
+    scale = _scale(mean, words.steps)
+    height, width = (round((side + 2) * scale) for side in mean.shape)
     pitch = max(width, round(max(text_width(name, SMALL) for name in names))) + 14
     above = line_height(SMALL) + 4
     across = min(len(names), 5)
@@ -113,31 +114,41 @@ def _columns(mean: Array, axes: Array, stddev: Array, subtitle: str, words: _Wor
     board = mosaic(sweep)
     before = round(text_width(rows_named[0], SMALL)) + 12
     middle = max(across * pitch, _BAR + 2 * _ASIDE) + 40 + before
-    body = (middle + board.shape[1] * _SCALE, max(down + 90, above + board.shape[0] * _SCALE))
+    body = (
+        middle + round(board.shape[1] * scale),
+        max(down + 90, above + round(board.shape[0] * scale)),
+    )
     figure, top = page(*body, words.title, subtitle, note)
     for index, name in enumerate(names):
         row, column = divmod(index, across)
         left, y = MARGIN + column * pitch, top + row * (above + height + 14)
         write(figure, left + width / 2, y, name, fontsize=SMALL, ha="center", va="top")
         if index == 0:
-            draw(figure, mosaic(mean[None, None]), left, y + above, _SCALE)
+            draw(figure, mosaic(mean[None, None]), left, y + above, scale)
         else:
             tile = mosaic(pictures[None, index - 1 : index])
-            signed = draw(figure, tile, left, y + above, _SCALE, _SIGNED, (-1.0, 1.0))
+            signed = draw(figure, tile, left, y + above, scale, _SIGNED, (-1.0, 1.0))
     label = f"value of the {words.one}, each on its own scale"
     bar = colour_bar(figure, signed.images[0], MARGIN + _ASIDE, top + down + 6, _BAR, label)
     bar.set_xticks([-1, 0, 1], ["−largest", "0", "+largest"])
 
     left = MARGIN + middle
-    tile_width, tile_height = (mean.shape[1] + 1) * _SCALE, (mean.shape[0] + 1) * _SCALE
+    tile_height, tile_width = ((side + 1) * scale for side in mean.shape)
     for k, name in enumerate(words.steps):
         at = left + (k + 0.5) * tile_width
         write(figure, at, top, name, fontsize=SMALL, ha="center", va="top")
     for row, name in enumerate(rows_named):
         at = top + above + (row + 0.5) * tile_height
         write(figure, left - 12, at, name, fontsize=SMALL, ha="right", va="center")
-    draw(figure, board, left, top + above, _SCALE)
+    draw(figure, board, left, top + above, scale)
     return figure
+
+
+def _scale(image: Array, over: tuple[str, ...]) -> float:
+    """The page pixels per pixel of an image (H, W), so that each text fits over a column of it."""
+    height, width = image.shape
+    widest = max(text_width(text, SMALL) for text in over) + 8
+    return max(scale_to(_SIDE, height, width), float(np.ceil(widest / (width + 1))))
 
 
 def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitle: str) -> Figure:
@@ -257,14 +268,14 @@ def _shares(axes: Axes, values: Array, kept: int) -> None:
 def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure | str:
     """The noise of factor analysis at each pixel, and how much of its variance the latents explain.
 
-    `sigma` (D,) is the standard deviation of the noise, and `floor`, in units of x squared, the
-    least noise variance. `explained` (D,), 0 to 1, is the share of a pixel's variance under the
+    `sigma` (H, W) is the standard deviation of the noise, and `floor`, in units of x squared, the
+    least noise variance. `explained` (H, W), 0 to 1, is the share of a pixel's variance under the
     model that W z has: its communality. A map that is the same for all pixels becomes a sentence of
     the note; where both are, this returns the reason why there is no figure.
     """
     least = float(np.sqrt(floor))
     at_floor = int(np.sum(sigma <= least * (1 + 1e-9)))
-    note = f"{at_floor:,} of {len(sigma):,} pixels ({percent(at_floor / len(sigma))}) lie at the "
+    note = f"{at_floor:,} of {sigma.size:,} pixels ({percent(at_floor / sigma.size)}) lie at the "
     note += f"floor, σ = {number(least)}: pixels that do not vary, and pixels that the latents "
     note += f"explain. The largest σ is {number(float(np.max(sigma)))}."
     low, high = float(np.min(sigma)), float(np.max(sigma))
@@ -277,7 +288,7 @@ def noise(sigma: Array, explained: Array, floor: float, subtitle: str) -> Figure
         return "all pixels have the same noise, and z explains as much of each"
     for one in every:
         if one not in maps:
-            note += f"\nThe {one.title} is {number(float(one.values[0]))} at every pixel."
+            note += f"\nThe {one.title} is {number(float(one.values.flat[0]))} at every pixel."
     figure, top = page(*size_of_maps(maps), "The noise of each pixel", subtitle, note)
     draw_maps(figure, MARGIN, top, maps)
     return figure

@@ -1,7 +1,6 @@
 """Heat maps of a number for each pixel of an image, beside each other, and colour bars."""
 
 from collections.abc import Sequence
-from math import isqrt
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -10,9 +9,10 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from vaexp.figures.charts import log_view
+from vaexp.figures.mosaic import scale_to
 from vaexp.figures.style import HEAT, MUTED, SMALL, TEXT, Array, line_height, place, write
 
-_ZOOM = 9  # page pixels per image pixel
+_SIDE = 252  # page pixels of the longer side of a map, and of the width of its place
 _APART, _BAR = 46, 86  # pixels between maps, and for the colour bar under them
 
 
@@ -22,7 +22,7 @@ class Map(NamedTuple):
     title: str
     unit: str
     values: Array
-    """(D,)."""
+    """(H, W)."""
     scale: Normalize
 
 
@@ -30,8 +30,15 @@ def size_of_maps(maps: Sequence[Map]) -> tuple[int, int]:
     """Width and height, in pixels of the page, of what `draw_maps` draws."""
     if not maps:
         return 0, 0
-    side = isqrt(maps[0].values.size) * _ZOOM
-    return len(maps) * (side + _APART) - _APART, line_height(TEXT) + 6 + side + _BAR
+    _, height = _size(maps[0])
+    return len(maps) * (_SIDE + _APART) - _APART, line_height(TEXT) + 6 + height + _BAR
+
+
+def _size(one: Map) -> tuple[int, int]:
+    """The width and height of a map on the page."""
+    height, width = one.values.shape
+    scale = scale_to(_SIDE, height, width)
+    return round(width * scale), round(height * scale)
 
 
 def draw_maps(
@@ -39,21 +46,21 @@ def draw_maps(
 ) -> None:
     """Draw maps beside each other, each with its own colour bar or all with a shared one."""
     for index, one in enumerate(maps):
-        side = isqrt(one.values.size)
-        x, y = left + index * (side * _ZOOM + _APART), top + line_height(TEXT) + 6
+        width, height = _size(one)
+        x, y = left + index * (_SIDE + _APART), top + line_height(TEXT) + 6
         write(figure, x, y - 6, one.title, fontsize=TEXT, va="bottom")
-        axes = place(figure, x, y, side * _ZOOM, side * _ZOOM)
+        axes = place(figure, x, y, width, height)
         picture = axes.imshow(
-            one.values.reshape(side, side), cmap=HEAT, norm=one.scale, interpolation="nearest"
+            one.values, cmap=HEAT, norm=one.scale, aspect="auto", interpolation="nearest"
         )
         axes.set_axis_off()
-        under = y + side * _ZOOM
+        under = y + height
         if not shared:
-            colour_bar(figure, picture, x, under + 12, side * _ZOOM, one.unit)
+            colour_bar(figure, picture, x, under + 12, _SIDE, one.unit)
             continue
         write(figure, x, under + 6, one.unit, fontsize=SMALL, color=MUTED, va="top")
         if index == 0:
-            colour_bar(figure, picture, x, under + 34, side * _ZOOM, "")
+            colour_bar(figure, picture, x, under + 34, _SIDE, "")
 
 
 def colour_bar(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vaexp.figures.charts import percent, spread
 from vaexp.figures.maps import colour_bar
-from vaexp.figures.mosaic import draw, ink_note
+from vaexp.figures.mosaic import draw, ink_note, scale_to
 from vaexp.figures.style import (
     DARK,
     HEAT,
@@ -31,6 +31,7 @@ from vaexp.figures.style import (
 )
 
 _ROOM = (1300, 1200)  # pixels for the images of a page of components
+_SIDES = (140, 112, 84, 56)  # page pixels of the longer side of an image, as many as fit
 _APART = 14  # least number of pixels between two components
 _NUMBERED = 20  # components up to which each cell has its number
 _NAMED = 50  # components up to which each row has its name
@@ -59,6 +60,7 @@ def components(
     above, between, bar = 2 * line_height(SMALL) + 2, 4, 95 if stddev is not None else 0
     grid = _grid_of_tiles(len(order), len(parts), width, height, widest, above + 20)
     scale, pitch, rows, across, down = grid
+    before += max(round((widest - width * scale) / 2), 0)  # as far as its caption is wider
 
     note = "Components are counted from k = 0"
     note += " and sorted by weight.\n" if len(weight) > 1 else ".\n"
@@ -66,7 +68,7 @@ def components(
         note += f"The {len(order)} heaviest of {len(weight)} are shown, which have "
         note += f"{percent(float(weight[order].sum() / weight.sum()))} of the weight.\n"
     note += ink_note(parts[0])
-    body = (before + (across * pitch) * scale, rows * down - 20 + bar)
+    body = (before + round(across * pitch * scale), rows * down - 20 + bar)
     title = "Components of the mixture" if len(weight) > 1 else "The one component of the mixture"
     figure, top = page(*body, title, subtitle, note)
 
@@ -99,7 +101,7 @@ def components(
 class _Grid(NamedTuple):
     """How the tiles of components are laid out."""
 
-    scale: int
+    scale: float
     """Page pixels per image pixel."""
     pitch: int
     """Image pixels from one component to the next."""
@@ -118,11 +120,11 @@ def _grid_of_tiles(
     A component has `parts` tiles of `width` x `height` image pixels under each other, a caption of
     up to `widest` page pixels, and `beside` page pixels of height that are no tile.
     """
-    for scale in (5, 4, 3, 2):
+    for scale in (scale_to(side, height - 2, width - 2) for side in _SIDES):
         # A pitch in whole image pixels, so that a row of tiles is one array.
-        pitch = -(-max(width * scale + _APART, round(widest) + _APART) // scale)
-        rows = -(-count // max(_ROOM[0] // (pitch * scale), 1))
-        down = beside + parts * (height * scale + 4)
+        pitch = int(np.ceil(max(width * scale + _APART, round(widest) + _APART) / scale))
+        rows = -(-count // max(int(_ROOM[0] / (pitch * scale)), 1))
+        down = beside + parts * (round(height * scale) + 4)
         if rows * down <= _ROOM[1]:
             break
     return _Grid(scale, pitch, rows, -(-count // rows), down)

@@ -33,6 +33,15 @@ def zoom(width: int, height: int, room: tuple[int, int], most: int = 5) -> float
     return float(int(fit)) if fit >= 1 else fit
 
 
+def scale_to(side: int, height: int, width: int) -> float:
+    """The page pixels per pixel of an image (H, W) whose longer side gets about `side` of them.
+
+    It is a whole number where it is 2 or more.
+    """
+    fit = side / max(height, width)
+    return float(int(fit)) if fit >= 2 else fit
+
+
 def draw(
     figure: Figure,
     board: Array,

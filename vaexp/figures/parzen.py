@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vaexp.figures.charts import number, padded, plain_axis
-from vaexp.figures.mosaic import draw, ink_note, mosaic
+from vaexp.figures.mosaic import draw, ink_note, mosaic, scale_to
 from vaexp.figures.style import (
     DARK,
     MARGIN,
@@ -24,7 +24,7 @@ from vaexp.figures.style import (
     write,
 )
 
-_ZOOM = 2  # page pixels per image pixel
+_SIDE = 56  # page pixels of the longer side of an image
 _BAR = 420  # pixels of the longest bar
 _APART = 60  # pixels between rows
 _HEADING = 34
@@ -52,7 +52,8 @@ def parzen_windows(windows: Sequence[Window], subtitle: str, note: str = "") -> 
     """
     rows = sorted(windows, key=lambda window: -window.log_prob[0])
     boards = [mosaic(window.images[None]) for window in rows]
-    side, wide = boards[0].shape[0] * _ZOOM, boards[0].shape[1] * _ZOOM
+    scale = scale_to(_SIDE, *rows[0].images.shape[1:])
+    side, wide = (round(length * scale) for length in boards[0].shape)
     pitch = line_height(TEXT) + side + _APART
     left = MARGIN + wide + 60
     note = (
@@ -77,7 +78,7 @@ def parzen_windows(windows: Sequence[Window], subtitle: str, note: str = "") -> 
         y = top + _HEADING + row * pitch
         write(figure, MARGIN, y, window.name, fontsize=TEXT, va="top")
         said = f"{window.kernels:,} kernels, h = {window.bandwidth:.3g}"
-        draw(figure, board, MARGIN, y + line_height(TEXT) + 6, _ZOOM)
+        draw(figure, board, MARGIN, y + line_height(TEXT) + 6, scale)
         under = y + line_height(TEXT) + 6 + side + 4
         write(figure, MARGIN, under, said, fontsize=SMALL, color=MUTED, va="top")
         middle = row * pitch + line_height(TEXT) + 6 + side / 2

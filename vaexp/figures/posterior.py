@@ -44,25 +44,33 @@ class _Codes(NamedTuple):
     covariance: Array
     """(N, L, L)."""
     label: Labels
-    """(N,)."""
+    """(N,); 0 where images have none."""
+    labelled: bool
+
+    def chosen(self, which: NDArray[Any]) -> "_Codes":
+        """Those of the images that a mask (N,), or their numbers (n,), choose."""
+        return _Codes(self.mean[which], self.covariance[which], self.label[which], self.labelled)
 
     def of(self, digit: int) -> "_Codes":
         """Those of the images with one label."""
-        chosen = self.label == digit
-        return _Codes(self.mean[chosen], self.covariance[chosen], self.label[chosen])
+        return self.chosen(self.label == digit)
 
     def first(self, count: int) -> "_Codes":
         """Those of the first images of each label, in the order of the labels."""
         kept = [np.flatnonzero(self.label == digit)[:count] for digit in np.unique(self.label)]
-        chosen = np.concatenate(kept)
-        return _Codes(self.mean[chosen], self.covariance[chosen], self.label[chosen])
+        return self.chosen(np.concatenate(kept))
+
+    @property
+    def of_each(self) -> str:
+        """Words on whose first images something is said."""
+        return " of each label" if self.labelled else ""
 
 
 @house_style()
 def posterior(
     mean: Array,
     covariance: Array,
-    label: Labels,
+    label: Labels | None,
     axis_names: tuple[str, str],
     subtitle: str,
     *,
@@ -72,12 +80,13 @@ def posterior(
     """The posteriors q(z|x) = N(mean, covariance) of test images, over the prior N(0, I).
 
     `mean` (N, L) and `covariance` (N, L, L) are those of L = 1 or 2 latents and `label` (N,) the
-    digits. Every mean is a point, and the first images of each label also have an ellipse of one
-    standard deviation. `given_label`: the model has a prior and a posterior for each label, so that
-    each label has a panel; all panels have the same axes. With L = 1 the density of q(z) is drawn
-    against that of N(0, 1), and under it one row per label; only the first of `axis_names`, which
-    may use mathtext, is then used. The view holds at least three standard deviations of the prior;
-    codes far from all others are left out, and the note says how many.
+    digits, or None where images have no labels. Every mean is a point, and the first images of each
+    label also have an ellipse of one standard deviation. `given_label`: the model has a prior and a
+    posterior for each label, so that each label has a panel; all panels have the same axes. With
+    L = 1 the density of q(z) is drawn against that of N(0, 1), and under it one row per label; only
+    the first of `axis_names`, which may use mathtext, is then used. The view holds at least three
+    standard deviations of the prior; codes far from all others are left out, and the note says how
+    many.
 
     Raises RunError where no mean is finite.
     """
@@ -85,7 +94,8 @@ def posterior(
     if not finite.any():
         raise RunError("no posterior mean is finite: the model's weights are broken")
     half, away = _view(mean)
-    codes = _Codes(mean[finite], covariance[finite], label[finite])
+    labels = np.zeros(len(mean), dtype=np.int64) if label is None else label
+    codes = _Codes(mean, covariance, labels, label is not None).chosen(np.flatnonzero(finite))
     title = f"The posterior q(z|x) of {len(mean):,} test images"
     note = _widths(codes) + away + note
     if mean.shape[1] == 1:
@@ -127,15 +137,18 @@ def _plane(
     """Draw the codes of all labels in one plane, coloured by label."""
     title, subtitle, more = heading
     side = 900
+    coloured = ", in the colour of its label" if codes.labelled else ""
     note = (
-        "Each point is the mean of q(z|x) of an image, in the colour of its label. The first "
-        f"{_OUTLINED} images of each label also have an outline: the ellipse of one standard "
+        f"Each point is the mean of q(z|x) of an image{coloured}. The first "
+        f"{_OUTLINED} images{codes.of_each} also have an outline: the ellipse of one standard "
         "deviation of q(z|x) around its mean.\n"
         "The circles are 1, 2 and 3 standard deviations of the prior N(0, I), with the share of "
         "its mass inside.\n"
-        "The numerals stand at the median of each label, with a line to it where they would "
-        f"collide.\n{more}"
     )
+    if codes.labelled:
+        note += "The numerals stand at the median of each label, with a line to it where they "
+        note += "would collide.\n"
+    note += more
     figure, top = page(_BEFORE + side + 140, side + _UNDER, title, subtitle, note)
     axes = place(figure, MARGIN + _BEFORE, top, side, side)
     axes.set(xlim=(-half, half), ylim=(-half, half), xlabel=axis_names[0], ylabel=axis_names[1])
@@ -155,9 +168,16 @@ def _plane(
 
     pixels_per_unit = side / (2 * half)
     _prior_circles(axes, pixels_per_unit)
+    if codes.labelled:
+        _name_labels(axes, codes, 34 / pixels_per_unit)
+    return figure
+
+
+def _name_labels(axes: Axes, codes: _Codes, apart: float) -> None:
+    """Write each label at its median, `apart` units from others, and add the legend of colours."""
     classes = np.unique(codes.label)
     medians = np.array([np.median(codes.mean[codes.label == digit], axis=0) for digit in classes])
-    _numerals(axes, classes, medians, 34 / pixels_per_unit)
+    _numerals(axes, classes, medians, apart)
     handles = [
         Line2D([], [], linestyle="", marker="o", color=LABEL_COLOURS[digit % 10], label=f"{digit}")
         for digit in classes
@@ -166,7 +186,6 @@ def _plane(
         handles=handles, title="label", loc="center left", bbox_to_anchor=(1.01, 0.5),
         fontsize=TEXT, title_fontsize=TEXT, labelspacing=0.7, handletextpad=0.2,
     )  # fmt: skip
-    return figure
 
 
 def _panels(
@@ -291,8 +310,9 @@ def _on_a_line(
     note = (
         f"Above is the density of q(z), the mean of q(z|x) {whose}, over that of the prior "
         "N(0, 1).\n"
-        f"Below, each point is the mean of q(z|x) of an image. The first {_OUTLINED} images of "
-        "each label also have a line that reaches one standard deviation of q(z|x) to both sides. "
+        f"Below, each point is the mean of q(z|x) of an image. The first {_OUTLINED} images"
+        f"{codes.of_each} also have a line that reaches one standard deviation of q(z|x) to both "
+        "sides. "
         "Heights within a row mean nothing. The vertical lines are 1, 2 and 3 standard deviations "
         f"of the prior.\n{more}"
     )
@@ -330,8 +350,11 @@ def _on_a_line(
     offsets = 0.72 * (counts / max(_OUTLINED - 1, 1) - 0.5)
     middle = outlined.mean[:, 0]
     rows.hlines(level + offsets, middle - sigma, middle + sigma, color=DARK, linewidth=0.9)
-    rows.set(xlim=(-half, half), ylim=(len(classes) - 0.4, -0.6), xlabel=axis_name, ylabel="label")
-    rows.set_yticks(range(len(classes)), [str(digit) for digit in classes])
+    rows.set(xlim=(-half, half), ylim=(len(classes) - 0.4, -0.6), xlabel=axis_name)
+    rows.set_yticks([])
+    if codes.labelled:
+        rows.set_ylabel("label")
+        rows.set_yticks(range(len(classes)), [str(digit) for digit in classes])
     rows.grid(False)
     return figure
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from vaexp.figures.charts import legend_at, plain_axis
-from vaexp.figures.mosaic import draw, ink_note, mosaic
+from vaexp.figures.mosaic import draw, ink_note, mosaic, scale_to
 from vaexp.figures.style import (
     MARGIN,
     MUTED,
@@ -27,7 +27,7 @@ _SOURCES = {
     "mixture": ("z ~ mixture of the codes", VALIDATION),
 }
 _WIDTH, _HEIGHT, _BEFORE, _UNDER = 1000, 330, 95, 75
-_TILE = 28 * 3 + 1  # page pixels of an image, with its gap
+_SIDE = 84  # page pixels of the longer side of an image
 
 
 @house_style()
@@ -43,8 +43,10 @@ def prior_and_codes(
     `margins` has codes, prior and mixture, (S,) each: ln q(z) minus its least value inside of the
     codes' region, nats. `images` are (n, H, W), and `names` say whose they are.
     """
-    rows = len(images)
-    body = (_BEFORE + _WIDTH, 40 + _HEIGHT + _UNDER + rows * (_TILE + 40))
+    height, width = next(iter(images.values())).shape[1:]
+    scale = scale_to(_SIDE, height, width)
+    pitch = round((height + 2) * scale) + 35
+    body = (_BEFORE + _WIDTH, 40 + _HEIGHT + _UNDER + len(images) * pitch)
     note = (
         "q(z) is the average of q(z|x) over the training images: the density of the codes. The "
         "curves show what share of z has at most this density. 99% of the test images' codes lie "
@@ -71,8 +73,8 @@ def prior_and_codes(
     y = top + 40 + _HEIGHT + _UNDER
     for source, row in images.items():
         write(figure, MARGIN + _BEFORE, y + 28, names[source], va="bottom", fontsize=TEXT)
-        draw(figure, mosaic(row[None]), MARGIN + _BEFORE, y + 34, 3)
-        y += _TILE + 40
+        draw(figure, mosaic(row[None]), MARGIN + _BEFORE, y + 34, scale)
+        y += pitch
     return figure
 
 

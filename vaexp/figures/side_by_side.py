@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from vaexp.figures.mosaic import draw, ink_note, mosaic
+from vaexp.figures.mosaic import draw, ink_note, mosaic, scale_to
 from vaexp.figures.style import (
     MARGIN,
     MUTED,
@@ -19,7 +19,8 @@ from vaexp.figures.style import (
     write,
 )
 
-_ZOOMS = ((8, 3), (40, 2))  # runs up to which an image pixel is so many pixels of the page
+# page pixels of an image's longer side: up to so many runs, and with more
+_SIDES, _SMALLEST = ((8, 84), (40, 56)), 28
 _NAMES, _ROWS = 250, 105  # pixels for the names of the runs, and for those of their rows
 _HEADING, _APART, _BETWEEN = 12 + line_height(TEXT), 10, 34  # pixels: over a part, in it, after it
 
@@ -50,10 +51,12 @@ def compare_runs(
     The second has the test images x (m, H, W), and what each run makes of their codes.
     """
     count = len(runs)
-    scale = next((zoom for most, zoom in _ZOOMS if count <= most), 1)
-    tile = mosaic(x[None]).shape[0] * scale
+    side = next((side for most, side in _SIDES if count <= most), _SMALLEST)
+    scale = scale_to(side, *x.shape[1:])
+    tile = round(mosaic(x[None]).shape[0] * scale)
     pitch = 2 * tile + _APART
-    width = _NAMES + _ROWS + max(len(x), len(runs[0].means)) * (x.shape[2] + 1) * scale + scale
+    columns = max(len(x), len(runs[0].means))
+    width = _NAMES + _ROWS + round((columns * (x.shape[2] + 1) + 1) * scale)
     height = 2 * (_HEADING + count * pitch - _APART) + _BETWEEN + tile + _APART
     note = (
         "Each run has two rows: its mean μ(z), and below it a draw x ~ p(x|z) at the same z.\n"
@@ -87,10 +90,10 @@ def _note(runs: Sequence[RunImages], x: Array) -> str:
 
 
 def _draw_run(
-    figure: Figure, top: float, name: str, details: str, rows: tuple[Array, Array], scale: int
+    figure: Figure, top: float, name: str, details: str, rows: tuple[Array, Array], scale: float
 ) -> None:
     """Draw the mean and the draw of a run under each other, with its name before them."""
-    tile = mosaic(rows[0][None]).shape[0] * scale
+    tile = round(mosaic(rows[0][None]).shape[0] * scale)
     for row, (what, images) in enumerate(zip((r"$\mu(z)$", r"$x \sim p(x|z)$"), rows, strict=True)):
         _draw_row(figure, top + row * tile, what, images, scale, math=True)
     y, bottom = top + 4, top + 2 * tile
@@ -108,7 +111,7 @@ def _draw_run(
 
 
 def _draw_row(
-    figure: Figure, top: float, what: str, images: Array, scale: int, *, math: bool = False
+    figure: Figure, top: float, what: str, images: Array, scale: float, *, math: bool = False
 ) -> None:
     """Draw a row of images, with `what` they are before them."""
     board, left = mosaic(images[None]), MARGIN + _NAMES + _ROWS

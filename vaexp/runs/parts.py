@@ -7,10 +7,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from vaexp.config.data import IMAGE_SHAPE, LONGEST_SIDE, Digit
 from vaexp.config.document import brief
 
 Scalar = str | int | float | bool | None
 Value = Scalar | list[Scalar] | dict[str, Scalar]
+
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 
 Status = Literal["running", "finished", "failed", "interrupted", "dead", "unknown"]
 """The status of a run. run.json never says dead or unknown: that is what others see."""
@@ -53,6 +56,8 @@ class Environment(_Part):
     __pydantic_extra__: dict[str, Any]
     config_sha256: str
     data_sha256: str
+    image_shape: Annotated[list[Side], Field(min_length=2, max_length=2)] = [*IMAGE_SHAPE]
+    image_labels: list[Digit] = []
 
 
 class Entry(_Part):

@@ -1,5 +1,6 @@
 """A model read back from its run folder."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor
 
 from vaexp.config import Config
-from vaexp.data import CLASSES, IMAGE_SHAPE, PIXELS, Transform
+from vaexp.data import CLASSES, Transform
 from vaexp.errors import RunError
 from vaexp.models import Model, build
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import WEIGHTS
+from vaexp.runs.images import image_labels, image_shape
 from vaexp.visible import visible
 
 
@@ -23,26 +25,30 @@ class TrainedModel:
     model: Model
     at: int
     """The epoch or iteration after which the weights were kept."""
+    shape: tuple[int, int]
+    """The height and the width of an image."""
+    labels: list[int]
+    """The digits that the model was trained on. Images without labels all count as 0."""
+    labelled: bool = True
+    """Whether the images had labels."""
 
     @classmethod
     def read(cls, run: RunFolder) -> "TrainedModel":
         """Read the model of a run. Raises RunError if the checkpoint does not fit the config."""
         config = run.config()
         run.check_config(config)
+        shape = image_shape(run)
         with torch.device("meta"):  # so that no initial weights are drawn
-            model = build(config.model, data_dim=PIXELS, classes=CLASSES)
+            model = build(config.model, data_dim=math.prod(shape), classes=CLASSES)
         at = load_weights(model, run, "cpu")
-        return cls(config, model.eval().requires_grad_(False), at)
-
-    @property
-    def labels(self) -> list[int]:
-        """The digits that the model was trained on."""
-        return self.config.data.labels or list(range(CLASSES))
+        known = image_labels(run)
+        labels = config.data.labels or known or [0]
+        return cls(config, model.eval().requires_grad_(False), at, shape, labels, bool(known))
 
     def to_images(self, x: Tensor) -> np.ndarray:
-        """Turn transformed x (..., D) into images (..., 28, 28) on the display scale, unclipped."""
+        """Turn transformed x (..., D) into images (..., H, W) on the display scale, unclipped."""
         unit = Transform(self.config.data.transform).to_unit(x)
-        return unit.reshape(*x.shape[:-1], *IMAGE_SHAPE).numpy()
+        return unit.reshape(*x.shape[:-1], *self.shape).numpy()
 
 
 def load_weights(model: Model, run: RunFolder, device: str) -> int:

@@ -102,14 +102,15 @@ def config_of(base: Base, trial: Trial) -> Config:
 def check(base: Base, trials: Iterable[Trial]) -> None:
     """Raise UserError, with a line for each mistake, if a trial is wrong or there twice."""
     lines: dict[str, None] = {}
-    same: dict[str, Trial] = {}
+    same: dict[tuple[str, str | None], Trial] = {}
     for trial in trials:
         try:
             config = config_of(base, trial)
         except UserError as error:
             lines |= dict.fromkeys(str(error).splitlines())
             continue
-        first = same.setdefault(digest(config.model_copy(update={"name": "trial"})), trial)
+        settings = digest(config.model_copy(update={"name": "trial"}))
+        first = same.setdefault((settings, config.data.own_folder), trial)
         if first is not trial:
             place = next(reversed(trial.places.values()))
             lines[

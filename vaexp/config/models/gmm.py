@@ -5,9 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from vaexp.config.base import DecodeMode, ModelSection
+from vaexp.config.base import WIDEST, DecodeMode, ModelSection
 from vaexp.config.covariances import COVARIANCES
-from vaexp.config.data import PIXELS
 from vaexp.config.em import EMExperiment
 from vaexp.config.rules import Rule
 from vaexp.config.section import Condition, one_of, only_when, problem
@@ -25,6 +24,8 @@ class GMMConfig(ModelSection):
         ),
     )
 
+    below_pixels: ClassVar[tuple[str, ...]] = ("factors",)
+
     kind: Literal["gmm"]
     """The kind of model."""
     components: int = Field(10, ge=1, le=1000)
@@ -32,8 +33,8 @@ class GMMConfig(ModelSection):
     covariance: Annotated[str, *one_of(COVARIANCES)] = "full"
     """full: each component has any covariance of its own. tied: all share one. diag: a variance for
     each pixel. spherical: one variance. lowrank: W W^T + sigma^2 I, as in probabilistic PCA."""
-    factors: int = Field(6, ge=1, lt=PIXELS)
-    """q, the number of columns of W in each component."""
+    factors: int = Field(6, ge=1, le=WIDEST)
+    """q, the number of columns of W in each component, which is below the number of pixels."""
     covariance_floor: float = Field(1e-3, ge=0)
     """Added to the diagonal of every covariance, so that no variance is below it. For lowrank it is
     the least sigma^2. With 0 a component may collapse, which ends the run with an explanation."""
@@ -108,7 +109,8 @@ class GMMExperiment(EMExperiment):
     @classmethod
     def rules(cls) -> list[Rule]:
         """Where every start is the same, there is one."""
-        return [Rule("model.init", {"enum": ["labels"]}, "train.restarts", {"enum": [1]})]
+        one_start = Rule("model.init", {"enum": ["labels"]}, "train.restarts", {"enum": [1]})
+        return [*super().rules(), one_start]
 
     @model_validator(mode="after")
     def _components_suit_the_data(self) -> Self:
@@ -137,9 +139,11 @@ class GMMExperiment(EMExperiment):
         """Every component needs an image to start from, and with init: labels its own digit."""
         missing = sorted(set(self.data.labels or range(10)) - digits)
         if self.model.init == "labels" and missing:
+            limited = self.data.limit is not None
             return (
                 f"model.init: labels starts one component per digit, and none of the {images:,} "
-                f"training images is a {' or a '.join(map(str, missing))}; raise data.limit"
+                f"training images is a {' or a '.join(map(str, missing))}; "
+                + ("raise data.limit" if limited else "name the digits there are in data.labels")
             )
         if self.model.components > images:
             return (
@@ -147,3 +151,12 @@ class GMMExperiment(EMExperiment):
                 "training images"
             )
         return None
+
+    def complaint_without_labels(self) -> str | None:
+        """With init: labels a component starts from the images of a digit."""
+        if self.model.init != "labels":
+            return None
+        return (
+            "model.init: labels starts one component per digit, and these images have no labels; "
+            "use kmeans, kmeans++ or random"
+        )

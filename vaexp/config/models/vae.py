@@ -6,15 +6,14 @@ from typing import Annotated, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from vaexp.config.base import BaseConfig, DecodeMode, ModelSection
-from vaexp.config.data import PIXELS
+from vaexp.config.base import WIDEST, BaseConfig, DecodeMode, ModelSection
 from vaexp.config.likelihoods import LIKELIHOODS, Family
 from vaexp.config.rules import Rule
 from vaexp.config.section import Condition, one_of, only_when, problem
 from vaexp.config.sigma import SIGMA_MODES, SigmaMode
 from vaexp.config.training import EvaluateConfig, SGDConfig
 
-Width = Annotated[int, Field(ge=1, le=16_384)]
+Width = Annotated[int, Field(ge=1, le=WIDEST)]
 
 SIGMA_KEYS = ("sigma_mode", "sigma", "sigma_floor", "factors")
 WITH_SIGMA = [name for name, family in LIKELIHOODS.items() if family.sigma]
@@ -40,10 +39,13 @@ class VAEConfig(ModelSection):
         ),
     )
 
+    at_most_pixels: ClassVar[tuple[str, ...]] = ("latent_dim",)
+    below_pixels: ClassVar[tuple[str, ...]] = ("factors",)
+
     kind: Literal["vae"]
     """The kind of model."""
-    latent_dim: int = Field(2, ge=1, le=PIXELS)
-    """L, the number of latent dimensions."""
+    latent_dim: int = Field(2, ge=1, le=WIDEST)
+    """L, the number of latent dimensions, at most the number of pixels."""
     hidden: list[Width] = Field([512, 256], max_length=32)
     """The widths of the hidden layers of the encoder, which the decoder mirrors. [] is linear."""
     activation: Literal["relu", "gelu", "silu", "tanh", "elu"] = "relu"
@@ -56,8 +58,8 @@ class VAEConfig(ModelSection):
     """fixed: the number `sigma`. global: one learned number. shared: sigma(z), one per image.
     pixel: sigma(z), one per pixel. lowrank: one per pixel and factors V(z) that pixels share, so
     that the covariance is diag sigma^2(z) + V(z) V(z)^T."""
-    factors: int = Field(8, ge=1, lt=PIXELS)
-    """q, the number of columns of V(z)."""
+    factors: int = Field(8, ge=1, le=WIDEST)
+    """q, the number of columns of V(z), which is below the number of pixels."""
     sigma: float = Field(1.0, gt=0)
     """The standard deviation of p(x|z), or its first value where it is learned."""
     sigma_floor: float = Field(1e-3, gt=0)
@@ -195,6 +197,7 @@ class VAEExperiment(BaseConfig):
         """Which transforms a likelihood takes, and what two settings of the training need."""
         of_z = [name for name, mode in SIGMA_MODES.items() if mode.of_z and not mode.factors]
         return [
+            *super().rules(),
             *(
                 Rule("model.likelihood", {"enum": [name]}, "data.transform", {"enum": [*allowed]})
                 for name, allowed in ((name, one.transforms) for name, one in LIKELIHOODS.items())
@@ -221,6 +224,14 @@ class VAEExperiment(BaseConfig):
         return (
             f"model.beta_warmup: beta would still be rising when training ends, as {steps:,} steps "
             f"are {epochs:.3g} epochs of {images:,} images, less than {warmup:g}"
+        )
+
+    def complaint_without_labels(self) -> str | None:
+        """A conditional model is given the label."""
+        if not self.model.conditional:
+            return None
+        return (
+            "model.conditional: the model is given the label, and these images have none; use false"
         )
 
     def model_caption(self) -> list[str]:

@@ -6,6 +6,7 @@ from vaexp.evaluation.groups import GROUPS
 from vaexp.figures.evidence import About
 from vaexp.figures.style import save
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.images import image_shape
 
 
 def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
@@ -18,7 +19,11 @@ def illustrate_evidence(run: RunFolder, groups: list[str]) -> list[Path]:
     test = run.metrics().get("test", {})
     config = run.config()
     about = About(
-        config.describe(), config.model.floor, config.model.discrete, config.model.shared_factors
+        config.describe(),
+        config.model.floor,
+        config.model.discrete,
+        image_shape(run),
+        config.model.shared_factors,
     )
     drawn = []
     for name in groups:

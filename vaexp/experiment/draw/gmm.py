@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from vaexp.data import CLASSES, IMAGE_SHAPE
+from vaexp.data import CLASSES
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import COLUMNS, caption
 from vaexp.figures.images import samples
@@ -19,6 +19,7 @@ from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 
 MOST_ROWS = 20  # components drawn from
+NO_LABELS = "the images have no labels"
 
 
 def gmm_figures(
@@ -26,7 +27,7 @@ def gmm_figures(
 ) -> Iterator[shared.Drawn]:
     """Name and figure, one after another, of test images x (N, D) with digits label (N,)."""
     subtitle = caption(trained)
-    deviation = model.gaussians.variance().sqrt().reshape(-1, *IMAGE_SHAPE)
+    deviation = model.gaussians.variance().sqrt().reshape(-1, *trained.shape)
     mean = trained.to_images(model.gaussians.mean)
     yield "samples", shared.samples(trained)
     heaviest = _heaviest(model)
@@ -40,7 +41,8 @@ def gmm_figures(
     responsibilities = model.log_joint(x).softmax(1)
     digits = sorted(trained.labels)
     counts = responsibilities.T @ one_hot(label, CLASSES)[:, digits].double()
-    yield "confusion", confusion(counts.numpy(), digits, subtitle)
+    gathered = confusion(counts.numpy(), digits, subtitle) if trained.labelled else NO_LABELS
+    yield "confusion", gathered
     needed = model.gaussians.images_that_vary(model.gaussians.size)
     yield from mixture_history(run.records(), trained.config.model.floor, needed, subtitle)
 

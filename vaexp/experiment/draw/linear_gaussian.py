@@ -7,7 +7,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaexp.data import IMAGE_SHAPE
 from vaexp.experiment.draw import shared
 from vaexp.experiment.sample import caption, plane_figure
 from vaexp.figures.linear import factors, noise, principal_axes, scaled_spectrum, spectrum
@@ -43,7 +42,8 @@ def linear_gaussian_figures(
     codes = model.posterior_mean(x)[:, drawn].numpy()
     spread = (model.posterior_root @ model.posterior_root.T)[drawn][:, drawn].numpy()
     spread = np.broadcast_to(spread, (len(codes), *spread.shape))  # the same for every image
-    yield "posterior", posterior(codes, spread, np.asarray(label), names, subtitle, note=first_two)
+    digits = np.asarray(label) if trained.labelled else None
+    yield "posterior", posterior(codes, spread, digits, names, subtitle, note=first_two)
     if trained.config.data.transform != "logit":  # mu + k w is an image
         yield _columns(trained, model)
     if model.noise.ndim == 0:
@@ -65,7 +65,7 @@ def _columns(trained: TrainedModel, model: LinearGaussian) -> tuple[str, Figure]
     They are principal axes of p(x) if they are orthogonal and all pixels share their noise.
     """
     lengths = model.factors.norm(dim=0)
-    units = (model.factors / lengths.clamp(min=1e-300)).T.reshape(-1, *IMAGE_SHAPE).numpy()
+    units = (model.factors / lengths.clamp(min=1e-300)).T.reshape(-1, *trained.shape).numpy()
     mean, subtitle = trained.to_images(model.mean), caption(trained)
     if model.noise.ndim == 0 and model.independent_latents:
         deviation = (lengths.square() + model.noise).sqrt()
@@ -78,4 +78,5 @@ def _noise(trained: TrainedModel, model: LinearGaussian) -> Figure | str:
     explained = model.factors.square().sum(1)
     share = explained / (explained + model.noise)
     floor = trained.config.model.floor
-    return noise(model.noise.sqrt().numpy(), share.numpy(), floor, caption(trained))
+    sigma, explains = (each.reshape(trained.shape).numpy() for each in (model.noise.sqrt(), share))
+    return noise(sigma, explains, floor, caption(trained))

@@ -1,5 +1,6 @@
 """The figures of a run: what to draw, from the kept weights and the test images."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor
 
 from vaexp.config import GMMExperiment, LinearGaussianExperiment
-from vaexp.data import PIXELS
 from vaexp.experiment.draw import shared
 from vaexp.experiment.draw.gmm import gmm_figures, mixture_history
 from vaexp.experiment.draw.linear_gaussian import linear_gaussian_figures
@@ -16,6 +16,7 @@ from vaexp.figures.style import save
 from vaexp.models import GMM, VAE, LinearGaussian
 from vaexp.models.covariances import Size, family
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.images import image_shape
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
 
@@ -47,7 +48,7 @@ def illustrate_history(run: RunFolder, config: GMMExperiment | LinearGaussianExp
     records, subtitle = run.records(), config.describe()
     match config:
         case GMMExperiment(model=model):
-            size = Size(model.components, PIXELS, model.factors)
+            size = Size(model.components, math.prod(image_shape(run)), model.factors)
             needed = family(model.covariance).images_that_vary(size)
             drawn = mixture_history(records, model.floor, needed, subtitle)
         case LinearGaussianExperiment():

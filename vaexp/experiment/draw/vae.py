@@ -76,7 +76,7 @@ def _posterior(
     return posterior(
         q.mean[:, drawn].numpy(),
         torch.diag_embed(q.variance[:, drawn]).numpy(),
-        np.asarray(label),
+        np.asarray(label) if trained.labelled else None,
         names,
         caption(trained),
         given_label=trained.model.conditional,

@@ -21,8 +21,19 @@ class About:
     """The floor of sigma in units of x, or of covariances in units of x squared."""
     mixture: bool
     """Whether z is the index of a mixture's component."""
+    shape: tuple[int, int]
+    """The height and the width of an image."""
     shared_factors: bool = False
     """Whether p(x|z) has factors that pixels share beside sigma."""
+
+    def pictures(self, arrays: Arrays, *names: str) -> Arrays:
+        """The arrays, of which those with these ``names``, (..., D), become (..., H, W)."""
+        shaped = {
+            name: arrays[name].reshape(*arrays[name].shape[:-1], *self.shape)
+            for name in names
+            if name in arrays
+        }
+        return {**arrays, **shaped}
 
     def images(
         self, entry: dict[str, Any], factors: Literal["with", "without"] | None = None

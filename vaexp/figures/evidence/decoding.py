@@ -8,4 +8,6 @@ from vaexp.figures.evidence.about import About, Arrays, Entries
 
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
     """The variance of each pixel in its two parts, and how often sigma covers the errors."""
-    return decoder_moments(arrays, about.images(entries["variance_data"], "with"))
+    names = ("variance_data", "variance_of_mean", "mean_of_variance")
+    shaped = about.pictures(arrays, *(f"{name}_pixels" for name in names))
+    return decoder_moments(shaped, about.images(entries["variance_data"], "with"))

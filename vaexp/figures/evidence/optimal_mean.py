@@ -11,10 +11,7 @@ from vaexp.figures.optimal_mean import optimal_means
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
     """Both means over the latent plane; the note says how far apart they are."""
     prior, codes = (entries[f"optimal_mean_gap_{place}"] for place in ("prior", "codes"))
-    side = round(arrays["optimal"].shape[-1] ** 0.5)
-    optimal, learned = (
-        arrays[name].reshape(*arrays[name].shape[:3], side, side) for name in ("optimal", "learned")
-    )
+    arrays = about.pictures(arrays, "optimal", "learned")
     names = [f"digit {digit}" for digit in arrays.get("labels", [])] or [""]
     images = entries["images_averaged_codes"]["value"]
     note = (
@@ -29,8 +26,8 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
         note += " These are the digits for which z ~ p(z) has the smallest and the largest one."
     outside = arrays.get("outside")
     return optimal_means(
-        optimal,
-        learned,
+        arrays["optimal"],
+        arrays["learned"],
         names,
         np.asarray(arrays["grid"]),
         None if outside is None else outside.astype(bool),

@@ -1,7 +1,5 @@
 """The figure of the group ``parzen``."""
 
-from math import isqrt
-
 from matplotlib.figure import Figure
 
 from vaexp.figures.evidence.about import About, Arrays, Entries
@@ -17,14 +15,13 @@ _NAMES = {
 
 def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
     """The four windows with some of their images."""
+    arrays = about.pictures(arrays, *(f"images_{key}" for key in _NAMES))
     windows = []
     for key, name in _NAMES.items():
         entry, images = entries[f"parzen_{key}"], arrays[f"images_{key}"]
-        side = isqrt(images.shape[1])
         score = (entry["value"], entry["se"] or 0.0)
-        shown = images.reshape(-1, side, side)
         real = key in ("train", "centroids")
-        windows.append(Window(name, entry["kernels"], entry["bandwidth"], score, shown, real))
+        windows.append(Window(name, entry["kernels"], entry["bandwidth"], score, images, real))
     trap = entries["parzen_centroids"]["value"] > entries["parzen_train"]["value"]
     note = (
         " No model can do better than to draw real images, and yet averages of them score higher."

@@ -11,11 +11,9 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure:
     """Where both kinds of draws fall; the note says what the mixture gains."""
     prior, mixture = (entries[f"outside_{source}"]["value"] for source in ("prior", "mixture"))
     gain = entries["elbo_gain_mixture"]
-    images = {}
-    for source in ("prior", "mixture"):
-        x = arrays[f"image_{source}"]
-        side = round(x.shape[1] ** 0.5)
-        images[source] = x.reshape(-1, side, side)
+    sources = ("prior", "mixture")
+    shaped = about.pictures(arrays, *(f"image_{source}" for source in sources))
+    images = {source: shaped[f"image_{source}"] for source in sources}
     where = "that lie left of the line" if prior > 0 else "of which none lies left of the line"
     note = (
         f"Left of the line lie {percent(prior)} of z ~ p(z) and {percent(mixture)} of z ~ mixture, "

@@ -29,7 +29,7 @@ def draw(arrays: Arrays, entries: Entries, about: About) -> Figure | None:
             f"{single['fewer_than']} training images."
         )
     return near_the_floor(
-        arrays,
+        about.pictures(arrays, "sigma_map", "floor_map", "log_prob_map"),
         about.images(entries["sigma_median"], "without"),
         floor=about.floor,
         of_variance=any("covariance_floor" in entry for entry in entries.values()),
