@@ -2,8 +2,8 @@
 
 Torch is imported inside the commands that need it, so that the others answer at once. Commands on
 configs alone stand in ``cli_configs``, those on the list of runs in ``cli_runs``, comparisons and
-pages in ``cli_compare``, files for other tools in ``cli_export``, sweeps in ``cli_sweep``, the
-reproduction in ``cli_reproduce``, and what commands share in ``cli_common``.
+pages in ``cli_compare``, files for other tools in ``cli_export``, what commands share in
+``cli_common``, and large commands in files of their own.
 """
 
 import json
@@ -385,8 +385,7 @@ app.command()(schema)
 def main() -> None:
     """Run the command line in this process, which ends with it.
 
-    Until the command itself begins, there is nothing to put in order, and Ctrl-C ends the process
-    on the spot, as ``__main__`` says.
+    Until the command itself begins, Ctrl-C ends the process on the spot, as ``__main__`` says.
     """
     streams.guard()
     # A notebook exports the name of its own backend, with which matplotlib would not start here.
