@@ -352,9 +352,10 @@ def test_constant_pixels_drive_a_continuous_bernoulli_to_infinity_and_it_shows()
     with torch.no_grad():
         model.likelihood.logits.weight[:2] = 0
         model.likelihood.logits.bias[:2] = -1e4
-    given = (model, x[:60], no_label(x[:60]), once(x[60:]))
-    assert sigma_collapse(*given, floor=FLOOR).absent["narrow_pixels"] == BOUNDED
-    found = sigma_collapse(*given, floor=FLOOR, unbounded=True)
+    given = (model, x[:60], no_label(x[:60]))
+    bounded = sigma_collapse(*given, once(x[60:]), floor=FLOOR)
+    assert bounded.absent["narrow_pixels"] == BOUNDED
+    found = sigma_collapse(*given, once(x[60:]), floor=FLOOR, unbounded=True)
     assert values(found)["narrow_pixels"] == pytest.approx(2 / x.shape[1])
     part = facts(found, "log_prob_of_narrow_pixels")
     assert part["value"] == pytest.approx(2 * math.log(1e4), rel=1e-6)
@@ -367,11 +368,15 @@ def test_constant_pixels_drive_a_truncated_gaussian_to_infinity_whatever_its_flo
     x = x.sigmoid()
     x[:, :2] = 0
     with torch.no_grad():
-        model.likelihood.mean.weight[:2] = 0
+        model.likelihood.mean.weight.zero_()
+        model.likelihood.raw_sigma.weight.zero_()
+        model.likelihood.raw_sigma.bias.fill_(raw_for(0.1, 1e-3))
+        model.likelihood.mean.bias.fill_(0.5)
         model.likelihood.mean.bias[:2] = -100
-    given = (model, x[:60], no_label(x[:60]), once(x[60:]))
-    assert sigma_collapse(*given, floor=FLOOR).absent["narrow_pixels"] == HELD
-    found = sigma_collapse(*given, floor=FLOOR, unbounded=True)
+    given = (model, x[:60], no_label(x[:60]))
+    held = sigma_collapse(*given, once(x[60:]), floor=1e-3)
+    assert held.absent["narrow_pixels"] == HELD
+    found = sigma_collapse(*given, once(x[60:]), floor=1e-3, unbounded=True)
     assert values(found)["narrow_pixels"] == pytest.approx(2 / x.shape[1])
     part = facts(found, "log_prob_of_narrow_pixels")
     assert part["value"] == pytest.approx(2 * math.log(100 / 0.1**2), abs=0.01)

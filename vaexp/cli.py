@@ -24,6 +24,7 @@ from vaexp.cli_common import (
     dismiss_others,
     follow_here,
     print_answer,
+    settings_of,
     train_here,
 )
 from vaexp.cli_compare import compare, explore, report
@@ -139,7 +140,7 @@ def train(
 
     Example: [bold]run=$(vaexp train quickstart model.beta=4)[/bold]
     """
-    from vaexp.config import dump, read_config
+    from vaexp.config import dump
     from vaexp.runs.continuing import check_can_go_on, continued, is_changed
     from vaexp.runs.find import open_run
 
@@ -148,11 +149,7 @@ def train(
         return
     run: RunFolder | None = None
     if resume is None:
-        if config is None:
-            raise UserError("which config? vaexp configs list shows some to begin with")
-        settings, notes = read_config(config, overrides or [])
-        for note in notes:
-            typer.echo(f"note: {note}", err=True)
+        settings = settings_of(config, overrides or [])
     else:
         run = open_run(resume, runs_dir)
         settings = continued(run, config, overrides or [])

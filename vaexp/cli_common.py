@@ -86,6 +86,18 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def settings_of(config: str | None, overrides: list[str]) -> "Config":
+    """The settings of a new run; says what the user should know of them."""
+    from vaexp.config import read_config
+
+    if config is None:
+        raise UserError("which config? vaexp configs list shows some to begin with")
+    settings, notes = read_config(config, overrides)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    return settings
+
+
 def train_here(
     settings: "Config",
     runs_dir: Path,
