@@ -215,6 +215,16 @@ def test_a_wide_sweep_has_a_grey_scale_of_its_own_and_says_its_range():
     assert "grey scale" not in " ".join(texts(narrow))
 
 
+def test_a_few_pixels_far_outside_do_not_hide_all_others():
+    mean = digits(3)
+    sweep = sweep_of(mean, 1.0)
+    sweep[:, :, 0, 0] *= 50
+    figure = decode_modes(mean, mean + 1, sweep, SETTINGS)
+    low, high = figure.axes[2].images[0].get_clim()
+    assert mean.min() - 2 <= low < high <= mean.max() + 2
+    assert "Values outside of it are drawn as the nearer end." in " ".join(texts(figure))
+
+
 def test_labels_of_decode_modes():
     figure = decode_modes(images(3), images(3, seed=1), images(5, 3, seed=2), SETTINGS)
     found = texts(figure)

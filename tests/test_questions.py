@@ -201,8 +201,8 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     "outside, some": (
         outside.answer,
         {"digit_fid_sample": {"vae-logistic": 20.0, "sigma-per-pixel": 30.0, "": 40.0}},
-        "only the draws of discretised logistic lie nearer",
-        "only the draws of Gaussian truncated to [0, 1] and continuous Bernoulli lie nearer",
+        "only the draws of the discretised logistic lie nearer",
+        "only the draws of the Gaussian truncated to [0, 1] and the continuous Bernoulli lie",
     ),
     "outside, grain": (
         outside.answer,

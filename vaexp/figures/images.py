@@ -98,6 +98,8 @@ def _grey(names: Sequence[str], images: Array, what: str) -> tuple[_Block, str]:
     bar = f"grey scale of the {what}, units of x"
     note = f"The {what} have a grey scale of their own, from {number(limits[0])} to "
     note += f"{number(limits[1])}, as white at 0 and black at 1 would leave some of them solid."
+    if limits[0] > np.nanmin(images):
+        note += " Values outside of it are drawn as the nearer end."
     return _Block(names, images, limits=limits, bar=bar), note
 
 

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from vaexp.figures.style import INK, Array, place
 
 _LEAST_CONTRAST = 0.25  # of a row's standard deviation, which white and black at 0 and 1 must keep
+_FAR = 0.01  # the share of pixels at either end whose own grey level may be lost
+_STRETCH = 2  # how much wider the scale may become for their sake
 
 
 def mosaic(images: Array, gap: int = 1) -> Array:
@@ -73,13 +75,16 @@ def grey_limits(images: Array) -> tuple[float, float]:
     """The values of white and of black with which every row of images (R, C, H, W) shows something.
 
     They are 0 and 1, or the least and the largest value where 0 and 1 would leave a row solid
-    white or black: where clipping takes three quarters of the row's standard deviation.
+    white or black: where clipping takes three quarters of the row's standard deviation. Where a few
+    pixels alone are far outside they are the quantiles that leave out the share _FAR at either end.
     """
     for row in images:
         # in float64, as the squares of what a diverged model draws overflow in float32
         values = row[~np.isnan(row)].astype(np.float64)
         if np.std(np.clip(values, 0, 1)) < _LEAST_CONTRAST * np.std(values):
-            return float(np.nanmin(images)), float(np.nanmax(images))
+            least, low, high, most = np.nanquantile(images, [0, _FAR, 1 - _FAR, 1])
+            few = most - least > _STRETCH * (high - low)
+            return (float(low), float(high)) if few else (float(least), float(most))
     return 0.0, 1.0
 
 

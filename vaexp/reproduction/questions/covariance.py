@@ -59,6 +59,12 @@ def answer(done: Done) -> Answer:
             f"With {FACTORS[-1]} factors that pixels share, draws lie no nearer to real images, in "
             "the features of a digit classifier, than those of independent pixels.",
         ),
+        says(
+            compared(most, "covariance_distance_sample", pixel),
+            "But the covariance of all draws together lies further from that of real images.",
+            "The covariance of all draws together lies nearer to that of real images, too.",
+            "The covariance of all draws together lies as near to that of real images.",
+        ),
         in_mean_and_median(
             most,
             "elbo",

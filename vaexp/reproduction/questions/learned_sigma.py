@@ -1,6 +1,6 @@
 """Is it more useful to fix sigma? The order of fixed, shared and pixel by several measures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -86,8 +86,14 @@ def _best(rows: Mapping[str, Repeated]) -> str:
         best.setdefault(name, []).append(criterion.words)
     if len(best) == 1 and name in rows:
         return f"By each of the {len(CRITERIA)} measures {name} is best."
-    parts = [f"by {' and by '.join(words)} it is {name}" for name, words in best.items()]
-    return f"Which model is best depends on the measure: {', '.join(parts)}."
+    parts = [f"{_by(words)} it is {name}" for name, words in best.items()]
+    return f"Which model is best depends on the measure: {'; '.join(parts)}."
+
+
+def _by(words: Sequence[str]) -> str:
+    """By which criteria, as the beginning of a clause."""
+    *before, last = (f"by {one}" for one in words)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def answer(done: Done) -> Answer:

@@ -53,8 +53,8 @@ def _verdict(others: Mapping[str, Repeated], gaussian: Repeated) -> str:
     if nearer:
         return (
             "The domain alone is not what makes the draws bad: of the families that have it right "
-            f"only the draws of {' and '.join(nearer)} lie nearer to real images than the "
-            "Gaussian's."
+            f"only the draws of {' and '.join(f'the {one}' for one in nearer)} lie nearer to real "
+            "images than the Gaussian's."
         )
     if set(found.values()) == {0}:
         return (
