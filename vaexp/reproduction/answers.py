@@ -123,7 +123,10 @@ def in_mean_and_median(
     if found is None or median is None or median == found:
         return sentence
     otherwise = says(median, above, below, level)
-    return f"By the mean over images: {sentence} By their median: {otherwise}"
+    return (
+        f"{sentence.removesuffix('.')} by the mean over images. By the median over images, "
+        f"{otherwise[0].lower()}{otherwise[1:]}"
+    )
 
 
 def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequence[str]) -> Table:

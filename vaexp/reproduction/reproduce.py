@@ -113,8 +113,11 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
         f"{settings}{without}",
         f"{_spread(size)} All are of test images of MNIST, but those whose names begin with law_ "
         "or images_averaged_ or have optimal_mean in them, which are of training images. "
-        "Likelihoods, rates and KL divergences are in nats per image.",
-        "The runs of the figures are VAEs that are given the label, as in the report, so that "
+        "Likelihoods, rates and KL divergences are in nats per image. docs/measures.md explains "
+        "each measure. A sentence says that one number is above another only where their "
+        "difference is more than twice its standard error, or has the same sign in all seeds.",
+        "The report is the one that this project began with: Theory and implementation of VAEs. "
+        "The runs of its figures are VAEs that are given the label, as in the report, so that "
         "their likelihoods are of x given the label. The report does not name its network, its "
         "latent size or its β. All of these are chosen here, and each caption says what was "
         "chosen.",
@@ -131,8 +134,8 @@ def _spread(size: Size) -> str:
     )
     if size.seeds == 1:
         return (
-            "Each number is of one run, ± its standard error over the test images. One seed says "
-            f"nothing about others: the full reproduction has {SEEDS}.{few}"
+            "Each number is of one run, ± its standard error over images. One seed says nothing "
+            f"about others: the full reproduction has {SEEDS}.{few}"
         )
     return (
         f"Each number is the mean ± standard deviation over {size.seeds} seeds, or over fewer "

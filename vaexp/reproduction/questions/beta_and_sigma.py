@@ -81,17 +81,18 @@ def _of_pairs(pairs: list[tuple[Repeated, Repeated]]) -> str:
 def _of_tilt(learned: dict[float, Repeated]) -> list[str]:
     """What the objective's own distribution is at each beta other than 1, and if it is better."""
     sentences = [
-        "With learned σ(z) the objective over β is, up to ln C, the bound of another model: its "
-        "decoder has the variance βσ²(z), and its prior is tilted, p̃(z) = p(z) Z(z) / C."
+        "With learned σ(z) the objective divided by β is, up to ln C, the bound of another model: "
+        "its decoder has the variance βσ²(z), and its prior is tilted, p̃(z) = p(z) Z(z) / C."
     ]
     one = learned[1.0]
     for beta, runs in learned.items():
         if beta == 1.0:
             continue
         sentences.append(
-            f"At β = {beta:g} the tilted prior is {runs['kl_tilted_prior_to_prior']} nats from "
-            f"p(z), the codes are {runs['kl_aggregate_to_tilted_prior']} nats from it, and ln C is "
-            f"{runs['log_c']} nats of the objective over β. "
+            f"At β = {beta:g} the objective divided by β, {runs['objective_over_beta']} nats, is "
+            f"ln C, {runs['log_c']}, plus the bound of this other model, {runs['induced_elbo']}. "
+            f"Its prior is {runs['kl_tilted_prior_to_prior']} nats from p(z), and the codes are "
+            f"{runs['kl_aggregate_to_tilted_prior']} nats from its prior. "
             + says(
                 compared(runs, "induced_elbo", None, "elbo"),
                 "As a model of images this other one has a higher bound than the one that is drawn "
@@ -118,7 +119,7 @@ def _of_tilt(learned: dict[float, Repeated]) -> list[str]:
             "The report supposes that β is good for drawing because it brings q(z|x) near p(z); "
             "here it does not, as the codes of a digit are further from the prior at the larger β.",
             "The report supposes that β is good for drawing because it brings q(z|x) near p(z); it "
-            "does: the codes of a digit are nearer to the prior at the larger β.",
+            "does bring them nearer: the codes of a digit are nearer to the prior at the larger β.",
             "The report supposes that β is good for drawing because it brings q(z|x) near p(z); "
             "here the codes of a digit are as near to the prior at the larger β.",
         )
@@ -138,16 +139,17 @@ def answer(done: Done) -> Answer:
     low, high = learned[LEARNED[0]], learned[LEARNED[-1]]
     tilted, *of_tilt = _of_tilt(learned)
     details = [
-        says(
+        "If β only rescaled the variance, a learned σ would make up for it: it would shrink as "
+        "1/√β, and √β σ and the rate would stay. "
+        + says(
             compared(low, "rate", high),
-            "With learned σ, β is not another name for the variance: the rate falls as β rises.",
-            "With learned σ, β is not another name for the variance: the rate rises with β.",
-            "With learned σ the rate does not surely change with β.",
+            "In fact the rate falls as β rises.",
+            "In fact the rate rises with β.",
+            "The rate does not surely change with β.",
         )
-        + " If β only rescaled the variance, σ would follow it, √β σ and "
-        "the rate would stay as they are, and so would the images. In fact, as β goes from "
-        f"{LEARNED[0]:g} to {LEARNED[-1]:g}, the rate goes from {low['rate']} to {high['rate']} "
-        f"nats, and √β σ from {_scaled(low, LEARNED[0])} to {_scaled(high, LEARNED[-1])}.",
+        + f" From β = {LEARNED[0]:g} to {LEARNED[-1]:g} it goes from {low['rate']} to "
+        f"{high['rate']} nats, and √β σ from {_scaled(low, LEARNED[0])} to "
+        f"{_scaled(high, LEARNED[-1])}.",
         *of_tilt,
     ]
     names = {f"σ = {sigma:g}, β = {beta:g}": runs for (sigma, beta), runs in fixed.items()}
@@ -193,7 +195,7 @@ QUESTION = Question(
     "are we optimising?",
     (FIXED_SIGMA, LEARNED_SIGMA),
     answer,
-    "p(x|z)^(1/β) is Z(z) N(x; μ(z), βσ²(z)), so the objective over β is ln C plus the ELBO of "
-    "p(z) Z(z) N(x; μ(z), βσ²(z)) / C, with C = E Z(z) over p(z). Where σ is fixed, Z is a "
+    "p(x|z)^(1/β) is Z(z) N(x; μ(z), βσ²(z)), so the objective divided by β is ln C plus the "
+    "ELBO of p(z) Z(z) N(x; μ(z), βσ²(z)) / C, with C = E Z(z) over p(z). Where σ is fixed, Z is a "
     "constant and nothing is tilted; where it is learned, ln C is optimised too.",
 )

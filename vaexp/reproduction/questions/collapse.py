@@ -121,11 +121,11 @@ def _held_against_the_law(linear: Sequence[Repeated]) -> list[str]:
         else "How near they come to the law's optimum was not measured.",
         says(
             None if counts == {()} else int(len(counts) == 1),
-            f"The two settings with βσ² = {SETTINGS[1][1] * SETTINGS[1][0] ** 2:.3g} have the same "
-            "number of active latents, although σ and β differ: what collapses is decided by βσ², "
-            "so the report is right to name σ, as long as β is named beside it.",
+            f"The two linear VAEs with βσ² = {SETTINGS[1][1] * SETTINGS[1][0] ** 2:.3g} have the "
+            "same number of active latents, although σ and β differ: what collapses is decided by "
+            "βσ², so the report is right to name σ, as long as β is named beside it.",
             "",
-            "The two settings with the same βσ² have different numbers of active latents.",
+            "The two linear VAEs with the same βσ² have different numbers of active latents.",
         ),
     ]
 

@@ -28,8 +28,8 @@ def answer(done: Done) -> Answer:
         says(
             compared(deep, "elbo", ppca, "log_prob"),
             f"The deep VAE has a bound of {deep['elbo']} nats on ln p(x), above the "
-            f"{ppca['log_prob']} nats that are pPCA's ln p(x) itself: this is what its networks "
-            "add.",
+            f"{ppca['log_prob']} nats that are pPCA's ln p(x) itself: among models with one σ for "
+            "all pixels this is what networks add.",
             f"The bound of the deep VAE, {deep['elbo']} nats, lies below pPCA's ln p(x), "
             f"{ppca['log_prob']} nats.",
             f"The bound of the deep VAE, {deep['elbo']} nats, is not surely above pPCA's ln p(x), "
@@ -40,7 +40,7 @@ def answer(done: Done) -> Answer:
             "The linear VAE has a higher ln p(x) than pPCA on test images.",
             "The linear VAE, which is pPCA trained by gradients, comes near its ln p(x) and stays "
             f"below: {linear['log_prob']} nats.",
-            "The linear VAE, which is pPCA trained by gradients, has the same ln p(x): "
+            "The linear VAE, which is pPCA trained by gradients, has no surely other ln p(x): "
             f"{linear['log_prob']} nats.",
         ),
         says(
@@ -58,11 +58,10 @@ def answer(done: Done) -> Answer:
         ),
         says(
             compared(deep, "digit_fid_mean", rows["mixture of 50 round Gaussians"]),
-            "The means of a mixture lie nearer to real images than those of the deep VAE, so a "
-            "network does not help everywhere, and the report's view that there is no problem "
-            "with it needs restating.",
-            "The means of the deep VAE lie nearer to real images than those of a mixture, so "
-            "the report's view that networks are an appropriate choice holds here.",
+            "By digit FID the means of a mixture lie nearer to real images than those of the deep "
+            "VAE, though they are only 50 images: its prior knows better where images are.",
+            "By digit FID the means of the deep VAE lie nearer to real images than those of a "
+            "mixture.",
             "The means of the deep VAE lie as near to real images as those of a mixture.",
         ),
     ]
@@ -86,7 +85,8 @@ QUESTION = Question(
     answer,
     "pPCA, the linear VAE and the deep one have one σ for all pixels, so their densities compare; "
     "each is a special case of the next, and no linear-Gaussian model has a higher ln p(x) of the "
-    "training images than pPCA. Factor analysis and mixtures have variances of their own, and "
-    "floors, so look at their errors and not at their densities.",
+    "training images than pPCA. Factor analysis and mixtures have variances of their own, "
+    "with a floor: pixels that are nearly always black raise their densities, whatever their "
+    "errors are.",
 )
 """The question with its runs."""

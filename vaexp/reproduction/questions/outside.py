@@ -39,6 +39,12 @@ SHOWN = (
 )
 
 
+CLIPPED = (
+    "Images are clipped to [0, 1] before this distance is measured, so it tells of the shape of "
+    "p(x|z) inside of [0, 1] and not of the values outside."
+)
+
+
 def _verdict(others: Mapping[str, Repeated], gaussian: Repeated) -> str:
     """Whether draws of families without mass outside [0, 1] are nearer to real images."""
     found = {name: compared(runs, "digit_fid_sample", gaussian) for name, runs in others.items()}
@@ -48,13 +54,14 @@ def _verdict(others: Mapping[str, Repeated], gaussian: Repeated) -> str:
     if len(nearer) == len(found):
         return (
             "The domain may be a reason: draws of every family that has it right lie nearer to "
-            "real images than the Gaussian's."
+            f"real images than the Gaussian's. {CLIPPED}"
         )
     if nearer:
         return (
-            "The domain alone is not what makes the draws bad: of the families that have it right "
-            f"only the draws of {' and '.join(f'the {one}' for one in nearer)} lie nearer to real "
-            "images than the Gaussian's."
+            f"Of the {len(found)} families that have the domain right the draws of "
+            f"{' and '.join(f'the {one}' for one in nearer)} lie nearer to real images than the "
+            "Gaussian's, and those of the others do not: the domain alone does not decide it. "
+            + CLIPPED
         )
     if set(found.values()) == {0}:
         return (
@@ -96,9 +103,12 @@ def answer(done: Done) -> Answer:
                 runs,
                 "elbo_levels",
                 gaussian,
-                f"A {name} gives more mass to the 256 grey levels than the {plain} does.",
-                f"A {name} gives less mass to the 256 grey levels than the {plain} does.",
-                f"A {name} gives no more mass to the 256 grey levels than the {plain} does.",
+                f"A {name} gives more mass to the grey levels of test images than the "
+                f"{plain} does.",
+                f"A {name} gives less mass to the grey levels of test images than the "
+                f"{plain} does.",
+                f"A {name} gives no more mass to the grey levels of test images than the "
+                f"{plain} does.",
             )
             + " "
             + says(
