@@ -65,6 +65,11 @@ COMMANDS: dict[str, list[str]] = {
     "page": ["compare", "{whole}", "{run}", "--html"],
     "resume": ["train", "--resume", "{run}"],
     "again": ["train", "{run}", "--dry-run"],
+    "encode": ["encode", "{run}", "--format", "csv"],
+    "report": ["report", "{run}"],
+    "explore": ["explore", "{run}"],
+    "export": ["export", "csv", "{folder}", "--out", "{tables}"],
+    "trim": ["runs", "trim", "{run}"],
 }
 
 
@@ -395,13 +400,15 @@ def attack(folder: Path, mutations: int, seed: int, commands: int) -> int:
         done = "whole" if i < 0 else mutate.apply(run)
         before = snapshot(outside)
         for name in names:
-            places = {"folder": runs, "run": run, "whole": whole}
+            places = {"folder": runs, "run": run, "whole": whole, "tables": folder / "tables"}
             arguments = [part.format(**places) for part in COMMANDS[name]]
             code, text, seconds, memory = call(arguments, folder)
             usual[name] = seconds if i < 0 else usual[name]
             tried, most = tried + 1, max(most, memory)
             codes[f"exit {code}"] += 1
-            pages = "".join(page.read_text() for page in whole.rglob("*.html"))
+            written = [page for place in (whole, runs) for page in place.rglob("*.html")]
+            written += (folder / "tables").glob("*")
+            pages = "".join(page.read_text() for page in written if not page.is_symlink())
             wrong = [
                 what
                 for what, is_so in {
@@ -417,7 +424,7 @@ def attack(folder: Path, mutations: int, seed: int, commands: int) -> int:
             if wrong:
                 faults += 1
                 print(f"{i}: {done}; {name}: {', '.join(wrong)}\n  {text[-1500:]}", flush=True)
-            for page in whole.rglob("*.html"):
+            for page in written:
                 page.unlink()
     limit_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"{mutations} mutations, {tried} commands, {faults} faults; {dict(codes)}")

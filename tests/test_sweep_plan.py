@@ -256,3 +256,18 @@ def test_two_ways_to_ask_for_the_same_run_are_a_mistake() -> None:
 def test_a_plan_is_documented_for_editors() -> None:
     schema = Plan.model_json_schema()
     assert all("description" in part for part in schema["properties"].values())
+
+
+def test_a_range_without_its_option_says_which(tmp_path: Path, invoke: Any) -> None:
+    given = "train.learning_rate=log:1e-4..1e-2"
+    done = invoke("sweep", "vae-fixed", "--random", 3, given, "--sweeps-dir", tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--random N --range {given}" in done.stderr
+
+
+def test_training_a_file_of_a_sweep_says_what_runs_it(tmp_path: Path, invoke: Any) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("config: quickstart\ngrid: {model.beta: [1, 4]}\n")
+    done = invoke("train", path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"vaexp sweep {path} runs its trials" in done.stderr

@@ -5,6 +5,7 @@ Torch is imported only where a trial is trained in this process.
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vaexp.sweeps.request import Options, Request
     from vaexp.sweeps.trials import Trial
 
+_RANGE = re.compile(r"[\w.]+=(\w+:)?[-+\d.e]+\.\.[-+\d.e]+")
 SWEPT = "--grid KEY=A,B, --zip, --random N with --range KEY=LOW..HIGH, or --seeds N"
 Grid = Annotated[
     list[str] | None,
@@ -177,6 +179,8 @@ def _request(
 
     if config == "-":
         raise UserError("-: a sweep takes no config from stdin; write it into a file and name that")
+    for given in filter(_RANGE.fullmatch, overrides):
+        raise UserError(f"{given}: draw it at random with --random N --range {given}")
     config = str(expanded(config))
     path = Path(config)
     if path.name == NAME and os.path.isfile(path) and "asked" in read_file(path).data:
