@@ -182,7 +182,7 @@ def test_a_collapsed_posterior_is_the_circle_of_the_prior_and_said():
 def test_the_density_of_one_latent_is_that_of_the_mixture_of_posteriors():
     mean, covariance, label = codes(50, dimensions=1)
     grid = np.linspace(-8, 8, 4001)
-    density = _aggregate(_Codes(mean, covariance, label), grid)
+    density = _aggregate(_Codes(mean, covariance, label, labelled=True), grid)
     step = grid[1] - grid[0]
     assert density.sum() * step == pytest.approx(1, abs=1e-6)
     assert (density * grid).sum() * step == pytest.approx(mean.mean())

@@ -122,7 +122,7 @@ def test_of_many_contradictions_one_is_the_example(forge: Any, cli: Any) -> None
         if line.startswith("Do not read elbo")
     ]
     assert line.count("furthest from the median") == 1
-    assert line.endswith("The same holds for 4 others.")
+    assert line.endswith("The same holds for 4 other runs and differences.")
 
 
 def test_a_root_mean_has_no_tails(forge: Any, comparison: Any) -> None:

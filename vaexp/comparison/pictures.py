@@ -70,17 +70,17 @@ def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> N
     """
     count, runs = len(runs), runs[:MOST_DRAWN]
     models = [TrainedModel.read(run) for run in runs]
-    if len({run.environment()["data_sha256"] for run in runs}) > 1:
-        raise UserError(
-            "--figure: these runs have different data, so they share no test images; compare runs "
-            "of the same data"
-        )
     loaded: dict[str, Dataset] = {}  # reading the images takes a second
     for run, trained in zip(runs, models, strict=True):
         key = trained.config.data.model_dump_json()
         if key not in loaded:
             loaded[key] = load(trained.config.data, download=False)
         run.check_data(loaded[key].sha256)
+    if len({data.sha256 for data in loaded.values()}) > 1:
+        raise UserError(
+            "--figure: these runs have different data, so they share no test images; compare runs "
+            "of the same data"
+        )
     known = [set(trained.labels) for trained in models]
     known += [set(data.test.label.unique().tolist()) for data in loaded.values()]
     digits = sorted(set.intersection(*known))

@@ -27,10 +27,8 @@ class TrainedModel:
     """The epoch or iteration after which the weights were kept."""
     shape: tuple[int, int]
     """The height and the width of an image."""
-    labels: list[int]
-    """The digits that the model was trained on. Images without labels all count as 0."""
-    labelled: bool = True
-    """Whether the images had labels."""
+    image_labels: list[int]
+    """The digits of the training images before any were left out; none without labels."""
 
     @classmethod
     def read(cls, run: RunFolder) -> "TrainedModel":
@@ -41,9 +39,17 @@ class TrainedModel:
         with torch.device("meta"):  # so that no initial weights are drawn
             model = build(config.model, data_dim=math.prod(shape), classes=CLASSES)
         at = load_weights(model, run, "cpu")
-        known = image_labels(run)
-        labels = config.data.labels or known or [0]
-        return cls(config, model.eval().requires_grad_(False), at, shape, labels, bool(known))
+        return cls(config, model.eval().requires_grad_(False), at, shape, image_labels(run))
+
+    @property
+    def labels(self) -> list[int]:
+        """The digits that the model was trained on. Images without labels all count as 0."""
+        return self.config.data.labels or self.image_labels or [0]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images had labels."""
+        return bool(self.image_labels)
 
     def to_images(self, x: Tensor) -> np.ndarray:
         """Turn transformed x (..., D) into images (..., H, W) on the display scale, unclipped."""

@@ -6,6 +6,7 @@ file, which says again and again that its process lives, and ends with the proce
 """
 
 import os
+import random
 import re
 import socket
 import time
@@ -22,6 +23,8 @@ from vaexp.runs.process import alive, info_of_this_process
 
 _NAME = re.compile(r"\.claim-(\d{1,9})\.json")
 _MOST_BYTES = 10_000
+ATTEMPTS = 5
+PAUSE = 0.2  # seconds at most, times the number of attempts before
 
 
 class _Owner(BaseModel):
@@ -45,18 +48,11 @@ class _Owner(BaseModel):
 def claim(folder: Path, every: float = EVERY) -> Iterator[None]:
     """Hold the claim on a folder inside the block. Raises Held if another process has it.
 
-    Claims are numbered. That of a process which is gone stays, and whoever creates the next number
-    has the claim, which only one process can. What became of the trial before is to be read inside
-    the block, as another process may have finished it in between.
+    Claims are numbered, and that of a process which is gone stays until the next one ends. What
+    became of the trial before is to be read inside the block, as another process may have finished
+    it in between.
     """
-    number = max(_claims(folder), default=0)
-    if number and _is_held(_path(folder, number)):
-        raise Held(_held(_path(folder, number)))
-    mine = _path(folder, number + 1)
-    try:
-        os.close(os.open(mine, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except FileExistsError:
-        raise Held(_held(mine)) from None
+    mine = _created(folder)
     this = info_of_this_process()
     owner = {key: this[key] for key in ("host", "pid", "pid_started")}
 
@@ -69,19 +65,49 @@ def claim(folder: Path, every: float = EVERY) -> Iterator[None]:
         with repeated(say, every):
             yield
     finally:
-        for older in sorted(_claims(folder)):
-            if older <= number + 1:
+        for path in _claims(folder):
+            if path == mine or not _is_held(path):
                 with suppress(OSError):
-                    _path(folder, older).unlink()
+                    path.unlink()
+
+
+def _created(folder: Path) -> Path:
+    """A new claim, beside which no other one is held. Raises Held if there is one that is.
+
+    Each process creates its claim before it looks for others, so that of two that come at the same
+    moment one at least sees the other and gives way. If both do, they try again after a while.
+    """
+    for attempt in range(ATTEMPTS):
+        claims = _claims(folder)
+        for path in claims:
+            if _is_held(path):
+                raise Held(_held(path))
+        mine = _path(folder, 1 + max(map(_number, claims), default=0))
+        try:
+            os.close(os.open(mine, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            raise Held(_held(mine)) from None
+        others = [path for path in _claims(folder) if path != mine and _is_held(path)]
+        if not others:
+            return mine
+        mine.unlink()
+        time.sleep(random.uniform(0, PAUSE) * attempt)
+    raise Held(_held(others[0]))
 
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f".claim-{number}.json"
 
 
-def _claims(folder: Path) -> list[int]:
-    """The numbers of the claims in a folder."""
-    return [int(found[1]) for name in os.listdir(folder) if (found := _NAME.fullmatch(name))]
+def _claims(folder: Path) -> list[Path]:
+    """The claims in a folder."""
+    return [folder / name for name in os.listdir(folder) if _NAME.fullmatch(name)]
+
+
+def _number(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
 
 
 def _owner(path: Path) -> _Owner | None:
