@@ -189,7 +189,7 @@ def test_the_density_of_one_latent_is_that_of_the_mixture_of_posteriors():
     second = (density * grid**2).sum() * step
     assert second == pytest.approx((mean**2).mean() + covariance.mean())
     prior = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
-    np.testing.assert_allclose(_aggregate(_Codes(*collapsed(20, 1)), grid), prior)
+    np.testing.assert_allclose(_aggregate(_Codes(*collapsed(20, 1), labelled=True), grid), prior)
 
 
 def test_prior_circles_say_the_share_of_mass_inside():
