@@ -64,7 +64,7 @@ def answer(done: Done) -> Answer:
     learned = {
         "one σ(z) per image": done.of(IMAGE),
         "one σ(z) per pixel": done.of(PIXEL),
-        "one σ(z) per pixel without its weight in the gradient of μ(z), β = 0.04": done.of(
+        "one σ(z) per pixel without its weight in the gradient of μ(z) (β = 0.04)": done.of(
             WEIGHTED
         ),
     }

@@ -84,9 +84,10 @@ def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
 
 
 def _closed(lowest: Repeated, floored: Repeated, fixed: Repeated) -> str:
-    """What a floor closes of the gap between the lowest floor and a fixed sigma, over seeds."""
+    """What a floor does to the gap between the lowest floor and a fixed sigma, over seeds."""
     low, here, there = (mean(runs.values("digit_fid_mean")) for runs in (lowest, floored, fixed))
-    return f"{(low - here) / (low - there):.0%}"
+    share = (low - here) / (low - there)
+    return f"closes {share:.0%} of it" if share >= 0 else f"widens it by {-share:.0%}"
 
 
 def _beside_fixed(vae: Mapping[float, Repeated], fixed: Repeated) -> str:
@@ -100,13 +101,12 @@ def _beside_fixed(vae: Mapping[float, Repeated], fixed: Repeated) -> str:
         )
     decided = compared(highest, "digit_fid_mean", fixed)
     if decided == 1:
-        closed = " and ".join(
-            f"one of {floor:g} {_closed(lowest, vae[floor], fixed)}" for floor in FLOORS[1:-1]
+        closed = ", and ".join(
+            f"a floor of {floor:g} {_closed(lowest, vae[floor], fixed)}" for floor in FLOORS[:-1]
         )
         return (
-            f"Those of σ = 1 are nearer still. A floor of {FLOORS[0]:g} closes "
-            f"{_closed(lowest, highest, fixed)} of the gap between the lowest floor and σ = 1, and "
-            f"{closed}. The highest floor holds a share of {highest['pixels_at_floor']} of the "
+            "Those of σ = 1 are nearer still. There is a gap between the lowest floor and σ = "
+            f"1: {closed}. The highest floor holds a share of {highest['pixels_at_floor']} of the "
             "pixels, so it is nearly a fixed σ itself: whether singularities or the freedom of σ "
             "are the cause is not told apart by it."
         )
