@@ -56,7 +56,7 @@ class Cli:
         self.cwd = cwd
 
     def __call__(
-        self, *arguments: str | Path, timeout: float = 60, **env: str
+        self, *arguments: str | Path, timeout: float = 180, **env: str
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [VAEXP, *arguments],
