@@ -1,9 +1,9 @@
 """What are the codes good for? Recognition, grouping and storage, beside principal components."""
 
-from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
+from vaexp.reproduction.answers import Answer, Question, Sign, by_runs, compared, says
 from vaexp.reproduction.pictures import Points
 from vaexp.reproduction.questions.networks import MODELS
-from vaexp.reproduction.studies import Done
+from vaexp.reproduction.studies import Done, Repeated
 
 SHOWN = (
     "linear_probe_accuracy",
@@ -16,6 +16,21 @@ SHOWN = (
     "rmse_pca",
     "rate_bits",
 )
+
+
+def _stored(deep: Repeated, ppca: Repeated, storage: Sign) -> str:
+    """With which error and at which rate the deep VAE rebuilds images, beside pPCA."""
+    return (
+        "For storage: "
+        + says(
+            storage,
+            "the deep VAE rebuilds images with a smaller error than as many principal components",
+            "the deep VAE rebuilds images with a larger error than as many principal components",
+            "the deep VAE rebuilds images with the same error as so many principal components",
+        ).rstrip(".")
+        + f", {deep['rmse_code']} against {deep['rmse_pca']}. The rates differ as well: "
+        f"{deep['rate_bits']} bits per image, where pPCA has {ppca['rate_bits']}."
+    )
 
 
 def answer(done: Done) -> Answer:
@@ -58,15 +73,7 @@ def answer(done: Done) -> Answer:
             "the linear VAE's",
         ).rstrip(".")
         + f", {deep['cluster_accuracy']} against {linear['cluster_accuracy']}.",
-        "For storage: "
-        + says(
-            storage,
-            "the deep VAE rebuilds images with a smaller error than as many principal components",
-            "the deep VAE rebuilds images with a larger error than as many principal components",
-            "the deep VAE rebuilds images with the same error as so many principal components",
-        ).rstrip(".")
-        + f", {deep['rmse_code']} against {deep['rmse_pca']}. The rates differ as well: "
-        f"{deep['rate_bits']} bits per image, where pPCA has {rows['pPCA']['rate_bits']}.",
+        _stored(deep, rows["pPCA"], storage),
     ]
     wins = list(better.values()).count(1)
     short = (

@@ -12,7 +12,7 @@ from vaexp.reproduction.answers import (
 )
 from vaexp.reproduction.pictures import Points, Strips
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
-from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
+from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
 GROUPS = (*QUALITY, "decoding")
 FACTORS = (4, 16)
@@ -40,12 +40,9 @@ SHOWN = (
 )
 
 
-def answer(done: Done) -> Answer:
-    """Whether factors make draws smoother, nearer to real images, and likelier."""
-    pixel, full = done.of(PIXEL), done.of(FULL)
-    rows = {f"{q} factors": done.of(LOWRANK, {"model.factors": q}) for q in FACTORS}
-    most = rows[f"{FACTORS[-1]} factors"]
-    *details, verdict = [
+def _sentences(most: Repeated, pixel: Repeated, full: Repeated) -> list[str]:
+    """What factors change, and at the end whether they fix the draws."""
+    return [
         f"With {FACTORS[-1]} factors that pixels share, neighbouring pixels of draws of p(x|z) "
         f"have a correlation of {most['neighbour_correlation_sample']}, where independent pixels "
         f"have {pixel['neighbour_correlation_sample']} and real images "
@@ -93,6 +90,14 @@ def answer(done: Done) -> Answer:
             "It fixes the draws: they are as near to real images as other real images.",
         ),
     ]
+
+
+def answer(done: Done) -> Answer:
+    """Whether factors make draws smoother, nearer to real images, and likelier."""
+    pixel, full = done.of(PIXEL), done.of(FULL)
+    rows = {f"{q} factors": done.of(LOWRANK, {"model.factors": q}) for q in FACTORS}
+    most = rows[f"{FACTORS[-1]} factors"]
+    *details, verdict = _sentences(most, pixel, full)
     named = {"independent pixels": pixel, **rows, "a full Gaussian per digit, no latents": full}
     return Answer(
         [details[1], verdict],
