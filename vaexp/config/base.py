@@ -170,7 +170,8 @@ class BaseConfig(Section):
         """Those of the model, on these images.
 
         Noise as wide as a grey level bounds every density: on a pixel with always the same grey
-        value the mean of ln p(x) has at most the entropy of that noise, ln 256 with dequantize.
+        value the mean of ln p(x) is at most minus the entropy of that noise, which is ln 256 with
+        dequantize.
         """
         facts = self.model.likelihood_facts
         if self.data.is_dequantized:
