@@ -34,6 +34,8 @@ def value_of(run: Listed, key: str) -> Any:
 
 def check_keys(runs: Sequence[Listed], keys: Sequence[str], option: str) -> None:
     """Raise UserError for a key that no run has."""
+    if not keys or not runs:
+        return
     known = dict.fromkeys(FIELDS)
     for run in runs:
         known |= dict.fromkeys(run.settings or {})
@@ -41,7 +43,7 @@ def check_keys(runs: Sequence[Listed], keys: Sequence[str], option: str) -> None
             known |= dict.fromkeys(f"{split}.{name}" for name in entries)
         known |= dict.fromkeys(run.metrics)
     for key in keys:
-        if runs and key not in known:
+        if key not in known:
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "such as model.beta, test.elbo, size"
             raise UserError(f"{option} {key}: no run has this setting, metric or field; {hint}")
