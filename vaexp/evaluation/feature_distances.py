@@ -66,7 +66,8 @@ def digit_fid(features: Tensor, real: Tensor) -> Estimate:
     pairs = zip(*(resampled_moments(f, RESAMPLES) for f in (features, real)), strict=True)
     replicates = [frechet_distance(*a, *b) for a, b in pairs]
     facts = {**WHOSE, "against": len(real)}
-    return bootstrapped(value, replicates, "", len(features), facts, kind="estimate")
+    n = len(features)
+    return bootstrapped(value, replicates, "", n, facts, kind="estimate", squared_distance=True)
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:

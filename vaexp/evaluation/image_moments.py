@@ -96,16 +96,11 @@ def mean_distance(images: SetMoments, data: SetMoments) -> Estimate:
     came from distributions with the same mean: sqrt(tr C / n + tr C' / n').
     """
     difference = images.mean - data.mean
-    # the covariance of the difference
-    covariance = sum(one.covariance / len(one.centred) for one in (images, data))
-    assert isinstance(covariance, Tensor)
+    covariance = images.covariance / len(images.centred) + data.covariance / len(data.centred)
     distance, noise = difference.norm().item(), math.sqrt(covariance.trace().item())
-    se = _error_of_distance(
-        distance,
-        noise,
-        along=(difference @ covariance @ difference).item(),
-        overlap=covariance.square().sum().item(),
-    )
+    direction = difference / distance if distance > 0 else difference
+    delta = math.sqrt((direction @ covariance @ direction).item())
+    se = _error_of_distance(distance, noise, delta=delta, overlap=covariance.square().sum().item())
     facts = {"against": len(data.centred), "sampling_noise": noise}
     return Estimate(distance, "units of x", len(images.centred), se, facts=facts)
 
@@ -119,35 +114,36 @@ def covariance_distance(images: SetMoments, data: SetMoments) -> Estimate:
     """
     scale = data.covariance.norm().item()
     difference = images.covariance - data.covariance
-    value = difference.norm().item() / scale
-    # d value^2 / 2 = <difference, dC - dC'> / scale^2 - value^2 <C', dC'> / scale^2
-    influence = _quadratic_forms(images.centred, difference / scale**2)
-    own = _quadratic_forms(data.centred, (difference + value**2 * data.covariance) / scale**2)
+    distance = difference.norm().item()
+    direction = difference / distance if distance > 0 else difference
+    value = distance / scale
+    # d value = <direction, dC - dC'> / scale - value <C', dC'> / scale^2
+    influence = _quadratic_forms(images.centred, direction) / scale
+    own = _quadratic_forms(data.centred, direction + value / scale * data.covariance) / scale
     noise = math.sqrt(max(images.covariance_noise() + data.covariance_noise(), 0)) / scale
-    se = _error_of_distance(
-        value,
-        noise,
-        along=joint_standard_error(influence, own) ** 2,
-        overlap=_covariance_overlap(images.centred, data.centred) / scale**4,
-    )
+    overlap = _covariance_overlap(images.centred, data.centred) / scale**4
+    delta = joint_standard_error(influence, own)
+    se = _error_of_distance(value, noise, delta=delta, overlap=overlap)
     facts = {"against": len(data.centred), "sampling_noise": noise}
     return Estimate(value, "", len(influence), se, facts=facts)
 
 
-def _error_of_distance(distance: float, noise: float, *, along: float, overlap: float) -> float:
+def _error_of_distance(distance: float, noise: float, *, delta: float, overlap: float) -> float:
     """The standard error of a distance d = |v|, where v is estimated with the covariance S.
 
-    noise = sqrt(tr S), along = v^T S v and overlap = tr S^2. If v is normal with the mean w, then
-    E d^2 = w^T w + tr S, and Var d^2 = 4 w^T S w + 2 tr S^2 (Mathai and Provost 1992, Quadratic
-    Forms in Random Variables). w is taken to be v times sqrt(1 - tr S / d^2), or 0 where d^2 is
-    less than one standard deviation above what it is on average for w = 0. The delta method alone,
-    sqrt(v^T S v) / d, would be too large by a factor of sqrt 2 where w is 0. This stays too large
-    there, by up to 1.4, where nearly all the variance lies in one direction.
+    noise = sqrt(tr S), overlap = tr S^2, and delta is the error of d by the delta method, which is
+    right where d is far above the noise. For a v that is normal with the mean 0, E d^2 = tr S and
+    Var d^2 = 2 tr S^2 (Mathai and Provost 1992, Quadratic Forms in Random Variables), so that the
+    squared error of d is tr S^2 / (2 tr S), half of what the delta method says there. In between,
+    the two squares are weighted by 1 - tr S / d^2, the share of d^2 that is no noise, which counts
+    as 0 if d^2 is less than one standard deviation above tr S. Near 0 the result is too large by up
+    to 1.4 where nearly all the variance lies in one direction.
     """
+    if noise == 0:
+        return delta
     differs = distance**2 > noise**2 + math.sqrt(2 * overlap)
-    signal = 1 - (noise / distance) ** 2 if differs else 0
-    largest = max(distance, noise)
-    return math.sqrt(2 * overlap + 4 * signal * along) / (2 * largest) if largest > 0 else 0.0
+    share = 1 - (noise / distance) ** 2 if differs else 0
+    return math.sqrt(share * delta**2 + (1 - share) * overlap / (2 * noise**2))
 
 
 def _covariance_overlap(a: Tensor, b: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.scope import Scope, Tightness
-from vaexp.evaluation.statistics import bootstrap, standard_error
+from vaexp.evaluation.statistics import bootstrap, bootstrap_of_distance, standard_error
 from vaexp.evaluation.tails import Tails
 
 Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
@@ -199,13 +199,15 @@ def bootstrapped(
     facts: dict[str, Any] | None = None,
     *,
     kind: Kind | None = None,
+    squared_distance: bool = False,
 ) -> Estimate:
     """A statistic of n images, with the standard error and interval of its bootstrap replicates.
 
-    The facts include ``bias``, which ``statistics.Bootstrap`` defines, and ``bootstrap``, the
-    number of replicates.
+    ``squared_distance`` says whether it is one, or a divergence: see ``bootstrap_of_distance``. The
+    facts include ``bias``, which ``statistics.Bootstrap`` defines, and ``bootstrap``, the number of
+    replicates.
     """
-    error = bootstrap(value, replicates)
+    error = (bootstrap_of_distance if squared_distance else bootstrap)(value, replicates)
     stated = {"bias": error.bias, "bootstrap": len(replicates), **(facts or {})}
     return Estimate(value, unit, n, error.se, error.interval, stated, kind=kind)
 

@@ -62,30 +62,38 @@ def proportions_differ(counts_a: Tensor, counts_b: Tensor) -> Tensor:
     the two sets, and r is its share in both together (Richardson and Weiss 2018, section 2). Two
     samples of one distribution differ in 5 % of the bins.
     """
-    return _statistic(counts_a, counts_b).abs() > Z_95
+    found, _ = _statistic(counts_a, counts_b)
+    return found.abs() > Z_95
 
 
 def chance_to_differ(counts_a: Tensor, counts_b: Tensor) -> Tensor:
     """The chance that each bin differs for another set of as many images as the first, (K,).
 
     The arguments are those of ``proportions_differ``. The second set stays the same. The statistic
-    of the test is then normal with about the mean that it has here, and with the variance
-    n_b / (n_a + n_b), as the share of the first set alone varies.
+    of the test is then about normal. Its variance follows from that of a binomial count of the
+    first set. Its mean is the statistic that was found, moved towards 0: the squares of what was
+    found are larger than those of the means by the variances, and the share that the means have
+    in them, over all bins, is taken for every bin (James and Stein 1961).
     """
-    found = _statistic(counts_a, counts_b)
-    n_a, n_b = counts_a.double().sum(), counts_b.double().sum()
-    spread = (n_b / (n_a + n_b)).sqrt()
-    return ndtr((found - Z_95) / spread) + ndtr((-found - Z_95) / spread)
+    found, error = _statistic(counts_a, counts_b)
+    n_a = counts_a.double().sum()
+    share = counts_a.double() / n_a
+    spread = torch.where(error > 0, (share * (1 - share) / n_a).sqrt() / error, 0)
+    squares = found.square().mean()
+    kept = (1 - spread.square().mean() / squares).clamp(min=0) if squares > 0 else 0
+    spread = spread.clamp(min=torch.finfo(spread.dtype).tiny)  # no other set differs in the bin
+    return ndtr((kept * found - Z_95) / spread) + ndtr((-kept * found - Z_95) / spread)
 
 
-def _statistic(counts_a: Tensor, counts_b: Tensor) -> Tensor:
-    """(p - q) / sqrt(r (1 - r) (1 / n_a + 1 / n_b)) of ``proportions_differ``, (K,)."""
+def _statistic(counts_a: Tensor, counts_b: Tensor) -> tuple[Tensor, Tensor]:
+    """p - q over sqrt(r (1 - r) (1 / n_a + 1 / n_b)) of ``proportions_differ``, and that root."""
     counts_a, counts_b = counts_a.double(), counts_b.double()
     n_a, n_b = counts_a.sum(), counts_b.sum()
     pooled = (counts_a + counts_b) / (n_a + n_b)
     error = (pooled * (1 - pooled) * (1 / n_a + 1 / n_b)).sqrt()
     difference = counts_a / n_a - counts_b / n_b
-    return torch.where(error > 0, difference / error, 0)  # no image of either set: no difference
+    # a bin without an image of either set does not differ
+    return torch.where(error > 0, difference / error, 0), error
 
 
 def js_divergence(p: Tensor, q: Tensor) -> float:
@@ -121,5 +129,7 @@ def bin_entries(counts: Tensor, bins: Bins) -> dict[str, Estimate]:
     se = (again * (1 - again)).sum().sqrt().item() / k
     return {
         "ndb": Estimate(differ, "share", n, se, facts={**facts, "level": 0.05}, kind="estimate"),
-        "js_divergence": bootstrapped(divergence, replicates, "nats", n, facts, kind="estimate"),
+        "js_divergence": bootstrapped(
+            divergence, replicates, "nats", n, facts, kind="estimate", squared_distance=True
+        ),
     }
