@@ -1,7 +1,7 @@
 """What are the codes good for? Recognition, grouping and storage, beside principal components."""
 
 from vaexp.reproduction.answers import Answer, Question, Sign, by_runs, compared, says
-from vaexp.reproduction.pictures import Points
+from vaexp.reproduction.pictures import Panel, Points
 from vaexp.reproduction.questions.networks import MODELS
 from vaexp.reproduction.studies import Done, Repeated
 
@@ -16,6 +16,17 @@ SHOWN = (
     "rmse_pca",
     "rate_bits",
 )
+LINE = "pPCA"
+"""The model that the picture holds the others against."""
+PICTURED = {
+    "linear_probe_accuracy": ("PCA", "linear_probe_accuracy_pca"),
+    "knn_accuracy": ("PCA", "knn_accuracy_pca"),
+    "rmse_code": ("PCA", "rmse_pca"),
+    "nmi": (LINE, "nmi"),
+    "cluster_accuracy": (LINE, "cluster_accuracy"),
+    "rate_bits": (LINE, "rate_bits"),
+}
+"""What the picture shows, and the name and the measure of the line that it is held against."""
 
 
 def _stored(deep: Repeated, ppca: Repeated, storage: Sign) -> str:
@@ -86,7 +97,14 @@ def answer(done: Done) -> Answer:
             "For storage their error is the same.",
         )
     )
-    picture = Points("What the codes of test images tell, beside principal components", rows, SHOWN)
+    picture = Points(
+        "What the codes of test images tell, beside principal components",
+        {name: runs for name, runs in rows.items() if name != LINE},
+        [
+            Panel(measure, {"": measure}, {label: (rows[LINE], control)})
+            for measure, (label, control) in PICTURED.items()
+        ],
+    )
     table = by_runs("The codes of test images", "model", rows, SHOWN)
     return Answer([short], details, [table], [picture])
 

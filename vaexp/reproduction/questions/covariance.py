@@ -10,7 +10,7 @@ from vaexp.reproduction.answers import (
     in_mean_and_median,
     says,
 )
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import Panel, Points, Strips
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -108,7 +108,21 @@ def answer(done: Done) -> Answer:
             Points(
                 "Smoothness of the draws, and their distance from real images",
                 named,
-                ("neighbour_correlation_sample", "digit_fid_sample", "digit_fid_mean"),
+                [
+                    Panel(
+                        "neighbour_correlation",
+                        {"draws of p(x|z) (_sample)": "neighbour_correlation_sample"},
+                        {"real images": (pixel, "neighbour_correlation_data")},
+                    ),
+                    Panel(
+                        "digit_fid",
+                        {
+                            "draws of p(x|z) (_sample)": "digit_fid_sample",
+                            "means μ(z) (_mean)": "digit_fid_mean",
+                        },
+                        {"other real images": (pixel, "digit_fid_control")},
+                    ),
+                ],
             ),
         ],
     )

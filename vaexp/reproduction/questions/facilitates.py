@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import hypot
 
 from vaexp.reproduction.answers import Answer, Question, Sign, by_runs, says, sign
-from vaexp.reproduction.pictures import Across, Against, Curves
+from vaexp.reproduction.pictures import Across, Against, Curves, panels_of
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -107,12 +107,13 @@ def answer(done: Done) -> Answer:
         "one."
     )
     named = {f"σ fixed at {sigma:g}": runs for sigma, runs in fixed.items()} | learned
+    series = {"σ fixed": list(fixed.values())} | {name: [runs] for name, runs in learned.items()}
     pictures = (
         Against(
             "Means at equal rates: below the line of fixed σ is better",
-            {"σ fixed": list(fixed.values())} | {name: [runs] for name, runs in learned.items()},
+            series,
             Across.measure("rate", "rate, nats"),
-            ("rmse_mean", "digit_fid_mean"),
+            panels_of(("rmse_mean", "digit_fid_mean"), list(series)),
         ),
         Curves("How training went with fixed and learned σ", named),
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import Points, Strips, panels_of
 from vaexp.reproduction.studies import (
     MEAN_ONLY,
     PER_IMAGE,
@@ -38,6 +38,8 @@ CRITERIA = (
     Criterion("digit_fid_mean", "the quality of the images μ(z) (digit_fid_mean)", -1),
     Criterion("digit_fid_sample", "the quality of draws of p(x|z) (digit_fid_sample)", -1),
 )
+STRIPS = "Means and draws of models with fixed and learned σ, β = 1"
+"""The title of a picture that the question on the process of mu(z) refers to."""
 SHOWN = (
     "elbo",
     "iw_bound",
@@ -118,11 +120,17 @@ def answer(done: Done) -> Answer:
     """The order by each criterion, and whether all seeds agree on it."""
     rows = {name: done.of(study) for name, study in MODES.items()}
     table = by_runs("Fixed and learned σ at β = 1, two latents", "σ", rows, SHOWN)
+    control = {"other real images": (next(iter(rows.values())), "digit_fid_control")}
     pictures = (
         Points(
-            "Four measures that put the models in an order", rows, [c.measure for c in CRITERIA]
+            "Four measures that put the models in an order",
+            rows,
+            panels_of(
+                [criterion.measure for criterion in CRITERIA],
+                controls={"digit_fid_mean": control, "digit_fid_sample": control},
+            ),
         ),
-        Strips("Means and draws of models with fixed and learned σ, β = 1", rows),
+        Strips(STRIPS, rows),
     )
     details = [_sentence(rows, one) for one in CRITERIA]
     return Answer([_best(rows), _conjecture(rows)], details, [table], pictures)

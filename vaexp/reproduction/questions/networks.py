@@ -1,7 +1,7 @@
 """What do networks add? From pPCA over a linear VAE to a deep one at the same number of latents."""
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import Panel, Points, Strips
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Study
 
 GROUPS = (*QUALITY, "codes")
@@ -69,9 +69,12 @@ def answer(done: Done) -> Answer:
     pictures = (
         Strips("Means μ(z) of draws z ~ p(z)", rows, ["mean"]),
         Points(
-            "The bound, the errors and the images of each model",
-            rows,
-            ("elbo", "rate", "rmse_mean", "digit_fid_mean"),
+            "The bound, the rate, the errors and the images of each model, beside pPCA",
+            {name: runs for name, runs in rows.items() if runs is not ppca},
+            [
+                Panel(measure, {"": measure}, {"pPCA": (ppca, measure)})
+                for measure in ("elbo", "rate", "rmse_mean", "digit_fid_mean")
+            ],
         ),
     )
     return Answer([bound, verdict], details, [by_runs(title, "model", rows, SHOWN)], pictures)

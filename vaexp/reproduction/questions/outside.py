@@ -11,7 +11,7 @@ from vaexp.reproduction.answers import (
     in_mean_and_median,
     says,
 )
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import Points, Strips, panels_of
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -127,7 +127,12 @@ def answer(done: Done) -> Answer:
         Points(
             "Values outside [0, 1], mass on the grey levels, and quality of the draws",
             rows,
-            ("outside_share_sample", "elbo_levels_bits_per_dim", "digit_fid_sample"),
+            panels_of(
+                ("outside_share_sample", "elbo_levels_bits_per_dim", "digit_fid_sample"),
+                controls={
+                    "digit_fid_sample": {"other real images": (gaussian, "digit_fid_control")}
+                },
+            ),
         ),
     )
     return Answer(short, details, [by_runs(title, "p(x|z)", rows, SHOWN)], pictures)

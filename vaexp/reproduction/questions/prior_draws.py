@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says, sign
-from vaexp.reproduction.pictures import Across, Against, Picture, Strips
+from vaexp.reproduction.pictures import Across, Against, Panel, Picture, Strips
 from vaexp.reproduction.studies import BETA_LARGE, BETA_MEDIUM, BETA_SMALL, Done, Repeated
 
 L = {"model.latent_dim": 5}
@@ -13,6 +13,9 @@ STUDIES = {
     name: replace(study, groups=(*study.groups, "prior"))
     for name, study in {"small": BETA_SMALL, "medium": BETA_MEDIUM, "large": BETA_LARGE}.items()
 }
+CODES, MIXTURE = "z ~ q(z|y), the codes (_posterior)", "z of a mixture fitted to them (_mixture)"
+FROM = {CODES: "digit_fid_mean_posterior", "z ~ p(z), the prior": "digit_fid_mean"}
+"""Where z of images is from in the picture, and how far these are from real ones."""
 SHOWN = (
     "marginal_kl_given_label",
     "rate",
@@ -154,9 +157,17 @@ def _pictures(rows: Mapping[str, Repeated]) -> list[Picture]:
         Strips("Images μ(z) of draws z ~ p(z)", rows, ["mean"]),
         Against(
             "The distance of the codes from the prior, and of images μ(z) from real ones",
-            {"five latents, σ = 1": list(rows.values())},
+            {name: list(rows.values()) for name in (*FROM, MIXTURE)},
             Across.setting("model.beta", "β, log scale", log=True),
-            ("marginal_kl_given_label", "digit_fid_mean", "digit_fid_mean_posterior"),
+            [
+                Panel("marginal_kl_given_label", {CODES: "marginal_kl_given_label"}),
+                Panel(
+                    "digit_fid_mean",
+                    FROM | {MIXTURE: "digit_fid_mean_mixture"},
+                    {"other real images": (next(iter(rows.values())), "digit_fid_control")},
+                ),
+            ],
+            rings=[MIXTURE],
         ),
     ]
 

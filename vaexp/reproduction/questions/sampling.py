@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
-from vaexp.reproduction.pictures import OneScale, Points, Strips
+from vaexp.reproduction.pictures import BestMeans, Panel, Points
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
@@ -26,7 +26,8 @@ EACH = {
     "coverage_real": "control",
 }
 """What is measured of each set of images, and how its name ends for real ones."""
-WAYS = ("mean", "sample")
+WAYS = {"mean": "means μ(z)", "sample": "draws of p(x|z)"}
+"""How the names of measures end for each set of images, and what pictures call it."""
 WINDOWS = ("parzen_train", "parzen_centroids", "parzen_mean", "parzen_sample")
 
 
@@ -117,21 +118,6 @@ def _window(name: str, runs: Repeated) -> str:
     )
 
 
-def _windows(rows: Mapping[str, Repeated]) -> dict[str, tuple[Repeated, str]]:
-    """The scores of windows around images: real ones, averages of them, and those of models."""
-    first = next(iter(rows.values()))
-    real = {
-        "training images": (first, "parzen_train"),
-        "a tenth as many averages of them": (first, "parzen_centroids"),
-    }
-    drawn = {
-        f"{what}, {name}": (runs, f"parzen_{way}")
-        for name, runs in rows.items()
-        for what, way in (("μ(z)", "mean"), ("draws", "sample"))
-    }
-    return real | drawn
-
-
 def _short(rows: Mapping[str, Repeated]) -> list[str]:
     """What the process of popular code is, whose sigma is 1, and whether it reaches the goal."""
     name, first = next(iter(rows.items()))
@@ -202,13 +188,13 @@ def answer(done: Done) -> Answer:
     details = _looks(rows)
     details += [sentence for pair in rows.items() for sentence in _sentences(*pair)]
     windowed = {name: rows[name] for name in WINDOWED}
+    real = next(iter(windowed.values()))
     details.append(_window(*next(iter(windowed.items()))))
     each = [
         [f"{name}, {way}", *(runs.cell(f"{measure}_{way}") for measure in EACH)]
         for name, runs in rows.items()
         for way in WAYS
     ]
-    real = next(iter(rows.values()))
     each.append(
         ["other real images", *(real.cell(f"{measure}_{end}") for measure, end in EACH.items())]
     )
@@ -228,18 +214,31 @@ def answer(done: Done) -> Answer:
             by_runs("The score of a Parzen window around images, nats", "σ", windowed, WINDOWS),
         ],
         [
-            Strips("Means μ(z) and draws of p(x|z)", rows),
-            OneScale(
+            BestMeans("What μ(z) could draw at best, and what it draws", rows),
+            Points(
                 "The score of test images by a Parzen window around other images",
-                _windows(windowed),
+                windowed,
+                [
+                    Panel(
+                        "",
+                        {label: f"parzen_{way}" for way, label in WAYS.items()},
+                        {
+                            "training images": (real, "parzen_train"),
+                            "a tenth as many averages": (real, "parzen_centroids"),
+                        },
+                    )
+                ],
             ),
             Points(
                 "How far means and draws are from real images, and how smooth",
                 rows,
                 [
-                    f"{measure}_{way}"
+                    Panel(
+                        measure,
+                        {label: f"{measure}_{way}" for way, label in WAYS.items()},
+                        {"other real images": (real, f"{measure}_{EACH[measure]}")},
+                    )
                     for measure in ("neighbour_correlation", "digit_fid")
-                    for way in (*WAYS, EACH[measure])
                 ],
             ),
         ],

@@ -12,7 +12,7 @@ from vaexp.reproduction.answers import (
     in_mean_and_median,
     says,
 )
-from vaexp.reproduction.pictures import Across, Against
+from vaexp.reproduction.pictures import Across, Against, panels_of
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -44,6 +44,14 @@ SHOWN = (
     "log_prob_at_floor",
     "floor_slope",
     "elbo_levels",
+    "rmse_mean",
+    "digit_fid_mean",
+)
+PICTURED = (
+    "elbo",
+    "elbo_levels",
+    "train_test_gap",
+    "pixels_at_floor",
     "rmse_mean",
     "digit_fid_mean",
 )
@@ -161,14 +169,23 @@ def answer(done: Done) -> Answer:
             SHOWN,
         ),
     ]
+    fixed = done.of(FIXED)
+    series = {
+        "VAE with σ(z) per pixel, of x given the label": list(vae.values()),
+        "mixture, of x": list(mixture.values()),
+    }
     picture = Against(
         "What a lower floor of σ changes",
-        {
-            "VAE with σ(z) per pixel, of x given the label": list(vae.values()),
-            "mixture, of x": list(mixture.values()),
-        },
+        series,
         Across("floor of σ, log scale", _floor, log=True),
-        ("elbo", "elbo_levels", "train_test_gap", "pixels_at_floor", "rmse_mean", "digit_fid_mean"),
+        panels_of(
+            PICTURED,
+            list(series),
+            {
+                measure: {"VAE with σ fixed at 1": (fixed, measure)}
+                for measure in ("rmse_mean", "digit_fid_mean")
+            },
+        ),
     )
     return Answer(short, details, tables, [picture])
 
