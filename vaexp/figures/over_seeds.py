@@ -303,7 +303,7 @@ def _lines_down(axes: Axes, controls: Mapping[str, Group]) -> None:
         axes.annotate(
             name, (group.mean, 1), xycoords=axes.get_xaxis_transform(),
             xytext=(-4 if on_left else 4, up * 72 / DPI), textcoords="offset points",
-            ha="right" if on_left else "left", fontsize=SMALL, color=DARK,
+            ha="right" if on_left else "left", fontsize=SMALL, color=DARK, path_effects=HALO,
         )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def reproduce(
     work.measure(done, size.images, reporter)
     content = _content(done, size, changes)
     names = [name for shown in content.figures for name in shown.pictures]
-    names += [name for asked in content.answers for name in asked.question.files(asked.answer)]
+    names += [name for asked in content.answers for name in asked.files]
     made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
     text = findings(content.answers, content.how, PICTURES)
     key = _digest(json.dumps([text, *map(asdict, content.figures)]).encode())
@@ -186,7 +186,7 @@ def _draw(done: Done, answers: Sequence[Asked], folder: Path, reporter: Reporter
             save(draw(picture, run), path)
             reporter.say(f"figure {path}")
     for asked in answers:
-        for name, drawn in asked.question.files(asked.answer).items():
+        for name, drawn in asked.files.items():
             save(draw_answer(drawn), folder / name)
             reporter.say(f"figure {folder / name}")
 

@@ -6,7 +6,7 @@ from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
 from vaexp.reproduction.pictures import BestMeans, Panel, Points
-from vaexp.reproduction.questions.learned_sigma import MODES
+from vaexp.reproduction.questions.learned_sigma import MODES, STRIPS
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
 
@@ -220,7 +220,7 @@ def answer(done: Done) -> Answer:
                 windowed,
                 [
                     Panel(
-                        "",
+                        "parzen",
                         {label: f"parzen_{way}" for way, label in WAYS.items()},
                         {
                             "training images": (real, "parzen_train"),
@@ -242,6 +242,7 @@ def answer(done: Done) -> Answer:
                 ],
             ),
         ],
+        also=[STRIPS],
     )
 
 

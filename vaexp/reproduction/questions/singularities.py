@@ -163,10 +163,13 @@ def answer(done: Done) -> Answer:
     tables = [
         by_runs("Floors of σ: the VAE, of x given the label", "VAE", of_vae, SHOWN),
         by_runs(
-            "Floors of σ: the mixture, of x without its label",
+            "Floors of σ: the mixture, of x without its label. The config has the floor of σ²",
             "mixture",
-            {f"σ ≥ {floor:g}": runs for floor, runs in mixture.items()},
-            SHOWN,
+            {
+                f"σ ≥ {floor:g}, σ² ≥ {variance:g}": mixture[floor]
+                for floor, variance in zip(FLOORS, VARIANCES, strict=True)
+            },
+            [measure for measure in SHOWN if measure != "digit_fid_mean"],
         ),
     ]
     fixed = done.of(FIXED)
