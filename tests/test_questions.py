@@ -113,8 +113,8 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
             "elbo": {"": 200.0},
             "marginal_kl_given_label": {"beta=4.0": 0.1, "": 0.5},
         },
-        "this other one has a lower bound",
-        "this other one has a higher bound",
+        "the other one has a lower bound",
+        "the other one has a higher bound",
     ),
     "which distribution, codes": (
         beta_and_sigma.answer,
@@ -201,14 +201,14 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     "outside, some": (
         outside.answer,
         {"digit_fid_sample": {"vae-logistic": 20.0, "sigma-per-pixel": 30.0, "": 40.0}},
-        "right the draws of the discretised logistic lie nearer",
-        "right the draws of the Gaussian truncated to [0, 1] and the continuous Bernoulli lie",
+        "the draws of the discretised logistic lie nearer",
+        "the draws of the Gaussian truncated to [0, 1] and the continuous Bernoulli lie nearer",
     ),
     "outside, grain": (
         outside.answer,
         {"neighbour_correlation_sample": {"": 0.4}, "neighbour_correlation_data": {"": 0.75}},
-        "every family that has it right are grainier",
-        "Not every family that has it right gives draws that are grainier",
+        "Draws of each of these families are grainier",
+        "Not each of these families gives draws that are grainier",
     ),
     "collapse": (
         collapse.answer,
@@ -436,8 +436,8 @@ def test_medians_that_say_otherwise_than_means_are_said() -> None:
         return in_mean_and_median(deep, "elbo", linear, "Higher.", "Lower.", "Alike.")
 
     assert said(1.5) == "Higher."
-    assert said(0.5) == "Higher by the mean over images. By the median over images, lower."
-    assert said(1.0) == "Higher by the mean over images. By the median over images, alike."
+    assert said(0.5) == "By the mean over images, higher. By the median, lower."
+    assert said(1.0) == "By the mean over images, higher. By the median, alike."
 
 
 def test_an_override_goes_to_the_models_that_have_its_key() -> None:

@@ -125,10 +125,12 @@ def in_mean_and_median(
     if found is None or median is None or median == found:
         return sentence
     otherwise = says(median, above, below, level)
-    return (
-        f"{sentence.removesuffix('.')} by the mean over images. By the median over images, "
-        f"{otherwise[0].lower()}{otherwise[1:]}"
-    )
+    return f"By the mean over images, {_within(sentence)} By the median, {_within(otherwise)}"
+
+
+def _within(sentence: str) -> str:
+    """A sentence as the rest of another one."""
+    return f"{sentence[0].lower()}{sentence[1:]}"
 
 
 def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequence[str]) -> Table:

@@ -84,25 +84,27 @@ def _of_tilt(learned: dict[float, Repeated]) -> list[str]:
     """What the objective's own distribution is at each beta other than 1, and if it is better."""
     sentences = [
         "With learned σ(z) the objective divided by β is, up to ln C, the bound of another model: "
-        "its decoder has the variance βσ²(z), and its prior is tilted, p̃(z) = p(z) Z(z) / C."
+        "its decoder has the variance βσ²(z), and its prior is tilted, p̃(z) = p(z) Z(z) / C. Here "
+        "Z(z) is the integral of p(x|z)^(1/β) over x, and C the mean of Z(z) over p(z)."
     ]
     one = learned[1.0]
     for beta, runs in learned.items():
         if beta == 1.0:
             continue
         sentences.append(
-            f"At β = {beta:g} the objective divided by β, {runs['objective_over_beta']} nats, is "
-            f"ln C, {runs['log_c']}, plus the bound of this other model, {runs['induced_elbo']}. "
-            f"Its prior is {runs['kl_tilted_prior_to_prior']} nats from p(z), and the codes are "
-            f"{runs['kl_aggregate_to_tilted_prior']} nats from its prior. "
+            f"At β = {beta:g} the objective divided by β is {runs['objective_over_beta']} nats. "
+            f"This is the sum of ln C, {runs['log_c']} nats, and of the bound of the other model, "
+            f"{runs['induced_elbo']} nats. Its prior is not p(z): KL(p̃(z) ‖ p(z)) is "
+            f"{runs['kl_tilted_prior_to_prior']} nats. Nor is it where the codes are: KL(q(z) ‖ "
+            f"p̃(z)) is {runs['kl_aggregate_to_tilted_prior']} nats. "
             + says(
                 compared(runs, "induced_elbo", None, "elbo"),
-                "As a model of images this other one has a higher bound than the one that is drawn "
-                "from.",
-                "As a model of images this other one has a lower bound than the one that is drawn "
-                "from.",
-                "As a model of images this other one has no surely other bound than the one that "
-                "is drawn from.",
+                "As a model of images the other one has a higher bound than the one that images "
+                "are drawn from.",
+                "As a model of images the other one has a lower bound than the one that images are "
+                "drawn from.",
+                "As a model of images the other one has a bound that does not surely differ from "
+                "that of the one that images are drawn from.",
             )
             + " "
             + says(
@@ -121,7 +123,9 @@ def _of_tilt(learned: dict[float, Repeated]) -> list[str]:
             "The report supposes that β is good for drawing because it brings q(z|x) near p(z); "
             "here it does not, as the codes of a digit are further from the prior at the larger β.",
             "The report supposes that β is good for drawing because it brings q(z|x) near p(z); it "
-            "does bring them nearer: the codes of a digit are nearer to the prior at the larger β.",
+            "does bring them nearer: the codes of a digit are nearer to the prior at the larger β, "
+            f"{high['marginal_kl_given_label']} nats of KL divergence against "
+            f"{low['marginal_kl_given_label']}.",
             "The report supposes that β is good for drawing because it brings q(z|x) near p(z); "
             "here the codes of a digit are as near to the prior at the larger β.",
         )
@@ -202,6 +206,6 @@ QUESTION = Question(
     (FIXED_SIGMA, LEARNED_SIGMA),
     answer,
     "p(x|z)^(1/β) is Z(z) N(x; μ(z), βσ²(z)), so the objective divided by β is ln C plus the "
-    "ELBO of p(z) Z(z) N(x; μ(z), βσ²(z)) / C, with C = E Z(z) over p(z). Where σ is fixed, Z is a "
-    "constant and nothing is tilted; where it is learned, ln C is optimised too.",
+    "ELBO of p(z) Z(z) N(x; μ(z), βσ²(z)) / C. Where σ is fixed, Z is a constant and nothing is "
+    "tilted; where it is learned, ln C is optimised too.",
 )

@@ -93,15 +93,16 @@ def answer(done: Done) -> Answer:
         )
     decided = len(verdicts) - verdicts.count(None)
     short = (
-        f"The report's view that σ is there to facilitate learning holds for {verdicts.count(-1)} "
-        f"of the {decided} ways to learn it that have a fixed σ at the same rate beside them"
+        f"The report's view that σ is there to facilitate learning is tested on the {decided} ways "
+        "to learn σ that have a fixed σ at the same rate beside them. By the error of μ(z) it "
+        f"holds for {verdicts.count(-1)} of them"
         + (
-            ", by the error of μ(z): learning σ does not teach the mean better than naming the "
-            "right σ does"
+            ": learning σ does not teach the mean better than naming the right σ does"
             if -1 not in verdicts
-            else ", by the error of μ(z)"
+            else ""
         )
-        + f". By the images μ(z) (digit_fid) it holds for {images.count(-1)} of them."
+        + ". By the distance of images μ(z) from real ones (digit_fid_mean) it holds for "
+        f"{images.count(-1)}."
         if decided
         else "Whether σ facilitates learning is not decided: no fixed σ has the rate of a learned "
         "one."

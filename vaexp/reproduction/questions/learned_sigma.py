@@ -83,12 +83,12 @@ def _best(rows: Mapping[str, Repeated]) -> str:
     best: dict[str, list[str]] = {}
     for criterion in CRITERIA:
         firsts = {order[0] for order in orders(rows, criterion)}
-        unclear = "none in all seeds" if firsts else "not known"
-        name = firsts.pop() if len(firsts) == 1 else unclear
+        unclear = "none is best in all seeds" if firsts else "it is not known"
+        name = f"{firsts.pop()} is best" if len(firsts) == 1 else unclear
         best.setdefault(name, []).append(criterion.words)
-    if len(best) == 1 and name in rows:
-        return f"By each of the {len(CRITERIA)} measures {name} is best."
-    parts = [f"{_by(words)} it is {name}" for name, words in best.items()]
+    if len(best) == 1 and name.endswith(" is best"):
+        return f"By each of the {len(CRITERIA)} measures {name}."
+    parts = [f"{_by(words)}, {name}" for name, words in best.items()]
     return f"Which model is best depends on the measure: {'; '.join(parts)}."
 
 
@@ -111,8 +111,8 @@ def _conjecture(rows: Mapping[str, Repeated]) -> str:
     rates = ", ".join(runs["rate"] for runs in rows.values())
     return (
         "The report's assumption that fixing σ at 1 gives better reconstructed images "
-        f"{' and '.join(verdicts)}, by the error of μ(z). Their rates differ, though: {rates} "
-        "nats, in the order of the table."
+        f"{' and '.join(verdicts)}, by the error of μ(z). The models are not at an equal rate, "
+        f"though: theirs are {rates} nats, in the order of the table."
     )
 
 

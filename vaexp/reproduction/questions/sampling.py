@@ -51,15 +51,15 @@ def _average(name: str, runs: Repeated) -> str:
     """How near the learned mean is to the average of training images that no mean can better."""
     start = (
         f"With {name}, the best μ(z) that this encoder allows is an average of training images, of "
-        f"about {runs['images_averaged_codes']} at the code of an image. The learned μ(z) differs "
-        f"from it by {runs['optimal_mean_gap_codes']} per pixel there and by "
+        f"about {runs['images_averaged_codes']} at the code of an image. There the learned μ(z) "
+        f"differs from it by {runs['optimal_mean_gap_codes']} per pixel, and by "
         f"{runs['optimal_mean_gap_prior']} at z ~ p(z), "
     )
     shares = runs.values("optimal_mean_gap_prior", "share_outside")
     inside = runs.values("optimal_mean_gap_prior", "inside")
     where = (
-        f" A share of {mean(shares):.2g} of these z lies outside of the region with the codes, and "
-        f"at those inside it differs by {mean(inside):.2g}."
+        f" A share of {mean(shares):.2g} of z ~ p(z) lies outside of the region with 99 % of the "
+        f"codes, and at those inside the two differ by {mean(inside):.2g}."
         if shares and inside
         else ""
     )
@@ -110,8 +110,9 @@ def _window(name: str, runs: Repeated) -> str:
         + says(
             compared(runs, "parzen_centroids", None, "parzen_train"),
             "But a tenth as many averages of real images score more than real images, "
-            f"{runs['parzen_centroids']} against {runs['parzen_train']}, which no model can outdo. "
-            "So this score rewards averages, and does not measure how real images are.",
+            f"{runs['parzen_centroids']} against {runs['parzen_train']}, and no draws can be "
+            "better than real images. So this score rewards averages, and does not measure how "
+            "real images are.",
             "A tenth as many averages of real images score less than real images.",
             "A tenth as many averages of real images score no more than real images.",
         )
@@ -122,18 +123,17 @@ def _short(rows: Mapping[str, Repeated]) -> list[str]:
     """What the process of popular code is, whose sigma is 1, and whether it reaches the goal."""
     name, first = next(iter(rows.items()))
     best = (
-        f"With {name}, the μ(z) with the least error on training images is an average of about "
-        f"{first['images_averaged_prior']} of them at z ~ p(z). "
-    )
-    away = (
-        f"({first['optimal_mean_gap_prior']} per pixel, where images differ from such averages by "
-        f"{first['rmse_optimal_mean']})"
+        f"With {name}, the best μ(z) (that with the least squared error on training images, given "
+        f"the encoder) is a weighted average of about {first['images_averaged_prior']} of them at "
+        "z ~ p(z). The learned μ(z) differs from it by "
+        f"{first['optimal_mean_gap_prior']} per pixel, and images differ from such averages by "
+        f"{first['rmse_optimal_mean']}."
     )
     process = says(
         compared(first, "optimal_mean_gap_prior", None, "rmse_optimal_mean"),
-        f"{best}The learned one is far from it {away}, so what the process draws has no such name.",
-        f"{best}The learned one is near it {away}: the process draws blends of real images.",
-        f"{best}The learned one is as far from it as images are {away}.",
+        f"{best} So the two are far apart, and what the process draws has no such name.",
+        f"{best} So the two are close, and the process draws blends of real images.",
+        f"{best} So the learned one is as far from it as images are.",
     )
     goal = says(
         compared(first, "two_sample_accuracy_mean", None, "two_sample_accuracy_control"),
@@ -165,9 +165,9 @@ def _looks(rows: Mapping[str, Repeated]) -> list[str]:
         says(
             None if None in nearer else 1,
             "The report's conjecture that images μ(z) look better than draws holds for "
-            f"{nearer.count(-1)} {of} in the features of a digit classifier (digit_fid), where "
-            "they lie nearer to real ones. By the share of real images that have one of them near "
-            f"(coverage_real) it holds for {covers.count(1)} {of}.",
+            f"{nearer.count(-1)} {of} by digit_fid, their distance from real images. By "
+            "coverage_real, the share of real images that have one of them near, it holds for "
+            f"{covers.count(1)} {of}.",
             "",
             "",
         ),

@@ -57,11 +57,12 @@ PICTURED = (
 )
 
 
-def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
+def _changes(name: str, highest: Repeated, lowest: Repeated) -> str:
     """What the lowest floor changes, beside the highest one."""
-    return [
-        f"With a floor of σ of {FLOORS[0]:g} a share of {highest['pixels_at_floor']} of the pixels "
-        f"of the {name} is near it, and with one of {FLOORS[-1]:g} {lowest['pixels_at_floor']}. "
+    return (
+        f"Where the floor of σ is {FLOORS[0]:g}, a share of {highest['pixels_at_floor']} of the "
+        f"pixels of the {name} is near it, and where it is {FLOORS[-1]:g}, a share of "
+        f"{lowest['pixels_at_floor']}. "
         + in_mean_and_median(
             lowest,
             "elbo",
@@ -79,16 +80,20 @@ def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
             "The mass on their grey levels, which a low floor cannot inflate, falls.",
             "The mass on their grey levels, which a low floor cannot inflate, does not surely "
             "change.",
-        ),
-        in_mean_and_median(
+        )
+        + " "
+        + in_mean_and_median(
             lowest,
             "train_test_gap",
             highest,
-            "Training images gain more from the lowest floor than test images do.",
-            "Training images gain less from the lowest floor than test images do.",
-            "Training images do not surely gain more from the lowest floor than test images do.",
-        ),
-    ]
+            "The density of training images gains more from the lowest floor than that of test "
+            "images does.",
+            "The density of training images gains less from the lowest floor than that of test "
+            "images does.",
+            "The density of training images does not surely gain more from the lowest floor than "
+            "that of test images does.",
+        )
+    )
 
 
 def _closed(lowest: Repeated, floored: Repeated, fixed: Repeated) -> str:
@@ -113,10 +118,10 @@ def _beside_fixed(vae: Mapping[float, Repeated], fixed: Repeated) -> str:
             f"a floor of {floor:g} {_closed(lowest, vae[floor], fixed)}" for floor in FLOORS[:-1]
         )
         return (
-            "Those of σ = 1 are nearer still. There is a gap between the lowest floor and σ = "
-            f"1: {closed}. The highest floor holds a share of {highest['pixels_at_floor']} of the "
-            "pixels, so it is nearly a fixed σ itself: whether singularities or the freedom of σ "
-            "are the cause is not told apart by it."
+            "Those of σ = 1 are nearer still. There is a gap in digit FID between the lowest floor "
+            f"and σ = 1: {closed}. Where the floor is highest, σ is near it in a share of "
+            f"{highest['pixels_at_floor']} of the pixels, and so nearly fixed. This does not tell "
+            "whether singularities or the freedom of σ are the cause."
         )
     return says(
         decided,
@@ -143,8 +148,8 @@ def answer(done: Done) -> Answer:
     }
     high, low = FLOORS[0], FLOORS[-1]
     details = [
-        *_sentences("mixture", mixture[high], mixture[low]),
-        *_sentences("VAE with σ(z) per pixel", vae[high], vae[low]),
+        _changes("mixture", mixture[high], mixture[low]),
+        _changes("VAE with σ(z) per pixel", vae[high], vae[low]),
     ]
     short = [
         says(
