@@ -11,6 +11,7 @@ import pages
 import pytest
 from matplotlib.colors import to_hex
 from pages import assert_readable
+from PIL import Image
 from test_questions import Known
 
 from vaexp.figures.joint_curves import MOST, joint_curves
@@ -175,17 +176,17 @@ def dashed(axes: Any) -> list[Any]:
 
 def test_controls_of_rows_are_lines_across_them_with_a_name_and_no_marks() -> None:
     rows = {"μ(z)": [group(85.0), group(3.0)], "draws": [group(-70.0), group(1.0)]}
-    controls = {"real images": group(1.0, 3.0), "averages": group(90.0, error=2.0)}
+    controls = {"real images": group(1.0, 3.0), "averages": group(110.0, error=2.0)}
     shown = [Panel("score", "nats", rows, controls), Panel("other", "", rows)]
     figure = points(["one", "other"], shown, "Title", SETTINGS)
     assert_readable(figure)
     axes, without = figure.axes
-    assert [list(line.get_xdata()) for line in dashed(axes)] == [[2.0, 2.0], [90.0, 90.0]]
+    assert [list(line.get_xdata()) for line in dashed(axes)] == [[2.0, 2.0], [110.0, 110.0]]
     assert all(min(line.get_ydata()) == 0 and max(line.get_ydata()) > 1 for line in dashed(axes))
     assert len(axes.containers) == len(without.containers) == 4  # marks of the two series alone
     assert {text.get_text() for text in axes.texts} == set(controls)
     assert not dashed(without)
-    assert axes.get_xlim()[1] > 92 > without.get_xlim()[1]  # the axis shows the control's error
+    assert axes.get_xlim()[1] > 112 > without.get_xlim()[1]  # the axis shows the control's error
     assert "A dashed line is a reference, with its error in grey." in texts(figure)
     assert "dashed" not in texts(points(["one", "other"], shown[1:], "Title", SETTINGS))
 
@@ -312,7 +313,7 @@ def test_strips_and_curves_are_drawn_from_runs(fixed: Path, learned: Path) -> No
 def test_a_link_of_the_page_leads_to_the_picture_that_it_names(tmp_path: Path) -> None:
     asked = [Asked(one, one.answer(Varied({"rate": {"": 1.0}})), "") for one in QUESTIONS]
     for name in (name for one in asked for name in one.files):
-        (tmp_path / name).write_bytes(ONE_PIXEL)
+        Image.new("RGB", (1, 1)).save(tmp_path / name)
     text = render(Content([], [], asked), tmp_path)
     (address,) = re.findall(r'href="#([\w-]+)">See also: Means and draws', text)
     section = text.split(f'<section id="{address}">')[1]

@@ -56,7 +56,7 @@ def _median(entries: Sequence[Entry]) -> float | None:
 
     They do if they differ by more than the standard error over images of a run, or in their sign.
     """
-    if not all({"value", "se", "median"} <= entry.keys() and entry["se"] for entry in entries):
+    if not all(entry.get("se") and entry.get("median") is not None for entry in entries):
         return None
     together = {key: mean(one[key] for one in entries) for key in ("value", "se", "median")}
     return together["median"] if disagreement(together) else None

@@ -122,10 +122,10 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
         "p(x|z) or a draw x ~ p(x|z), with z ~ p(z) unless another z is named: names that end "
         "in _mean are of the former, and those that end in _sample of the latter. rmse_mean is "
         "the error with which μ(z), z ~ q(z|x), rebuilds test images, whose pixels are from 0 to "
-        "1: the root of the mean square over pixels. digit_fid, the digit FID, is a distance of a model's images "
-        "from real ones: the Fréchet distance between the features that a digit classifier has "
-        "of both. Less is better, and other real images are not quite at 0. docs/measures.md "
-        "explains each measure.",
+        "1: the root of the mean square over pixels. digit_fid, the digit FID, is a distance of a "
+        "model's images from real ones: the Fréchet distance between the features that a digit "
+        "classifier has of both. Less is better, and other real images are not quite at 0. "
+        "docs/measures.md explains each measure.",
         "What stands in square brackets behind a density is what bounds it: σ = is a fixed "
         "standard deviation of the pixels, and σ ≥ the least one that the model may have. The "
         "configs of mixtures, of Gaussians per digit and of factor analysis name the square of "

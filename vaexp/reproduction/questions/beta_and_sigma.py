@@ -85,7 +85,8 @@ def _of_tilt(learned: dict[float, Repeated]) -> list[str]:
     sentences = [
         "With learned σ(z) the objective divided by β is, up to ln C, the bound of another model: "
         "its decoder has the variance βσ²(z), and its prior is tilted, p̃(z) = p(z) Z(z) / C. Here "
-        "Z(z) is the integral of p(x|z)^(1/β) over x, and C the mean of Z(z) over p(z)."
+        "Z(z) is the integral of p(x|z)^(1/β) over x, and C the mean of Z(z) over p(z). Each digit "
+        "has its own, and the numbers are means over digits."
     ]
     one = learned[1.0]
     for beta, runs in learned.items():

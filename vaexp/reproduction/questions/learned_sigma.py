@@ -84,11 +84,11 @@ def _best(rows: Mapping[str, Repeated]) -> str:
     for criterion in CRITERIA:
         firsts = {order[0] for order in orders(rows, criterion)}
         unclear = "none is best in all seeds" if firsts else "it is not known"
-        name = f"{firsts.pop()} is best" if len(firsts) == 1 else unclear
-        best.setdefault(name, []).append(criterion.words)
-    if len(best) == 1 and name.endswith(" is best"):
-        return f"By each of the {len(CRITERIA)} measures {name}."
-    parts = [f"{_by(words)}, {name}" for name, words in best.items()]
+        verdict = f"{firsts.pop()} is best" if len(firsts) == 1 else unclear
+        best.setdefault(verdict, []).append(criterion.words)
+    if len(best) == 1 and verdict != unclear:
+        return f"By each of the {len(CRITERIA)} measures {verdict}."
+    parts = [f"{_by(words)}, {verdict}" for verdict, words in best.items()]
     return f"Which model is best depends on the measure: {'; '.join(parts)}."
 
 
@@ -108,11 +108,11 @@ def _conjecture(rows: Mapping[str, Repeated]) -> str:
         f"{says(sign, 'fails', 'holds', 'is not decided')} against {name}"
         for name, sign in found.items()
     ]
-    rates = ", ".join(runs["rate"] for runs in rows.values())
+    *first, last = (runs["rate"] for runs in rows.values())
     return (
         "The report's assumption that fixing σ at 1 gives better reconstructed images "
         f"{' and '.join(verdicts)}, by the error of μ(z). The models are not at an equal rate, "
-        f"though: theirs are {rates} nats, in the order of the table."
+        f"though: theirs are {', '.join(first)} and {last} nats, in the order of the table."
     )
 
 

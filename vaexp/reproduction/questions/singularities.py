@@ -76,10 +76,9 @@ def _changes(name: str, highest: Repeated, lowest: Repeated) -> str:
             lowest,
             "elbo_levels",
             highest,
-            "The mass on their grey levels, which a low floor cannot inflate, rises.",
-            "The mass on their grey levels, which a low floor cannot inflate, falls.",
-            "The mass on their grey levels, which a low floor cannot inflate, does not surely "
-            "change.",
+            "The mass on the grey levels of test images rises.",
+            "The mass on the grey levels of test images falls.",
+            "The mass on the grey levels of test images does not surely change.",
         )
         + " "
         + in_mean_and_median(
@@ -205,10 +204,11 @@ QUESTION = Question(
     (VAE, MIXTURE, FIXED),
     answer,
     "The density of a Gaussian has no bound where its variance may fall to 0 on an image, in a "
-    "mixture (Bishop 2006, section 9.2.1) as in a VAE (Mattei and Frellsen 2018). Each factor 1/10 "
-    "of the floor of σ adds up to ln 10 = 2.3 nats for each pixel at the floor. The mass on the "
-    "grey levels is at most 1. The VAE's numbers are of x given the label and the mixture's of x "
-    "without it, so they are not to be ranked with each other.",
+    "mixture (Bishop 2006, section 9.2.1) as in a VAE (Mattei and Frellsen 2018). Each factor "
+    "1/10 of the floor of σ adds up to ln 10 = 2.3 nats for each pixel at the floor. The mass on "
+    "the grey levels (elbo_levels) is at most 1, so that no floor can inflate it. The VAE's "
+    "numbers are of x given the label and the mixture's of x without it, so they are not to be "
+    "ranked with each other.",
     heavy=True,
 )
 """The question with its runs."""
