@@ -1,5 +1,7 @@
 """What are the codes good for? Recognition, grouping and storage, beside principal components."""
 
+from collections.abc import Mapping
+
 from vaexp.reproduction.answers import Answer, Question, Sign, by_runs, compared, says
 from vaexp.reproduction.pictures import Panel, Points
 from vaexp.reproduction.questions.networks import MODELS
@@ -41,6 +43,18 @@ def _stored(deep: Repeated, ppca: Repeated, storage: Sign) -> str:
         ).rstrip(".")
         + f", {deep['rmse_code']} against {deep['rmse_pca']}. The rates differ as well: "
         f"{deep['rate_bits']} bits per image, where pPCA has {ppca['rate_bits']}."
+    )
+
+
+def _picture(rows: Mapping[str, Repeated]) -> Points:
+    """What the codes are good for, held against principal components."""
+    return Points(
+        "What the codes of test images tell, beside principal components",
+        {name: runs for name, runs in rows.items() if name != LINE},
+        [
+            Panel(measure, {"": measure}, {label: (rows[LINE], control)})
+            for measure, (label, control) in PICTURED.items()
+        ],
     )
 
 
@@ -97,16 +111,8 @@ def answer(done: Done) -> Answer:
             "For storage their error is the same.",
         )
     )
-    picture = Points(
-        "What the codes of test images tell, beside principal components",
-        {name: runs for name, runs in rows.items() if name != LINE},
-        [
-            Panel(measure, {"": measure}, {label: (rows[LINE], control)})
-            for measure, (label, control) in PICTURED.items()
-        ],
-    )
     table = by_runs("The codes of test images", "model", rows, SHOWN)
-    return Answer([short], details, [table], [picture])
+    return Answer([short], details, [table], [_picture(rows)])
 
 
 QUESTION = Question(

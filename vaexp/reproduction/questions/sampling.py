@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
-from vaexp.reproduction.pictures import BestMeans, Panel, Points
+from vaexp.reproduction.pictures import BestMeans, Panel, Picture, Points
 from vaexp.reproduction.questions.learned_sigma import MODES, STRIPS
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
@@ -182,6 +182,40 @@ def _looks(rows: Mapping[str, Repeated]) -> list[str]:
     ]
 
 
+def _pictures(rows: Mapping[str, Repeated], windowed: Mapping[str, Repeated]) -> list[Picture]:
+    """What mu(z) draws beside the best it could, and what tells means and draws from images."""
+    real = next(iter(windowed.values()))
+    return [
+        BestMeans("What μ(z) could draw at best, and what it draws", rows),
+        Points(
+            "The score of test images by a Parzen window around other images",
+            windowed,
+            [
+                Panel(
+                    "parzen",
+                    {label: f"parzen_{way}" for way, label in WAYS.items()},
+                    {
+                        "training images": (real, "parzen_train"),
+                        "a tenth as many averages": (real, "parzen_centroids"),
+                    },
+                )
+            ],
+        ),
+        Points(
+            "How far means and draws are from real images, and how smooth",
+            rows,
+            [
+                Panel(
+                    measure,
+                    {label: f"{measure}_{way}" for way, label in WAYS.items()},
+                    {"other real images": (real, f"{measure}_{EACH[measure]}")},
+                )
+                for measure in ("neighbour_correlation", "digit_fid")
+            ],
+        ),
+    ]
+
+
 def answer(done: Done) -> Answer:
     """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
     rows = {name: done.of(study) for name, study in STUDIES.items()}
@@ -213,35 +247,7 @@ def answer(done: Done) -> Answer:
             Table("Means, draws and other real images", ["what", *EACH], each),
             by_runs("The score of a Parzen window around images, nats", "σ", windowed, WINDOWS),
         ],
-        [
-            BestMeans("What μ(z) could draw at best, and what it draws", rows),
-            Points(
-                "The score of test images by a Parzen window around other images",
-                windowed,
-                [
-                    Panel(
-                        "parzen",
-                        {label: f"parzen_{way}" for way, label in WAYS.items()},
-                        {
-                            "training images": (real, "parzen_train"),
-                            "a tenth as many averages": (real, "parzen_centroids"),
-                        },
-                    )
-                ],
-            ),
-            Points(
-                "How far means and draws are from real images, and how smooth",
-                rows,
-                [
-                    Panel(
-                        measure,
-                        {label: f"{measure}_{way}" for way, label in WAYS.items()},
-                        {"other real images": (real, f"{measure}_{EACH[measure]}")},
-                    )
-                    for measure in ("neighbour_correlation", "digit_fid")
-                ],
-            ),
-        ],
+        _pictures(rows, windowed),
         also=[STRIPS],
     )
 
