@@ -361,6 +361,19 @@ def test_a_measure_at_an_equal_rate_is_on_the_line_between_its_neighbours() -> N
     assert "outside of those of the fixed σ" in text(facilitates.answer, Known(numbers))
 
 
+def test_for_how_many_ways_to_learn_sigma_the_view_of_the_report_holds() -> None:
+    rates = {"sigma=0.1": 9.0, "sigma=0.2": 7.0, "sigma=0.3": 5.0, "": 6.0}
+    fixed = {"mean-only": 0.2, "weighting": 0.1}
+    one = {"rate": rates, "rmse_mean": fixed | {"": 0.3}, "digit_fid_mean": fixed | {"": 0.1}}
+    (said,) = facilitates.answer(Known(one)).short
+    assert "the 3 ways to learn σ that have a fixed σ at the same rate" in said
+    assert "By the error of μ(z) it holds for 1 of them. " in said
+    assert said.endswith("it holds for 3.")
+    none = one | {"rmse_mean": {"mean-only": 0.2, "": 0.3}}
+    (said,) = facilitates.answer(Known(none)).short
+    assert "it holds for 0 of them: learning σ does not teach the mean better" in said
+
+
 # What decides a sentence
 
 
