@@ -39,8 +39,8 @@ def for_sentence(entries: Sequence[Entry]) -> str:
 def _pooled(entries: Sequence[Entry]) -> Entry | None:
     """The entries as one, with every floor as one of sigma, in units of x.
 
-    A number that is exact for all training images has no error: no others are meant. So what
-    metrics.json has as its standard error is left out; it is how much images differ.
+    A number that is exact for all training images has no error: no others are meant. What runs of
+    earlier versions state as its standard error is how much images differ, and is left out.
     """
     pooled = over_seeds(entries)
     if pooled is None:
