@@ -1,5 +1,6 @@
 """The pictures of the answers: each question has some, and they say what the numbers do."""
 
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +11,16 @@ import pages
 import pytest
 from matplotlib.colors import to_hex
 from pages import assert_readable
+from PIL import Image
 from test_questions import Known
 
 from vaexp.figures.joint_curves import MOST, joint_curves
-from vaexp.figures.over_seeds import COLOURS, Group, Panel, Series, against, points
-from vaexp.figures.style import TRAINING, save
+from vaexp.figures.over_seeds import COLOURS, Group, Panel, against, points
+from vaexp.figures.style import DARK, TRAINING, save
 from vaexp.reproduction.answers import Asked, Question, findings
 from vaexp.reproduction.drawing import draw_answer
 from vaexp.reproduction.page import Content, render
-from vaexp.reproduction.pictures import Across, Against, Curves, OneScale, Points, Strips
+from vaexp.reproduction.pictures import Across, Against, BestMeans, Curves, Points, Strips
 from vaexp.reproduction.questions import QUESTIONS, collapse, learned_sigma
 from vaexp.reproduction.studies import Repeated, Study
 from vaexp.runs.folder import RunFolder
@@ -49,22 +51,18 @@ def test_every_question_has_pictures_that_can_be_read(question: Question) -> Non
     measures, seeds = {"rate", "rmse_mean", "sigma"}, 1 + 2 * question.heavy
     known = question.answer(Varied({measure: {"": 1.0} for measure in measures}))
     drawn = [one for one in known.pictures if isinstance(one, Points | Against)]
-    measures |= {measure for one in drawn for measure in one.measures}
-    scales = [one for one in known.pictures if isinstance(one, OneScale)]
-    measures |= {measure for one in scales for _, measure in one.rows.values()}
+    panels = [panel for one in drawn for panel in one.panels]
+    measures |= {measure for panel in panels for measure in panel.measures.values()}
+    measures |= {measure for panel in panels for _, measure in panel.controls.values()}
     answer = question.answer(Varied({measure: {"": 1.0} for measure in measures}, seeds))
     assert answer.pictures
     assert len({one.title for one in answer.pictures}) == len(answer.pictures)
     for picture in answer.pictures:
-        if isinstance(picture, OneScale):
-            figure = draw_answer(picture)
-            assert_readable(figure)
-            assert all(name in texts(figure) for name in picture.rows)
         if isinstance(picture, Points | Against):
             figure = draw_answer(picture)
             assert_readable(figure)
-            for measure in picture.measures:
-                assert measure in texts(figure)
+            for panel in picture.panels:
+                assert all(name in texts(figure) for name in (panel.title, *panel.controls))
             assert f"{seeds} seed{'s' if seeds > 1 else ''} of each" in texts(figure)
 
 
@@ -74,7 +72,11 @@ def test_the_pictures_of_all_questions_have_names_of_their_own_and_stand_in_the_
     assert len(set(names)) == len(names)
     text = findings(answers, [], "figures")
     assert all(f"](figures/{name})" in text for name in names)
-    assert "![Means μ(z) and draws of p(x|z)](figures/question-sampling-1.png)" in text
+    assert "![What μ(z) could draw at best, and what it draws](figures/question-sampling-1" in text
+    assert (
+        f"See also [{learned_sigma.STRIPS}](figures/question-learned_sigma-2.png), a picture of "
+        f"the question “{learned_sigma.QUESTION.title}”" in text
+    )
 
 
 def test_the_page_shows_them_below_the_tables(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_group_shows_its_mean_and_standard_deviation_over_seeds() -> None:
     assert group().ends == []
     figure = points(
         ["one", "other"],
-        [Panel("rate", "nats", [group(1.0, 2.0, 6.0), group(5.0, error=0.5)])],
+        [Panel("rate", "nats", {"": [group(1.0, 2.0, 6.0), group(5.0, error=0.5)]})],
         "Title", SETTINGS, NOTE,
     )  # fmt: skip
     (axes,) = figure.axes
@@ -123,7 +125,7 @@ def test_points_can_be_read_however_many_there_are(rows: int, panels: int) -> No
         f"a rather long name of a group of runs that goes on, σ = {row}" for row in range(rows)
     ]
     shown = [
-        Panel(f"measure_{panel}_given_label", "nats", [group(1e4 * row, 1e4 + row)] * rows)
+        Panel(f"measure_{panel}_given_label", "nats", {"": [group(1e4 * row, 1e4 + row)] * rows})
         for panel in range(panels)
         for row in [panel]
     ]
@@ -134,21 +136,27 @@ def test_points_can_be_read_however_many_there_are(rows: int, panels: int) -> No
 
 
 def test_a_panel_of_nothing_is_left_out_and_a_group_without_the_measure_has_no_mark() -> None:
-    panels = [Panel("a", "", [group(), group()]), Panel("b", "", [group(), group(1.0, 2.0)])]
+    panels = [
+        Panel("a", "", {"": [group(), group()]}, {"control": group(1.0)}),
+        Panel("b", "", {"": [group(), group(1.0, 2.0)]}, {"control": group()}),
+    ]
     (axes,) = points(["x", "y"], panels, "Title", SETTINGS).axes
     assert axes.get_title("left") == "b"
     assert len(axes.containers) == 1
 
 
 def test_lines_go_through_the_means_in_the_order_of_their_places() -> None:
-    series = {
-        "one": Series(
-            [group(4.0), group(1.0), group(2.0)],
-            [[group(1.0, 3.0), group(5.0, 5.0), group()], [group(), group(), group()]],
-        ),
-        "a single point": Series([group(1.0, 3.0)], [[group(7.0, 9.0)], [group()]]),
+    places = {
+        "one": [group(4.0), group(1.0), group(2.0)],
+        "a single point": [group(1.0, 3.0)],
     }
-    figure = against(series, [("rate", "nats"), ("none", "")], "β", "Title", SETTINGS, log=True)
+    rate = {
+        "one": [group(1.0, 3.0), group(5.0, 5.0), group()],
+        "a single point": [group(7.0, 9.0)],
+    }
+    none = {name: [group() for _ in groups] for name, groups in places.items()}
+    panels = [Panel("rate", "nats", rate), Panel("none", "", none)]
+    figure = against(places, panels, "β", "Title", SETTINGS, log=True)
     assert_readable(figure)
     (axes,) = figure.axes  # the other measure was measured nowhere
     assert axes.get_xscale() == "log"
@@ -158,7 +166,64 @@ def test_lines_go_through_the_means_in_the_order_of_their_places() -> None:
     last = axes.containers[-1].lines[0]
     assert last.get_xydata().tolist() == [[2.0, 8.0]]
     assert to_hex(last.get_color()) == COLOURS[1]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(series)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(places)
+
+
+def dashed(axes: Any) -> list[Any]:
+    """The lines of the controls of a panel."""
+    return [line for line in axes.lines if line.get_linestyle() == "--"]
+
+
+def test_controls_of_rows_are_lines_across_them_with_a_name_and_no_marks() -> None:
+    rows = {"μ(z)": [group(85.0), group(3.0)], "draws": [group(-70.0), group(1.0)]}
+    controls = {"real images": group(1.0, 3.0), "averages": group(110.0, error=2.0)}
+    shown = [Panel("score", "nats", rows, controls), Panel("other", "", rows)]
+    figure = points(["one", "other"], shown, "Title", SETTINGS)
+    assert_readable(figure)
+    axes, without = figure.axes
+    assert [list(line.get_xdata()) for line in dashed(axes)] == [[2.0, 2.0], [110.0, 110.0]]
+    assert all(min(line.get_ydata()) == 0 and max(line.get_ydata()) > 1 for line in dashed(axes))
+    assert len(axes.containers) == len(without.containers) == 4  # marks of the two series alone
+    assert {text.get_text() for text in axes.texts} == set(controls)
+    assert not dashed(without)
+    assert axes.get_xlim()[1] > 112 > without.get_xlim()[1]  # the axis shows the control's error
+    assert "A dashed line is a reference, with its error in grey." in texts(figure)
+    assert "dashed" not in texts(points(["one", "other"], shown[1:], "Title", SETTINGS))
+
+
+@pytest.mark.parametrize("level", [0.01, 0.5, 0.99])
+def test_the_name_of_a_control_fits_wherever_its_line_is(level: float) -> None:
+    rows = {"": [group(0.0), group(1.0)]}
+    long = {"a rather long name of what is no model": group(level)}
+    shown = [Panel(name, "", rows, long) for name in ("first", "second", "third")]
+    assert_readable(points(["one", "other"], shown, "Title", SETTINGS))
+
+
+def test_controls_of_curves_are_named_where_the_marks_are_far() -> None:
+    places = {"one": [group(1.0), group(2.0)], "other": [group(1.0), group(2.0)]}
+    values = {"one": [group(5.0), group(0.2)], "other": [group(4.0), group(3.0)]}
+    panels = [Panel("rate", "nats", values, {"other real images": group(0.1)})]
+    figure = against(places, panels, "β", "Title", SETTINGS)
+    assert_readable(figure)
+    (axes,) = figure.axes
+    (line,) = dashed(axes)
+    assert list(line.get_ydata()) == [0.1, 0.1]
+    (name,) = axes.texts
+    assert (name.get_text(), name.get_ha()) == ("other real images", "left")
+
+
+def test_rings_are_open_and_hide_no_mark() -> None:
+    places = {"trained": [group(1.0), group(2.0)], "law": [group(1.0), group(2.0)]}
+    values = {"trained": [group(5.0), group(0.0)], "law": [group(5.0), group(1.0)]}
+    panels = [Panel("active_units", "latents", values)]
+    (axes,) = against(places, panels, "βσ²", "Title", SETTINGS, rings=["law"]).axes
+    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [line.get_xydata().tolist() for line in rings] == [[[1.0, 5.0]], [[2.0, 1.0]]]
+    marks = [container.lines[0] for container in axes.containers]
+    assert len(marks) == 2
+    for ring in rings:
+        assert to_hex(ring.get_markeredgecolor()) == DARK
+        assert all(ring.get_markersize() > mark.get_markersize() + 3 for mark in marks)
 
 
 def test_a_setting_and_a_measure_may_be_the_axis() -> None:
@@ -205,6 +270,32 @@ def test_seeds_share_a_colour_and_runs_without_validation_are_said_to_be_of_trai
     assert "a thin line for each seed" in texts(figure)
 
 
+def test_the_best_means_stand_over_the_learned_ones(
+    fixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Repeated((RunFolder(fixed),))
+    plane = np.zeros((2, 3, 3, 784))
+    plane[1, 1] = [[0.25], [0.5], [0.75]]  # the middle row of the digit with the largest gap
+    arrays = {
+        "optimal": plane, "learned": plane / 2, "labels": np.array([4, 9]), "grid": np.zeros(3),
+    }  # fmt: skip
+    shown: list[Any] = []
+
+    def samples(rows: Any, names: Any, *_words: str) -> Any:
+        shown.extend([rows[:, :, 0, 0].tolist(), names])
+
+    monkeypatch.setattr("vaexp.runs.folder.RunFolder.evidence", lambda *_: arrays)
+    monkeypatch.setattr("vaexp.reproduction.drawing.samples", samples)
+    draw_answer(BestMeans("Best means", {"σ fixed": runs}))
+    assert shown == [
+        [[0.25, 0.5, 0.75], [0.125, 0.25, 0.375]],
+        ["σ fixed, best μ*(z) of digit 9", "σ fixed, learned μ(z)"],
+    ]
+    monkeypatch.setattr("vaexp.runs.folder.RunFolder.evidence", lambda *_: {})
+    none = draw_answer(BestMeans("Best means", {"σ fixed": runs}))
+    assert "None of these runs has a plane of two latents" in texts(none)
+
+
 def test_strips_and_curves_are_drawn_from_runs(fixed: Path, learned: Path) -> None:
     rows = {"σ fixed": Repeated((RunFolder(fixed),)), "σ learned": Repeated((RunFolder(learned),))}
     figure = draw_answer(Strips("Means and draws", rows))
@@ -217,6 +308,16 @@ def test_strips_and_curves_are_drawn_from_runs(fixed: Path, learned: Path) -> No
     found = [line.get_ydata()[-1] for line in lines(curves.axes[0])]
     last = [RunFolder(run).records()[-1]["validation"]["elbo"] for run in (fixed, learned)]
     assert found == pytest.approx(last)
+
+
+def test_a_link_of_the_page_leads_to_the_picture_that_it_names(tmp_path: Path) -> None:
+    asked = [Asked(one, one.answer(Varied({"rate": {"": 1.0}})), "") for one in QUESTIONS]
+    for name in (name for one in asked for name in one.files):
+        Image.new("RGB", (1, 1)).save(tmp_path / name)
+    text = render(Content([], [], asked), tmp_path)
+    (address,) = re.findall(r'href="#([\w-]+)">See also: Means and draws', text)
+    section = text.split(f'<section id="{address}">')[1]
+    assert learned_sigma.STRIPS in section.split("</h4>")[0]
 
 
 def test_the_names_of_pictures_follow_their_question() -> None:

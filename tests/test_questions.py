@@ -13,12 +13,14 @@ from vaexp.reproduction.answers import (
     Answer,
     Asked,
     Question,
+    by_runs,
     compared,
     findings,
     in_mean_and_median,
     says,
     sign,
 )
+from vaexp.reproduction.cells import for_sentence, for_table
 from vaexp.reproduction.questions import (
     QUESTIONS,
     beta_and_sigma,
@@ -113,8 +115,8 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
             "elbo": {"": 200.0},
             "marginal_kl_given_label": {"beta=4.0": 0.1, "": 0.5},
         },
-        "this other one has a lower bound",
-        "this other one has a higher bound",
+        "the other one has a lower bound",
+        "the other one has a higher bound",
     ),
     "which distribution, codes": (
         beta_and_sigma.answer,
@@ -201,14 +203,14 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
     "outside, some": (
         outside.answer,
         {"digit_fid_sample": {"vae-logistic": 20.0, "sigma-per-pixel": 30.0, "": 40.0}},
-        "right the draws of the discretised logistic lie nearer",
-        "right the draws of the Gaussian truncated to [0, 1] and the continuous Bernoulli lie",
+        "the draws of the discretised logistic lie nearer",
+        "the draws of the Gaussian truncated to [0, 1] and the continuous Bernoulli lie nearer",
     ),
     "outside, grain": (
         outside.answer,
         {"neighbour_correlation_sample": {"": 0.4}, "neighbour_correlation_data": {"": 0.75}},
-        "every family that has it right are grainier",
-        "Not every family that has it right gives draws that are grainier",
+        "Draws of each of these families are grainier",
+        "Not each of these families gives draws that are grainier",
     ),
     "collapse": (
         collapse.answer,
@@ -222,10 +224,8 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
             "elbo": {"floor=0.001": 2000.0, "floor=1e-06": 2000.0, "": 100.0},
             "elbo_levels": {"floor=0.001": -1500.0, "floor=1e-06": -1500.0, "": -1400.0},
         },
-        "rises as the floor falls. The mass on their grey levels, which a low floor cannot "
-        "inflate, falls.",
-        "falls as the floor falls. The mass on their grey levels, which a low floor cannot "
-        "inflate, rises.",
+        "rises as the floor falls. The mass on the grey levels of test images falls.",
+        "falls as the floor falls. The mass on the grey levels of test images rises.",
     ),
     "singularities, images": (
         singularities.answer,
@@ -361,6 +361,19 @@ def test_a_measure_at_an_equal_rate_is_on_the_line_between_its_neighbours() -> N
     assert "outside of those of the fixed σ" in text(facilitates.answer, Known(numbers))
 
 
+def test_for_how_many_ways_to_learn_sigma_the_view_of_the_report_holds() -> None:
+    rates = {"sigma=0.1": 9.0, "sigma=0.2": 7.0, "sigma=0.3": 5.0, "": 6.0}
+    fixed = {"mean-only": 0.2, "weighting": 0.1}
+    one = {"rate": rates, "rmse_mean": fixed | {"": 0.3}, "digit_fid_mean": fixed | {"": 0.1}}
+    (said,) = facilitates.answer(Known(one)).short
+    assert "the 3 ways to learn σ that have a fixed σ at the same rate" in said
+    assert "By the error of μ(z) it holds for 1 of them. " in said
+    assert said.endswith("it holds for 3.")
+    none = one | {"rmse_mean": {"mean-only": 0.2, "": 0.3}}
+    (said,) = facilitates.answer(Known(none)).short
+    assert "it holds for 0 of them: learning σ does not teach the mean better" in said
+
+
 # What decides a sentence
 
 
@@ -436,8 +449,54 @@ def test_medians_that_say_otherwise_than_means_are_said() -> None:
         return in_mean_and_median(deep, "elbo", linear, "Higher.", "Lower.", "Alike.")
 
     assert said(1.5) == "Higher."
-    assert said(0.5) == "Higher by the mean over images. By the median over images, lower."
-    assert said(1.0) == "Higher by the mean over images. By the median over images, alike."
+    assert said(0.5) == "By the mean over images, higher. By the median, lower."
+    assert said(1.0) == "By the mean over images, higher. By the median, alike."
+
+
+# The cells of the tables
+
+
+def density(value: float, median: float, **facts: Any) -> dict[str, Any]:
+    return {"measure": "density", "value": value, "se": 2.0, "median": median} | facts
+
+
+def test_the_median_stands_beside_a_mean_from_which_it_is_further_than_the_error() -> None:
+    assert for_table([density(100.0, 101.9)]) == "100.0 ± 2.0"
+    assert for_table([density(100.0, 102.1)]) == "100.0 ± 2.0 (median 102.1)"
+    assert for_table([density(1.0, -0.5)]) == "1.0 ± 2.0 (median -0.5)"  # their signs differ
+    assert for_sentence([density(100.0, 150.0)]) == "100.0 ± 2.0"
+    whole = {"value": 3.0, "se": 0.1}  # no number of single images
+    assert for_table([whole]) == "3.00 ± 0.10"
+    assert for_table([]) == "–"
+
+
+def test_over_seeds_the_error_over_images_decides_and_medians_are_averaged() -> None:
+    far = [density(90.0, 130.0), density(110.0, 150.0)]
+    assert for_table(far) == "100 ± 14 (median 140)"
+    assert for_table([density(90.0, 91.0), density(110.0, 111.0)]) == "100 ± 14"
+    assert for_table([far[0], density(110.0, 150.0) | {"median": None}]) == "100 ± 14"
+
+
+def test_a_floor_of_variances_is_said_as_one_of_sigma_with_the_value_of_the_config() -> None:
+    assert for_table([density(1.0, 1.0, covariance_floor=0.001)]).endswith(
+        " [σ ≥ 0.032, σ² ≥ 0.001]"
+    )
+    assert for_table([density(1.0, 1.0, sigma_floor=0.001)]).endswith(" [σ ≥ 0.001]")
+
+
+def test_a_floor_that_names_a_row_is_not_said_again_in_its_cells() -> None:
+    runs = Repeated(())
+    runs.__dict__["entries"] = [{"elbo": density(1.0, 1.0, covariance_floor=0.01)}]
+    table = by_runs("", "", {"σ ≥ 0.1, σ² ≥ 0.01": runs, "a mixture": runs}, ["elbo"])
+    assert [row[1] for row in table.rows] == ["1.0 ± 2.0", "1.0 ± 2.0 [σ ≥ 0.1, σ² ≥ 0.01]"]
+
+
+def test_what_is_exact_for_the_training_images_has_no_error_of_a_single_run() -> None:
+    gap = {"value": 0.08, "se": 0.23, "kind": "exact", "split": "train"}
+    assert for_table([gap]) == for_sentence([gap]) == "0.08"
+    assert for_table([gap, gap | {"value": 0.04}]) == "0.060 ± 0.028"  # of seeds
+    assert for_table([gap | {"split": "test"}]) == "0.08 ± 0.23"
+    assert for_table([gap | {"kind": "estimate"}]) == "0.08 ± 0.23"
 
 
 def test_an_override_goes_to_the_models_that_have_its_key() -> None:

@@ -198,6 +198,10 @@ def test_an_order_is_stable_only_if_every_seed_has_it(modes: Any) -> None:
     assert bound.endswith("in all 2 seeds.")
     assert "not stable: it is σ fixed at 1, then one σ(z) per image" in error
     assert "in 1 of 2 seeds" in error
+    best = learned_sigma.answer(done).short[0]
+    assert "(elbo), one σ(z) per pixel is best; " in best
+    assert "(rmse_mean), none is best in all seeds; " in best
+    assert best.endswith("(digit_fid_sample), it is not known.")
     (table,) = learned_sigma.answer(done).tables
     elbo = table.headers.index("elbo")
     assert table.rows[1][elbo] == "205.0 ± 7.1 [σ = 1]"  # by hand: mean and sd of 200 and 210

@@ -28,21 +28,25 @@ def show_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def show_entry(entry: dict[str, Any] | None) -> str:
+def show_entry(entry: dict[str, Any] | None, beside: str = "") -> str:
     """A metric as text: its value ± standard error, and what one must know to read it.
 
-    A density shows its sigma or its floor, or that nothing bounds it. The median over images of the
-    effective sample size is shown if it is small, and else the share of images for which it is,
-    from 0.5 % on. A measure of the first images only shows how many these are.
+    ``beside`` stands right behind the number. A density shows its sigma or its floor, or that
+    nothing bounds it; where a floor of variances is given as one of sigma too, it shows both. The
+    median over images of the effective sample size is shown if it is small, and else the share of
+    images for which it is, from 0.5 % on. A measure of the first images only shows how many these
+    are.
     """
     if entry is None:
         return ABSENT
-    text = show_number(entry["value"], entry.get("se"))
+    text = show_number(entry["value"], entry.get("se")) + beside
     if entry.get("measure") == "density":
         if "unbounded" in entry:
             text += " [unbounded]"
         elif "sigma_floor" in entry:
-            text += f" [σ ≥ {entry['sigma_floor']:g}]"
+            squared = entry.get("covariance_floor")
+            both = "" if squared is None else f", σ² ≥ {squared:g}"
+            text += f" [σ ≥ {entry['sigma_floor']:g}{both}]"
         elif "sigma" in entry:
             text += f" [σ = {entry['sigma']:g}]"
         elif "covariance_floor" in entry:
@@ -71,10 +75,21 @@ def show_number(value: float, se: float | None, *, signed: bool = False) -> str:
 
     Without an error it has five digits, or all before the point.
     """
+    text = rounded(value, se, signed=signed)
+    return text if _is_rounding(value, se) or not se else f"{text} ± {show_error(se)}"
+
+
+def rounded(value: float, se: float | None, *, signed: bool = False) -> str:
+    """A value alone, with as many digits as its standard error leaves significant."""
     sign = "+" if signed else ""
-    if not se or se < 1e-9 * max(1, abs(value)):  # the error is only one of rounding
+    if not se or _is_rounding(value, se):
         return f"{value:{sign},.0f}" if abs(value) >= 99_999.5 else f"{value:{sign}.5g}"
-    return f"{value:{sign},.{_digits(se)}f} ± {show_error(se)}"
+    return f"{value:{sign},.{_digits(se)}f}"
+
+
+def _is_rounding(value: float, se: float | None) -> bool:
+    """Whether an error is only one of rounding."""
+    return se is not None and se < 1e-9 * max(1, abs(value))
 
 
 def show_size(count: int) -> str:

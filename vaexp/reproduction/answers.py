@@ -22,6 +22,8 @@ class Answer:
     """Numbers of the runs, all of them read from metrics.json."""
     pictures: Sequence[Picture] = ()
     """The same in pictures."""
+    also: Sequence[str] = ()
+    """The titles of pictures of other answers that show something of this one too."""
 
 
 @dataclass(frozen=True)
@@ -123,18 +125,24 @@ def in_mean_and_median(
     if found is None or median is None or median == found:
         return sentence
     otherwise = says(median, above, below, level)
-    return (
-        f"{sentence.removesuffix('.')} by the mean over images. By the median over images, "
-        f"{otherwise[0].lower()}{otherwise[1:]}"
-    )
+    return f"By the mean over images, {_within(sentence)} By the median, {_within(otherwise)}"
+
+
+def _within(sentence: str) -> str:
+    """A sentence as the rest of another one."""
+    return f"{sentence[0].lower()}{sentence[1:]}"
 
 
 def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequence[str]) -> Table:
     """A table with a row for each group of runs and a column for each measure.
 
-    ``first`` is the header of the column with the names of the rows.
+    ``first`` is the header of the column with the names of the rows. A floor that the name of a row
+    says is not said again in its cells.
     """
-    cells = [[name, *map(runs.cell, measures)] for name, runs in rows.items()]
+    cells = [
+        [name, *(runs.cell(measure).replace(f" [{name}]", "") for measure in measures)]
+        for name, runs in rows.items()
+    ]
     return Table(title, [first, *measures], cells)
 
 
@@ -146,6 +154,22 @@ class Asked:
     answer: Answer
     again: str
     """The commands that train and measure its runs again."""
+
+    @property
+    def files(self) -> dict[str, Picture]:
+        """The pictures of its answer by the names of their PNG files."""
+        return self.question.files(self.answer)
+
+
+def also(asked: Asked, answers: Sequence[Asked]) -> list[tuple[Asked, str]]:
+    """The pictures of other answers that an answer refers to: whose they are, and their files."""
+    return [
+        (other, name)
+        for title in asked.answer.also
+        for other in answers
+        for name, picture in other.files.items()
+        if picture.title == title
+    ]
 
 
 def findings(answers: Sequence[Asked], how: Sequence[str], pictures: str = ".") -> str:
@@ -160,9 +184,11 @@ def findings(answers: Sequence[Asked], how: Sequence[str], pictures: str = ".") 
         parts += ["\n".join(f"- {sentence}" for sentence in answer.details)]
         parts += [f"What theory says: {question.theory}"]
         parts += [markdown(table.with_notes_in_headers()).rstrip() for table in answer.tables]
+        parts += [f"![{picture.title}]({pictures}/{name})" for name, picture in asked.files.items()]
         parts += [
-            f"![{picture.title}]({pictures}/{name})"
-            for name, picture in question.files(answer).items()
+            f"See also [{other.files[name].title}]({pictures}/{name}), a picture of the question "
+            f"“{other.question.title}”"
+            for other, name in also(asked, answers)
         ]
         parts += [f"These runs again: `{asked.again}`"]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
 """Drawing the pictures of the report's figures, and of the answers, from trained runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, assert_never
 
 import numpy as np
@@ -20,14 +20,16 @@ from vaexp.experiment.sample import (
 )
 from vaexp.figures.images import samples
 from vaexp.figures.joint_curves import joint_curves
-from vaexp.figures.over_seeds import Group, Panel, Series, against, points
+from vaexp.figures.over_seeds import Group, Panel, against, points
 from vaexp.figures.posterior import posterior
+from vaexp.figures.style import page
 from vaexp.models import VAE
 from vaexp.reproduction import pictures
 from vaexp.reproduction.figures import Picture, Plane, Scatter, Strip
-from vaexp.reproduction.pictures import Against, Curves, OneScale, Points, Strips
+from vaexp.reproduction.pictures import Against, BestMeans, Curves, Points, Strips
 from vaexp.reproduction.studies import Repeated
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.images import image_shape
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import seeded
 
@@ -92,32 +94,25 @@ def _codes(trained: TrainedModel, run: RunFolder) -> _Codes:
 def draw_answer(picture: pictures.Picture) -> Figure:
     """Draw a picture of the answer to a question."""
     match picture:
-        case Points(title=title, rows=rows, measures=measures):
-            panels = [
-                Panel(
-                    name, _unit(rows.values(), name), [_group(runs, name) for runs in rows.values()]
-                )
-                for name in measures
-            ]
-            return points(list(rows), panels, title, _seeds(rows.values()))
-        case OneScale(title=title):
-            unit = next(_unit([runs], measure) for runs, measure in picture.rows.values())
-            groups = [_group(runs, measure) for runs, measure in picture.rows.values()]
-            seeds = _seeds(runs for runs, _ in picture.rows.values())
-            return points(list(picture.rows), [Panel("", unit, groups)], title, seeds)
-        case Against(title=title, across=across, measures=measures):
-            series = {
-                name: Series(
-                    [Group(np.array(across.of(runs))) for runs in line],
-                    [[_group(runs, measure) for runs in line] for measure in measures],
-                )
-                for name, line in picture.series.items()
+        case Points(title=title, rows=rows):
+            groups = list(rows.values())
+            everywhere = {name: groups for panel in picture.panels for name in panel.measures}
+            panels = [_panel(panel, everywhere) for panel in picture.panels]
+            return points(list(rows), panels, title, _seeds(groups))
+        case Against(title=title, across=across, series=series):
+            places = {
+                name: [Group(np.array(across.of(runs))) for runs in line]
+                for name, line in series.items()
             }
-            every = [runs for line in picture.series.values() for runs in line]
-            named = [(name, _unit(every, name)) for name in measures]
-            return against(series, named, across.label, title, _seeds(every), log=across.log)
+            panels = [_panel(panel, series) for panel in picture.panels]
+            seeds = _seeds(runs for line in series.values() for runs in line)
+            return against(
+                places, panels, across.label, title, seeds, rings=picture.rings, log=across.log
+            )
         case Strips():
             return _strips(picture)
+        case BestMeans():
+            return _best_means(picture)
         case Curves(title=title, rows=rows):
             histories = {name: [run.records() for run in runs.runs] for name, runs in rows.items()}
             return joint_curves(histories, title, _seeds(rows.values()))
@@ -130,10 +125,24 @@ def _group(runs: Repeated, measure: str) -> Group:
     return Group(np.array(values), errors[0] if len(errors) == 1 else 0.0)
 
 
-def _unit(groups: Iterable[Repeated], measure: str) -> str:
-    """The unit of a measure, of the first run that has it."""
-    found = (one[measure].get("unit") for runs in groups for one in runs.entries if measure in one)
-    return next(found, "") or ""
+def _panel(panel: pictures.Panel, series: Mapping[str, Sequence[Repeated]]) -> Panel:
+    """A panel with its numbers. Its unit is that of the first run that has one of its measures."""
+    units = (
+        one[measure].get("unit")
+        for name, measure in panel.measures.items()
+        for runs in series[name]
+        for one in runs.entries
+        if measure in one
+    )
+    return Panel(
+        panel.title,
+        next(units, "") or "",
+        {
+            name: [_group(runs, measure) for runs in series[name]]
+            for name, measure in panel.measures.items()
+        },
+        {name: _group(runs, measure) for name, (runs, measure) in panel.controls.items()},
+    )
 
 
 def _seeds(groups: Iterable[Repeated]) -> str:
@@ -164,4 +173,33 @@ def _strips(picture: Strips) -> Figure:
         f"{said}, z ~ p(z), of the first seed",
         "A column has the same digit in all rows of models that are given the label, and the same "
         "z in all rows of models with as many latents.",
+    )
+
+
+def _best_means(picture: BestMeans) -> Figure:
+    """The best mu*(z) of each group's first run over its learned mu(z), along a line of the plane.
+
+    The digit is that for which the two differ most. A run without two latents has no rows.
+    """
+    names, rows = [], []
+    for name, runs in picture.rows.items():
+        arrays = runs.first.evidence("optimal_mean")
+        if "optimal" not in arrays:
+            continue
+        digit = f" of digit {arrays['labels'][-1]}" if "labels" in arrays else ""
+        middle = len(arrays["grid"]) // 2
+        for key, which in (("optimal", f"best μ*(z){digit}"), ("learned", "learned μ(z)")):
+            line = arrays[key][-1, middle].reshape(-1, *image_shape(runs.first))
+            names.append(f"{name}, {which}")
+            rows.append(line)
+    if not rows:
+        return page(0, 0, picture.title, "None of these runs has a plane of two latents.")[0]
+    return samples(
+        np.stack(rows),
+        names,
+        picture.title,
+        "z₁ at quantiles of N(0, 1), from left to right, and z₂ = 0; of the first seed",
+        "μ*(z) is the average of the training images, weighted by q(z|x): with this encoder no "
+        "decoder has a smaller squared error on them. Of each model the digit is shown for which "
+        "the two differ most.",
     )

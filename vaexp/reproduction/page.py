@@ -6,9 +6,9 @@ from pathlib import Path
 
 from vaexp.errors import RunError
 from vaexp.files import Folder
-from vaexp.pages.page import Page, Section, of_table
+from vaexp.pages.page import Link, Page, Section, of_table
 from vaexp.pages.pictures import MOST_BYTES, Drawn, Picture
-from vaexp.reproduction.answers import Asked
+from vaexp.reproduction.answers import Asked, also
 from vaexp.tables import Table
 
 
@@ -42,7 +42,7 @@ class Content:
 def render(content: Content, pictures: Path) -> str:
     """The page as HTML, without any request to elsewhere. The PNG files are in ``pictures``."""
     figures = [_figure(shown, Folder(pictures)) for shown in content.figures]
-    questions = [_question(asked, Folder(pictures)) for asked in content.answers]
+    questions = [_question(asked, content.answers, Folder(pictures)) for asked in content.answers]
     return Page(
         "Theory and implementation of VAEs: the figures and the questions",
         content.how,
@@ -70,11 +70,19 @@ def _picture(folder: Folder, name: str, of: str) -> Picture:
     return drawn.large()
 
 
-def _question(asked: Asked, folder: Folder) -> Section:
+def _question(asked: Asked, answers: Sequence[Asked], folder: Folder) -> Section:
     question, answer = asked.question, asked.answer
     shown = [
         Section(picture.title, [_picture(folder, name, "")])
-        for name, picture in question.files(answer).items()
+        for name, picture in asked.files.items()
+    ]
+    links = [
+        Link(
+            f"See also: {other.files[name].title}, a picture of the question “"
+            f"{other.question.title}”",
+            _place(other, name, answers),
+        )
+        for other, name in also(asked, answers)
     ]
     return Section(
         question.title,
@@ -84,6 +92,13 @@ def _question(asked: Asked, folder: Folder) -> Section:
             *answer.details,
             f"What theory says: {question.theory}",
         ],
+        links=links,
         parts=[*(of_table(table.with_notes_in_headers()) for table in answer.tables), *shown],
         small=f"These runs again: {asked.again}",
     )
+
+
+def _place(asked: Asked, name: str, answers: Sequence[Asked]) -> str:
+    """The address within the page of a picture of an answer, which stands below its tables."""
+    number = len(asked.answer.tables) + list(asked.files).index(name)
+    return f"#part-2-{list(answers).index(asked) + 1}-{number + 1}"

@@ -4,7 +4,7 @@ Imports no torch: ``drawing`` draws them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vaexp.config import flatten
@@ -12,20 +12,23 @@ from vaexp.reproduction.studies import Repeated
 
 
 @dataclass(frozen=True)
-class Points:
-    """Measures of groups of runs: a panel for each measure, in it a row for each group."""
+class Panel:
+    """An axis: what is measured of each series, and what that is held against."""
 
     title: str
-    rows: Mapping[str, Repeated]
-    measures: Sequence[str]
+    measures: Mapping[str, str]
+    """The measure of each series that has marks here, by the name of the series."""
+    controls: Mapping[str, tuple[Repeated, str]] = field(default_factory=dict)
+    """Lines with a name: a measure of a group of runs, such as that of real images."""
 
 
 @dataclass(frozen=True)
-class OneScale:
-    """Numbers with the same unit in one panel: a row for each, a measure of a group of runs."""
+class Points:
+    """Measures of groups of runs in panels, each of which has a row for each group."""
 
     title: str
-    rows: Mapping[str, tuple[Repeated, str]]
+    rows: Mapping[str, Repeated]
+    panels: Sequence[Panel]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Across:
 
 @dataclass(frozen=True)
 class Against:
-    """Measures against a setting or a measure: a panel for each, in it a line for each series.
+    """Measures in panels against a setting or a measure: in each a line for each series.
 
     A series is groups of runs, one for each point of its line.
     """
@@ -58,7 +61,9 @@ class Against:
     title: str
     series: Mapping[str, Sequence[Repeated]]
     across: Across
-    measures: Sequence[str]
+    panels: Sequence[Panel]
+    rings: Sequence[str] = ()
+    """The series that are open rings without a line, so that they do not hide others."""
 
 
 @dataclass(frozen=True)
@@ -78,4 +83,28 @@ class Curves:
     rows: Mapping[str, Repeated]
 
 
-Picture = Points | OneScale | Against | Strips | Curves
+@dataclass(frozen=True)
+class BestMeans:
+    """The learned mu(z) of each group's first run below the best one that its encoder allows.
+
+    Both are of z on the middle row of the latent plane, so they need two latents, and the arrays of
+    the group ``optimal_mean``.
+    """
+
+    title: str
+    rows: Mapping[str, Repeated]
+
+
+Picture = Points | Against | Strips | Curves | BestMeans
+
+
+def panels_of(
+    measures: Sequence[str],
+    series: Sequence[str] = ("",),
+    controls: Mapping[str, Mapping[str, tuple[Repeated, str]]] | None = None,
+) -> list[Panel]:
+    """A panel for each measure, which all series have. ``controls`` are those of each measure."""
+    return [
+        Panel(measure, dict.fromkeys(series, measure), (controls or {}).get(measure, {}))
+        for measure in measures
+    ]

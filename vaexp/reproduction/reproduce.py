@@ -55,7 +55,7 @@ def reproduce(
     work.measure(done, size.images, reporter)
     content = _content(done, size, changes)
     names = [name for shown in content.figures for name in shown.pictures]
-    names += [name for asked in content.answers for name in asked.question.files(asked.answer)]
+    names += [name for asked in content.answers for name in asked.files]
     made = Made(out / PAGE, out / FINDINGS, [out / PICTURES / name for name in names])
     text = findings(content.answers, content.how, PICTURES)
     key = _digest(json.dumps([text, *map(asdict, content.figures)]).encode())
@@ -109,13 +109,29 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
     left_out = [question.title for question in QUESTIONS if size.quick and question.heavy]
     without = f" It leaves out: {' '.join(left_out)}" if left_out else ""
     return [
-        f"Written by vaexp {__version__} with the command {command}, from {count} runs."
+        f"Written by vaexp {__version__} with the command `{command}`, from {count} runs."
         f"{settings}{without}",
-        f"{_spread(size)} All are of test images of MNIST, but those whose names begin with law_ "
-        "or images_averaged_ or have optimal_mean in them, which are of training images. "
-        "Likelihoods, rates and KL divergences are in nats per image. docs/measures.md explains "
-        "each measure. A sentence says that one number is above another only where their "
-        "difference is more than twice its standard error, or has the same sign in all seeds.",
+        f"{_spread(size)} Measures whose names begin with law_ or images_averaged_, or contain "
+        "optimal_mean, are of training images of MNIST; all others are of test images. A sentence "
+        "says that one number is above another only where their difference is more than twice its "
+        "standard error, or has the same sign in all seeds.",
+        "z is a latent, or code, and y the label of an image. elbo is the bound on ln p(x), or on "
+        "ln p(x|y) of a model that is given the label; iw_bound is a tighter one, and log_prob is "
+        "ln p(x) itself. rate is KL(q(z|x) ‖ p(z)). These and all other likelihoods and "
+        "divergences are in nats per image. An image from a model is either the mean μ(z) of "
+        "p(x|z) or a draw x ~ p(x|z), with z ~ p(z) unless another z is named: names that end "
+        "in _mean are of the former, and those that end in _sample of the latter. rmse_mean is "
+        "the error with which μ(z), z ~ q(z|x), rebuilds test images, whose pixels are from 0 to "
+        "1: the root of the mean square over pixels. digit_fid, the digit FID, is a distance of a "
+        "model's images from real ones: the Fréchet distance between the features that a digit "
+        "classifier has of both. Less is better, and other real images are not quite at 0. "
+        "docs/measures.md explains each measure.",
+        "What stands in square brackets behind a density is what bounds it: σ = is a fixed "
+        "standard deviation of the pixels, and σ ≥ the least one that the model may have. The "
+        "configs of mixtures, of Gaussians per digit and of factor analysis name the square of "
+        "that, the least variance, which stands beside it as σ² ≥. In the tables the median over "
+        "images stands beside the mean where the two differ by more than the standard error over "
+        "images, or in their sign: there a few images may carry the mean.",
         "The report is the one that this project began with: Theory and implementation of VAEs. "
         "The runs of its figures are VAEs that are given the label, as in the report, so that "
         "their likelihoods are of x given the label. The report does not name its network, its "
@@ -186,7 +202,7 @@ def _draw(done: Done, answers: Sequence[Asked], folder: Path, reporter: Reporter
             save(draw(picture, run), path)
             reporter.say(f"figure {path}")
     for asked in answers:
-        for name, drawn in asked.question.files(asked.answer).items():
+        for name, drawn in asked.files.items():
             save(draw_answer(drawn), folder / name)
             reporter.say(f"figure {folder / name}")
 

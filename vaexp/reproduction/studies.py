@@ -12,10 +12,10 @@ from typing import Any
 
 from vaexp.config import Config, flatten, load_config
 from vaexp.config.experiments import EXPERIMENTS
+from vaexp.reproduction.cells import for_sentence, for_table
 from vaexp.reproduction.size import SEEDS, Size
 from vaexp.runs.folder import RunFolder
 from vaexp.sweeps.request import Options, Request
-from vaexp.sweeps.summary import cell
 
 FEW_SEEDS = 3
 """The seeds of runs that only one question needs."""
@@ -114,22 +114,16 @@ class Repeated:
         return [float(one[name].get("se") or 0.0) for one in self.entries if name in one]
 
     def cell(self, name: str) -> str:
-        """A measure as text for a table: its mean ± standard deviation over seeds.
-
-        Of a single run it is its value ± standard error over images. A dash stands for none.
-        """
-        return cell(self.entries, name)
+        """A measure as text for a table; a dash stands for none."""
+        return for_table(self._of(name))
 
     def __getitem__(self, name: str) -> str:
-        """The same for a sentence, which leaves to the tables how many images were measured."""
-        return cell(
-            [
-                {name: {key: one for key, one in run[name].items() if key != "first_images"}}
-                for run in self.entries
-                if name in run
-            ],
-            name,
-        )
+        """The same for a sentence."""
+        return for_sentence(self._of(name))
+
+    def _of(self, name: str) -> list[dict[str, Any]]:
+        """The entries of a measure, of each run that has it."""
+        return [one[name] for one in self.entries if name in one]
 
 
 @dataclass(frozen=True)

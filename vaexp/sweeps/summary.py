@@ -96,13 +96,20 @@ def cell(runs: Sequence[Entries], name: str) -> str:
     Of one run it is the value ± standard error over images, of several their mean ± standard
     deviation.
     """
-    entries = [run[name] for run in runs if name in run]
+    return show_entry(over_seeds([run[name] for run in runs if name in run]))
+
+
+def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The entries of one metric as one, whose value is their mean and ``se`` their spread.
+
+    Of a single entry it is that one, and of none None.
+    """
     if len(entries) < 2:
-        return show_entry(entries[0] if entries else None)
+        return entries[0] if entries else None
     values = [entry["value"] for entry in entries]
     shown = entries[0] | {"value": mean(values), "se": stdev(values)}
     effective = [one["effective_samples"] for one in entries if "effective_samples" in one]
-    return show_entry(shown | ({"effective_samples": min(effective)} if effective else {}))
+    return shown | ({"effective_samples": min(effective)} if effective else {})
 
 
 def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:

@@ -10,7 +10,7 @@ from vaexp.reproduction.answers import (
     in_mean_and_median,
     says,
 )
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import Panel, Points, Strips
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -59,7 +59,8 @@ def _sentences(most: Repeated, pixel: Repeated, full: Repeated) -> list[str]:
         says(
             compared(most, "covariance_distance_sample", pixel),
             "But the covariance of all draws together lies further from that of real images: at "
-            f"{most['covariance_distance_sample']}, where images without any variance are at 1.",
+            f"{most['covariance_distance_sample']}, where independent pixels are at "
+            f"{pixel['covariance_distance_sample']} and images that do not vary at 1.",
             "The covariance of all draws together lies nearer to that of real images, too.",
             "The covariance of all draws together lies as near to that of real images.",
         ),
@@ -74,7 +75,8 @@ def _sentences(most: Repeated, pixel: Repeated, full: Repeated) -> list[str]:
         says(
             compared(most, "digit_fid_sample", full),
             "A single Gaussian per digit, whose covariance is full and which has no latents, gives "
-            "draws that are nearer still to real images.",
+            "draws that are nearer still to real images, at a digit FID of "
+            f"{full['digit_fid_sample']}.",
             "Its draws are nearer to real images than those of a single Gaussian per digit, whose "
             "covariance is full and which has no latents.",
             "A single Gaussian per digit, whose covariance is full and which has no latents, gives "
@@ -82,10 +84,10 @@ def _sentences(most: Repeated, pixel: Repeated, full: Repeated) -> list[str]:
         ),
         says(
             compared(most, "digit_fid_sample", None, "digit_fid_control"),
-            "That does not fix the draws: by digit FID they are at "
-            f"{most['digit_fid_sample']}, at {pixel['digit_fid_sample']} without factors, and "
-            f"other real images at {most['digit_fid_control']}. A full covariance beside latents "
-            "was not tried.",
+            "That does not fix the draws: their digit FID is "
+            f"{most['digit_fid_sample']}, that of draws without factors "
+            f"{pixel['digit_fid_sample']}, and that of other real images "
+            f"{most['digit_fid_control']}. A full covariance beside latents was not tried.",
             "It fixes the draws: they are no further from real images than other real images.",
             "It fixes the draws: they are as near to real images as other real images.",
         ),
@@ -108,7 +110,21 @@ def answer(done: Done) -> Answer:
             Points(
                 "Smoothness of the draws, and their distance from real images",
                 named,
-                ("neighbour_correlation_sample", "digit_fid_sample", "digit_fid_mean"),
+                [
+                    Panel(
+                        "neighbour_correlation",
+                        {"draws of p(x|z) (_sample)": "neighbour_correlation_sample"},
+                        {"real images": (pixel, "neighbour_correlation_data")},
+                    ),
+                    Panel(
+                        "digit_fid",
+                        {
+                            "draws of p(x|z) (_sample)": "digit_fid_sample",
+                            "means μ(z) (_mean)": "digit_fid_mean",
+                        },
+                        {"other real images": (pixel, "digit_fid_control")},
+                    ),
+                ],
             ),
         ],
     )

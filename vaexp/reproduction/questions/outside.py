@@ -1,6 +1,6 @@
 """Values outside [0, 1]: likelihoods with and without mass there, at one architecture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vaexp.reproduction.answers import (
@@ -11,7 +11,7 @@ from vaexp.reproduction.answers import (
     in_mean_and_median,
     says,
 )
-from vaexp.reproduction.pictures import Points, Strips
+from vaexp.reproduction.pictures import Points, Strips, panels_of
 from vaexp.reproduction.questions.learned_sigma import MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -53,25 +53,30 @@ def _verdict(others: Mapping[str, Repeated], gaussian: Repeated) -> str:
     nearer = [name for name, sign in found.items() if sign == -1]
     if len(nearer) == len(found):
         return (
-            "The domain may be a reason: draws of every family that has it right lie nearer to "
-            f"real images than the Gaussian's. {CLIPPED}"
+            "The domain may be a reason: draws of every family without mass outside [0, 1] lie "
+            f"nearer to real images than the Gaussian's. {CLIPPED}"
         )
     if nearer:
+        left = [name for name in found if name not in nearer]
         return (
-            f"Of the {len(found)} families that have the domain right the draws of "
-            f"{' and '.join(f'the {one}' for one in nearer)} lie nearer to real images than the "
-            "Gaussian's, and those of the others do not: the domain alone does not decide it. "
-            + CLIPPED
+            f"Of the {len(found)} families that give no mass to values outside [0, 1], the draws "
+            f"of {_listed(nearer)} lie nearer to real images than the Gaussian's, and those of "
+            f"{_listed(left)} do not: the domain alone does not decide it. {CLIPPED}"
         )
     if set(found.values()) == {0}:
         return (
-            "This is not decided: draws of the families that have the domain right lie as near to "
+            "This is not decided: draws of the families without mass outside [0, 1] lie as near to "
             "real images as the Gaussian's."
         )
     return (
-        "The domain is not what makes the draws bad: no family that has it right gives draws "
+        "The domain is not what makes the draws bad: no family without mass outside it gives draws "
         "nearer to real images than the Gaussian's."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names of one family at least, within a sentence."""
+    return " and ".join(f"the {name}" for name in names)
 
 
 def _grain(others: Mapping[str, Repeated]) -> str:
@@ -82,10 +87,10 @@ def _grain(others: Mapping[str, Repeated]) -> str:
     }
     return says(
         None if None in found else int(found == {-1}),
-        "Draws of every family that has it right are grainier than real images, as their pixels "
+        "Draws of each of these families are grainier than real images, as their pixels "
         "are independent given z.",
         "",
-        "Not every family that has it right gives draws that are grainier than real images.",
+        "Not each of these families gives draws that are grainier than real images.",
     )
 
 
@@ -127,7 +132,12 @@ def answer(done: Done) -> Answer:
         Points(
             "Values outside [0, 1], mass on the grey levels, and quality of the draws",
             rows,
-            ("outside_share_sample", "elbo_levels_bits_per_dim", "digit_fid_sample"),
+            panels_of(
+                ("outside_share_sample", "elbo_levels_bits_per_dim", "digit_fid_sample"),
+                controls={
+                    "digit_fid_sample": {"other real images": (gaussian, "digit_fid_control")}
+                },
+            ),
         ),
     )
     return Answer(short, details, [by_runs(title, "p(x|z)", rows, SHOWN)], pictures)

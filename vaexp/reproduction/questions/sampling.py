@@ -5,8 +5,8 @@ from dataclasses import replace
 from statistics import mean
 
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
-from vaexp.reproduction.pictures import OneScale, Points, Strips
-from vaexp.reproduction.questions.learned_sigma import MODES
+from vaexp.reproduction.pictures import BestMeans, Panel, Picture, Points
+from vaexp.reproduction.questions.learned_sigma import MODES, STRIPS
 from vaexp.reproduction.studies import Done, Repeated
 from vaexp.tables import Table
 
@@ -26,7 +26,8 @@ EACH = {
     "coverage_real": "control",
 }
 """What is measured of each set of images, and how its name ends for real ones."""
-WAYS = ("mean", "sample")
+WAYS = {"mean": "means μ(z)", "sample": "draws of p(x|z)"}
+"""How the names of measures end for each set of images, and what pictures call it."""
 WINDOWS = ("parzen_train", "parzen_centroids", "parzen_mean", "parzen_sample")
 
 
@@ -50,15 +51,15 @@ def _average(name: str, runs: Repeated) -> str:
     """How near the learned mean is to the average of training images that no mean can better."""
     start = (
         f"With {name}, the best μ(z) that this encoder allows is an average of training images, of "
-        f"about {runs['images_averaged_codes']} at the code of an image. The learned μ(z) differs "
-        f"from it by {runs['optimal_mean_gap_codes']} per pixel there and by "
+        f"about {runs['images_averaged_codes']} at the code of an image. There the learned μ(z) "
+        f"differs from it by {runs['optimal_mean_gap_codes']} per pixel, and by "
         f"{runs['optimal_mean_gap_prior']} at z ~ p(z), "
     )
     shares = runs.values("optimal_mean_gap_prior", "share_outside")
     inside = runs.values("optimal_mean_gap_prior", "inside")
     where = (
-        f" A share of {mean(shares):.2g} of these z lies outside of the region with the codes, and "
-        f"at those inside it differs by {mean(inside):.2g}."
+        f" A share of {mean(shares):.2g} of z ~ p(z) lies outside of the region with 99 % of the "
+        f"codes, and at those inside the two differ by {mean(inside):.2g}."
         if shares and inside
         else ""
     )
@@ -109,45 +110,30 @@ def _window(name: str, runs: Repeated) -> str:
         + says(
             compared(runs, "parzen_centroids", None, "parzen_train"),
             "But a tenth as many averages of real images score more than real images, "
-            f"{runs['parzen_centroids']} against {runs['parzen_train']}, which no model can outdo. "
-            "So this score rewards averages, and does not measure how real images are.",
+            f"{runs['parzen_centroids']} against {runs['parzen_train']}, and no draws can be "
+            "better than real images. So this score rewards averages, and does not measure how "
+            "real images are.",
             "A tenth as many averages of real images score less than real images.",
             "A tenth as many averages of real images score no more than real images.",
         )
     )
 
 
-def _windows(rows: Mapping[str, Repeated]) -> dict[str, tuple[Repeated, str]]:
-    """The scores of windows around images: real ones, averages of them, and those of models."""
-    first = next(iter(rows.values()))
-    real = {
-        "training images": (first, "parzen_train"),
-        "a tenth as many averages of them": (first, "parzen_centroids"),
-    }
-    drawn = {
-        f"{what}, {name}": (runs, f"parzen_{way}")
-        for name, runs in rows.items()
-        for what, way in (("μ(z)", "mean"), ("draws", "sample"))
-    }
-    return real | drawn
-
-
 def _short(rows: Mapping[str, Repeated]) -> list[str]:
     """What the process of popular code is, whose sigma is 1, and whether it reaches the goal."""
     name, first = next(iter(rows.items()))
     best = (
-        f"With {name}, the μ(z) with the least error on training images is an average of about "
-        f"{first['images_averaged_prior']} of them at z ~ p(z). "
-    )
-    away = (
-        f"({first['optimal_mean_gap_prior']} per pixel, where images differ from such averages by "
-        f"{first['rmse_optimal_mean']})"
+        f"With {name}, the best μ(z) (that with the least squared error on training images, given "
+        f"the encoder) is a weighted average of about {first['images_averaged_prior']} of them at "
+        "z ~ p(z). The learned μ(z) differs from it by "
+        f"{first['optimal_mean_gap_prior']} per pixel, and images differ from such averages by "
+        f"{first['rmse_optimal_mean']}."
     )
     process = says(
         compared(first, "optimal_mean_gap_prior", None, "rmse_optimal_mean"),
-        f"{best}The learned one is far from it {away}, so what the process draws has no such name.",
-        f"{best}The learned one is near it {away}: the process draws blends of real images.",
-        f"{best}The learned one is as far from it as images are {away}.",
+        f"{best} So the two are far apart, and what the process draws has no such name.",
+        f"{best} So the two are close, and the process draws blends of real images.",
+        f"{best} So the learned one is as far from it as images are.",
     )
     goal = says(
         compared(first, "two_sample_accuracy_mean", None, "two_sample_accuracy_control"),
@@ -179,9 +165,9 @@ def _looks(rows: Mapping[str, Repeated]) -> list[str]:
         says(
             None if None in nearer else 1,
             "The report's conjecture that images μ(z) look better than draws holds for "
-            f"{nearer.count(-1)} {of} in the features of a digit classifier (digit_fid), where "
-            "they lie nearer to real ones. By the share of real images that have one of them near "
-            f"(coverage_real) it holds for {covers.count(1)} {of}.",
+            f"{nearer.count(-1)} {of} by digit_fid, their distance from real images. By "
+            "coverage_real, the share of real images that have one of them near, it holds for "
+            f"{covers.count(1)} {of}.",
             "",
             "",
         ),
@@ -196,19 +182,53 @@ def _looks(rows: Mapping[str, Repeated]) -> list[str]:
     ]
 
 
+def _pictures(rows: Mapping[str, Repeated], windowed: Mapping[str, Repeated]) -> list[Picture]:
+    """What mu(z) draws beside the best it could, and what tells means and draws from images."""
+    real = next(iter(windowed.values()))
+    return [
+        BestMeans("What μ(z) could draw at best, and what it draws", rows),
+        Points(
+            "The score of test images by a Parzen window around other images",
+            windowed,
+            [
+                Panel(
+                    "parzen",
+                    {label: f"parzen_{way}" for way, label in WAYS.items()},
+                    {
+                        "training images": (real, "parzen_train"),
+                        "a tenth as many averages": (real, "parzen_centroids"),
+                    },
+                )
+            ],
+        ),
+        Points(
+            "How far means and draws are from real images, and how smooth",
+            rows,
+            [
+                Panel(
+                    measure,
+                    {label: f"{measure}_{way}" for way, label in WAYS.items()},
+                    {"other real images": (real, f"{measure}_{EACH[measure]}")},
+                )
+                for measure in ("neighbour_correlation", "digit_fid")
+            ],
+        ),
+    ]
+
+
 def answer(done: Done) -> Answer:
     """What mu(z) leaves out, and which of mean and draw is nearer to the data."""
     rows = {name: done.of(study) for name, study in STUDIES.items()}
     details = _looks(rows)
     details += [sentence for pair in rows.items() for sentence in _sentences(*pair)]
     windowed = {name: rows[name] for name in WINDOWED}
+    real = next(iter(windowed.values()))
     details.append(_window(*next(iter(windowed.items()))))
     each = [
         [f"{name}, {way}", *(runs.cell(f"{measure}_{way}") for measure in EACH)]
         for name, runs in rows.items()
         for way in WAYS
     ]
-    real = next(iter(rows.values()))
     each.append(
         ["other real images", *(real.cell(f"{measure}_{end}") for measure, end in EACH.items())]
     )
@@ -227,22 +247,8 @@ def answer(done: Done) -> Answer:
             Table("Means, draws and other real images", ["what", *EACH], each),
             by_runs("The score of a Parzen window around images, nats", "σ", windowed, WINDOWS),
         ],
-        [
-            Strips("Means μ(z) and draws of p(x|z)", rows),
-            OneScale(
-                "The score of test images by a Parzen window around other images",
-                _windows(windowed),
-            ),
-            Points(
-                "How far means and draws are from real images, and how smooth",
-                rows,
-                [
-                    f"{measure}_{way}"
-                    for measure in ("neighbour_correlation", "digit_fid")
-                    for way in (*WAYS, EACH[measure])
-                ],
-            ),
-        ],
+        _pictures(rows, windowed),
+        also=[STRIPS],
     )
 
 

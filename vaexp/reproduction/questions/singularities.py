@@ -12,7 +12,7 @@ from vaexp.reproduction.answers import (
     in_mean_and_median,
     says,
 )
-from vaexp.reproduction.pictures import Across, Against
+from vaexp.reproduction.pictures import Across, Against, panels_of
 from vaexp.reproduction.questions.learned_sigma import AT_ONE, MODES
 from vaexp.reproduction.studies import FEW_SEEDS, QUALITY, Done, Repeated, Study
 
@@ -47,13 +47,22 @@ SHOWN = (
     "rmse_mean",
     "digit_fid_mean",
 )
+PICTURED = (
+    "elbo",
+    "elbo_levels",
+    "train_test_gap",
+    "pixels_at_floor",
+    "rmse_mean",
+    "digit_fid_mean",
+)
 
 
-def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
+def _changes(name: str, highest: Repeated, lowest: Repeated) -> str:
     """What the lowest floor changes, beside the highest one."""
-    return [
-        f"With a floor of σ of {FLOORS[0]:g} a share of {highest['pixels_at_floor']} of the pixels "
-        f"of the {name} is near it, and with one of {FLOORS[-1]:g} {lowest['pixels_at_floor']}. "
+    return (
+        f"Where the floor of σ is {FLOORS[0]:g}, a share of {highest['pixels_at_floor']} of the "
+        f"pixels of the {name} is near it, and where it is {FLOORS[-1]:g}, a share of "
+        f"{lowest['pixels_at_floor']}. "
         + in_mean_and_median(
             lowest,
             "elbo",
@@ -67,20 +76,23 @@ def _sentences(name: str, highest: Repeated, lowest: Repeated) -> list[str]:
             lowest,
             "elbo_levels",
             highest,
-            "The mass on their grey levels, which a low floor cannot inflate, rises.",
-            "The mass on their grey levels, which a low floor cannot inflate, falls.",
-            "The mass on their grey levels, which a low floor cannot inflate, does not surely "
-            "change.",
-        ),
-        in_mean_and_median(
+            "The mass on the grey levels of test images rises.",
+            "The mass on the grey levels of test images falls.",
+            "The mass on the grey levels of test images does not surely change.",
+        )
+        + " "
+        + in_mean_and_median(
             lowest,
             "train_test_gap",
             highest,
-            "Training images gain more from the lowest floor than test images do.",
-            "Training images gain less from the lowest floor than test images do.",
-            "Training images do not surely gain more from the lowest floor than test images do.",
-        ),
-    ]
+            "The density of training images gains more from the lowest floor than that of test "
+            "images does.",
+            "The density of training images gains less from the lowest floor than that of test "
+            "images does.",
+            "The density of training images does not surely gain more from the lowest floor than "
+            "that of test images does.",
+        )
+    )
 
 
 def _closed(lowest: Repeated, floored: Repeated, fixed: Repeated) -> str:
@@ -105,10 +117,10 @@ def _beside_fixed(vae: Mapping[float, Repeated], fixed: Repeated) -> str:
             f"a floor of {floor:g} {_closed(lowest, vae[floor], fixed)}" for floor in FLOORS[:-1]
         )
         return (
-            "Those of σ = 1 are nearer still. There is a gap between the lowest floor and σ = "
-            f"1: {closed}. The highest floor holds a share of {highest['pixels_at_floor']} of the "
-            "pixels, so it is nearly a fixed σ itself: whether singularities or the freedom of σ "
-            "are the cause is not told apart by it."
+            "Those of σ = 1 are nearer still. There is a gap in digit FID between the lowest floor "
+            f"and σ = 1: {closed}. Where the floor is highest, σ is near it in a share of "
+            f"{highest['pixels_at_floor']} of the pixels, and so nearly fixed. This does not tell "
+            "whether singularities or the freedom of σ are the cause."
         )
     return says(
         decided,
@@ -135,8 +147,8 @@ def answer(done: Done) -> Answer:
     }
     high, low = FLOORS[0], FLOORS[-1]
     details = [
-        *_sentences("mixture", mixture[high], mixture[low]),
-        *_sentences("VAE with σ(z) per pixel", vae[high], vae[low]),
+        _changes("mixture", mixture[high], mixture[low]),
+        _changes("VAE with σ(z) per pixel", vae[high], vae[low]),
     ]
     short = [
         says(
@@ -155,20 +167,32 @@ def answer(done: Done) -> Answer:
     tables = [
         by_runs("Floors of σ: the VAE, of x given the label", "VAE", of_vae, SHOWN),
         by_runs(
-            "Floors of σ: the mixture, of x without its label",
+            "Floors of σ: the mixture, of x without its label. The config has the floor of σ²",
             "mixture",
-            {f"σ ≥ {floor:g}": runs for floor, runs in mixture.items()},
-            SHOWN,
+            {
+                f"σ ≥ {floor:g}, σ² ≥ {variance:g}": mixture[floor]
+                for floor, variance in zip(FLOORS, VARIANCES, strict=True)
+            },
+            [measure for measure in SHOWN if measure != "digit_fid_mean"],
         ),
     ]
+    fixed = done.of(FIXED)
+    series = {
+        "VAE with σ(z) per pixel, of x given the label": list(vae.values()),
+        "mixture, of x": list(mixture.values()),
+    }
     picture = Against(
         "What a lower floor of σ changes",
-        {
-            "VAE with σ(z) per pixel, of x given the label": list(vae.values()),
-            "mixture, of x": list(mixture.values()),
-        },
+        series,
         Across("floor of σ, log scale", _floor, log=True),
-        ("elbo", "elbo_levels", "train_test_gap", "pixels_at_floor", "rmse_mean", "digit_fid_mean"),
+        panels_of(
+            PICTURED,
+            list(series),
+            {
+                measure: {"VAE with σ fixed at 1": (fixed, measure)}
+                for measure in ("rmse_mean", "digit_fid_mean")
+            },
+        ),
     )
     return Answer(short, details, tables, [picture])
 
@@ -180,10 +204,11 @@ QUESTION = Question(
     (VAE, MIXTURE, FIXED),
     answer,
     "The density of a Gaussian has no bound where its variance may fall to 0 on an image, in a "
-    "mixture (Bishop 2006, section 9.2.1) as in a VAE (Mattei and Frellsen 2018). Each factor 1/10 "
-    "of the floor of σ adds up to ln 10 = 2.3 nats for each pixel at the floor. The mass on the "
-    "grey levels is at most 1. The VAE's numbers are of x given the label and the mixture's of x "
-    "without it, so they are not to be ranked with each other.",
+    "mixture (Bishop 2006, section 9.2.1) as in a VAE (Mattei and Frellsen 2018). Each factor "
+    "1/10 of the floor of σ adds up to ln 10 = 2.3 nats for each pixel at the floor. The mass on "
+    "the grey levels (elbo_levels) is at most 1, so that no floor can inflate it. The VAE's "
+    "numbers are of x given the label and the mixture's of x without it, so they are not to be "
+    "ranked with each other.",
     heavy=True,
 )
 """The question with its runs."""

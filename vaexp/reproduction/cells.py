@@ -1,0 +1,62 @@
+"""A measure of runs that differ in their seed, as tables and sentences of the answers show it."""
+
+from collections.abc import Sequence
+from math import sqrt
+from statistics import mean
+from typing import Any
+
+from vaexp.evaluation.tails import disagreement
+from vaexp.sweeps.summary import over_seeds
+from vaexp.tables import ABSENT, rounded, show_entry
+
+Entry = dict[str, Any]
+"""An entry of metrics.json."""
+
+
+def for_table(entries: Sequence[Entry]) -> str:
+    """Its mean ± standard deviation over seeds; of one run its value ± standard error over images.
+
+    Where a few images may carry the mean over images, their median stands beside it. A dash stands
+    for no entries.
+    """
+    entry = _pooled(entries)
+    if entry is None:
+        return ABSENT
+    median = _median(entries)
+    beside = "" if median is None else f" (median {rounded(median, entry.get('se'))})"
+    return show_entry(entry, beside)
+
+
+def for_sentence(entries: Sequence[Entry]) -> str:
+    """The same without what a table says better: the median and the number of images."""
+    return show_entry(
+        _pooled(
+            [{key: one for key, one in entry.items() if key != "first_images"} for entry in entries]
+        )
+    )
+
+
+def _pooled(entries: Sequence[Entry]) -> Entry | None:
+    """The entries as one, with every floor as one of sigma, in units of x.
+
+    A number that is exact for all training images has no error: no others are meant. What runs of
+    earlier versions state as its standard error is how much images differ, and is left out.
+    """
+    pooled = over_seeds(entries)
+    if pooled is None:
+        return None
+    if (squared := pooled.get("covariance_floor")) is not None:
+        pooled = pooled | {"sigma_floor": float(f"{sqrt(squared):.2g}")}
+    is_exact = pooled.get("kind") == "exact" and pooled.get("split") == "train"
+    return pooled | {"se": None} if is_exact and len(entries) == 1 else pooled
+
+
+def _median(entries: Sequence[Entry]) -> float | None:
+    """The median over images, the mean over seeds, where it and the mean contradict each other.
+
+    They do if they differ by more than the standard error over images of a run, or in their sign.
+    """
+    if not all(entry.get("se") and entry.get("median") is not None for entry in entries):
+        return None
+    together = {key: mean(one[key] for one in entries) for key in ("value", "se", "median")}
+    return together["median"] if disagreement(together) else None
