@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import VAEXP, _environment
 
-from vaexp.config import shipped_configs
+from vaexp.config import shipped_configs, shipped_sweeps
 from vaexp.config.experiments import EXPERIMENTS
 from vaexp.evaluation.groups import GROUPS
 
@@ -53,6 +53,10 @@ def test_shipped_configs(completed: Any, elsewhere: Path) -> None:
     for command in ("train", "sweep", "validate", "configs show", "configs copy"):
         assert completed(f"vaexp {command} gmm-d") == ["gmm-diag"]
     assert completed("vaexp train report/beta-s") == ["report/beta-small"]
+    for command in ("sweep", "validate", "configs show", "configs copy"):
+        assert completed(f"vaexp {command} choo") == ["choose-k"]
+        assert completed(f"vaexp {command} ") == [*shipped_configs(), *shipped_sweeps()]
+    assert completed("vaexp train choo") == []  # which runs no sweep
     assert completed("vaexp train ./con") == []  # which leaves files to the shell
 
 

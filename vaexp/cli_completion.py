@@ -34,10 +34,23 @@ def configs(incomplete: str) -> Candidates:
     ]
 
 
+def configs_and_sweeps(incomplete: str) -> Candidates:
+    """The shipped configs and the shipped sweeps whose names begin so."""
+    from vaexp.config import shipped_sweeps, summary
+
+    return configs(incomplete) + [
+        (name, summary(path))
+        for name, path in shipped_sweeps().items()
+        if name.startswith(incomplete)
+    ]
+
+
 def configs_or_settings(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The arguments of ``validate``: configs, and after the first of them settings."""
+    """The arguments of ``validate``: configs and sweeps, and after the first of them settings."""
     given = ctx.params.get("arguments") or ()
-    return configs(incomplete) + (_settings(given[:1], given, incomplete) if given else [])
+    return configs_and_sweeps(incomplete) + (
+        _settings(given[:1], given, incomplete) if given else []
+    )
 
 
 def settings(ctx: typer.Context, incomplete: str) -> Candidates:
