@@ -110,6 +110,23 @@ def test_runs(completed: Any, forge: Any, elsewhere: Path) -> None:
         assert completed(f"vaexp {command} runs/") == []
 
 
+def test_keys_of_the_list_of_runs(completed: Any, forge: Any, elsewhere: Path) -> None:
+    assert completed("vaexp runs --sort ") == []  # there is no folder of runs
+    run = forge("mix", "model.kind=gmm")
+    (elsewhere / "runs" / "sweep-1").mkdir(parents=True)
+    run.rename(elsewhere / "runs" / "sweep-1" / run.name)
+    for command in ("runs", "runs list", "runs list runs/sweep-1", "runs runs"):
+        for option in ("--where", "--sort", "--columns"):
+            assert completed(f"vaexp {command} {option} test.") == ["test.elbo"]
+            assert completed(f"vaexp {command} {option} model.comp") == ["model.components"]
+            assert completed(f"vaexp {command} {option} st") == ["status", "started", "steps"]
+            assert completed(f"vaexp {command} {option} model.beta") == []  # no run has it
+    assert completed("vaexp runs --where model.components>") == []
+    assert completed("vaexp runs --columns status,st") == ["status,started", "status,steps"]
+    assert completed("vaexp runs no-such-folder --sort st") == []
+    assert completed("vaexp runs no-such-folder --where st") == []
+
+
 def test_groups(completed: Any) -> None:
     assert completed("vaexp evaluate x --only ") == [*GROUPS]
     assert completed("vaexp evaluate x --only rate,qua") == ["rate,quality", "rate,quadrature"]
@@ -127,6 +144,7 @@ finally:
     print("heavy", sorted(heavy), file=sys.stderr)
 """
     lines = ["vaexp train vae-pixel model.", "vaexp sample ", "vaexp evaluate x --only "]
+    lines += ["vaexp runs --where model."]
     stdin, terminal = os.pipe()  # which stays open
     for line in (*lines, "vaexp train - model."):
         asked = {"_VAEXP_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}

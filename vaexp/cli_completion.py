@@ -140,6 +140,32 @@ def runs(ctx: typer.Context, incomplete: str) -> Candidates:
     return [(name, "") for name in (*latest, *found)]
 
 
+def run_keys(ctx: typer.Context, incomplete: str) -> Candidates:
+    """The keys of the runs in the folder that is listed, or in runs/.
+
+    While an option has no value yet, what was given before it stands in ``ctx.args``.
+    """
+    from vaexp.runs.find import RUNS
+    from vaexp.runs.keys import known_keys
+    from vaexp.runs.listing import list_runs
+
+    try:
+        path = expanded([*ctx.args, RUNS][0])
+        listed = list_runs(path) if os.path.isdir(path) else []
+    except (UserError, OSError):
+        return []
+    keys = known_keys(listed) if listed else []
+    return [(key, "") for key in keys if key.startswith(incomplete)]
+
+
+def several_run_keys(ctx: typer.Context, incomplete: str) -> Candidates:
+    """The same, of which several may be given with commas between."""
+    before, comma, last = incomplete.rpartition(",")
+    given = before.split(",")
+    found = [key for key, _ in run_keys(ctx, last) if key not in given]
+    return [(f"{before}{comma}{key}", "") for key in found]
+
+
 def groups(incomplete: str) -> Candidates:
     """The groups of measures, of which several may be given with commas between."""
     before, comma, last = incomplete.rpartition(",")
