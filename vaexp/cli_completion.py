@@ -150,7 +150,7 @@ def run_keys(ctx: typer.Context, incomplete: str) -> Candidates:
     from vaexp.runs.listing import list_runs
 
     try:
-        path = expanded([*ctx.args, RUNS][0])
+        path = expanded(ctx.args[0] if ctx.args else RUNS)
         listed = list_runs(path) if os.path.isdir(path) else []
     except (UserError, OSError):
         return []

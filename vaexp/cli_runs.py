@@ -146,7 +146,8 @@ def rm(
 ) -> None:
     """Remove run folders with everything in them, after asking. Prints the bytes that this freed.
 
-    Only run folders directly in the folder of the runs are removed, and none that is running.
+    Only run folders in the folder of the runs, or in folders below it, are removed, and none that
+    is running. No link is followed.
 
     Example: [bold]vaexp runs rm 20261122-143015-quickstart-7f3a[/bold]
     """
