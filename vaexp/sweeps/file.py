@@ -52,8 +52,8 @@ class SweepFile(Plan):
 def sweep_file(config: str) -> Path | None:
     """The file that describes a sweep, if CONFIG is the path of one or a shipped sweep's name."""
     if os.path.isfile(config):
-        is_sweep = not read_file(Path(config)).data.keys().isdisjoint(SweepFile.model_fields)
-        return Path(config) if is_sweep else None
+        keys = read_file(Path(config), quick=True).data.keys()
+        return None if keys.isdisjoint(SweepFile.model_fields) else Path(config)
     return None if os.path.exists(config) else shipped_sweeps().get(config)
 
 
