@@ -5,7 +5,7 @@
 Each config is a shipped one, or with --sweeps a shipped sweep, changed one to four times: in its
 bytes, its lines, its scalars, its structure, or replaced by something large or deep. Anything that
 is written, in the current folder or in a HOME of its own, is a failure too. Prints every failure
-with the seed that makes it again, and the slowest config. The exit code is 1 if there was a failure.
+with the seed that makes it again, and the slowest config. The exit code is 1 if one failed.
 """
 
 import argparse
