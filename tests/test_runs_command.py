@@ -338,9 +338,12 @@ def test_a_run_in_a_folder_below_is_found_by_its_path(nested: dict[str, Path], i
         done = invoke("runs", "show", given, "--json")
         assert done.exit_code == 0, done.stderr
         assert json.loads(done.stdout)["name"] == name, given
+    Path("runs/c").mkdir()  # a folder does not hide the run whose name begins so
+    assert json.loads(invoke("runs", "show", "c", "--json").stdout)["name"] == c
     for given, what in (
         ("digits/c", "no run in runs/digits has a name that begins so"),
         ("nowhere/b", "nowhere/b: no such run folder\n"),
+        ("../runs/digits/b", "no such run folder"),
     ):
         done = invoke("runs", "show", given)
         assert (done.exit_code, done.stdout) == (2, "")

@@ -29,11 +29,10 @@ def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
     path = expanded(run)
     if os.path.lexists(path):
         return path
-    inside = expanded(runs_dir) / path
-    if os.path.lexists(inside):
+    inside, has_folder = expanded(runs_dir) / path, len(path.parts) > 1
+    if has_folder and ".." not in path.parts and os.path.lexists(inside):
         return inside
-    has_folder = len(path.parts) > 1 and os.path.isdir(path.parent)
-    parent = path.parent if has_folder else inside.parent
+    parent = path.parent if has_folder and os.path.isdir(path.parent) else inside.parent
     runs = runs_below(parent) if os.path.isdir(parent) else []
     if path.name == LATEST:
         if not runs:
@@ -42,7 +41,7 @@ def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
     found = [runs[i] for i in matching(path.name, [one.path.name for one in runs])]
     if not found:
         there = f", and no run in {visible(str(parent))} has a name that begins so"
-        where = there if os.path.isdir(parent) or not path.parts[:-1] else ""
+        where = there if os.path.isdir(parent) or not has_folder else ""
         raise UserError(f"{visible(str(run))}: no such run folder{where}")
     if len(found) > 1:
         candidates = "".join(f"\n  {one.path}" for one in found)

@@ -122,7 +122,8 @@ def criteria(sweep: Sweep, groups: Mapping[Settings, Sequence[State]]) -> list[s
     held_out = {
         values: [one.get("validation", {}) for one in runs] for values, runs in splits.items()
     }
-    bic = means(train, "bic")
+    aic = means(train, "aic")
+    bic = {values: one for values, one in means(train, "bic").items() if values in aic}
     if not bic:
         return []
     keys, title = varied(sweep), "## Information criteria of the training images"
@@ -131,7 +132,7 @@ def criteria(sweep: Sweep, groups: Mapping[Settings, Sequence[State]]) -> list[s
     rows = [
         [
             *values,
-            f"{max(run['bic']['parameters'] for run in train[values]):,}",
+            f"{max(run['bic'].get('parameters', 0) for run in train[values]):,}",
             cell(train[values], "bic"),
             cell(train[values], "aic"),
             cell(held_out[values], "log_prob"),
@@ -146,8 +147,8 @@ def criteria(sweep: Sweep, groups: Mapping[Settings, Sequence[State]]) -> list[s
     if len(bic) < 2:
         return [title, table]
     said = f"BIC is smallest at {_at(keys, order[0])}, and AIC at "
-    said += f"{_at(keys, min(order, key=means(train, 'aic').__getitem__))}."
-    log_prob = means(held_out, "log_prob")
+    said += f"{_at(keys, min(order, key=aic.__getitem__))}."
+    log_prob = {values: one for values, one in means(held_out, "log_prob").items() if values in bic}
     if log_prob:
         best = _at(keys, max(log_prob, key=log_prob.__getitem__))
         said += f" ln p(x) of the validation images is largest at {best}."
