@@ -29,10 +29,12 @@ def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
     path = expanded(run)
     if os.path.lexists(path):
         return path
-    inside, has_folder = expanded(runs_dir) / path, len(path.parts) > 1
-    if has_folder and ".." not in path.parts and os.path.lexists(inside):
-        return inside
-    parent = path.parent if has_folder and os.path.isdir(path.parent) else inside.parent
+    has_folder = len(path.parts) > 1
+    if not has_folder or not (".." in path.parts or os.path.isdir(path.parent)):
+        path = expanded(runs_dir) / path
+        if has_folder and os.path.lexists(path):
+            return path
+    parent = path.parent
     runs = runs_below(parent) if os.path.isdir(parent) else []
     if path.name == LATEST:
         if not runs:
