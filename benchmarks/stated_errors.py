@@ -7,8 +7,8 @@ mixture. For each group of measures, two kinds of errors are tried.
 
 draws   The same 250 test images, measured again with other random numbers: `mc_se`, and `se` where
         the entry says that it is over draws.
-images  Other test images each time, 250 that no other repetition has, and other random numbers:
-        `se`.
+images  Other test images each time, 250 that no other repetition has, other validation images,
+        which the controls are, and other random numbers: `se`.
 
 Of 40 repetitions the spread itself has a relative error of 11 %, so a ratio of spread to stated
 error outside of 1/1.3 to 1.3 is marked: at 2.3 of its errors, which by chance alone one ratio in 50
@@ -20,6 +20,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,21 @@ def entries(subject: Subject[Model], group: str, seed: int) -> dict[str, dict[st
 
 
 def subjects(experiment: Experiment, repeats: int) -> Iterator[Subject[Model]]:
-    """A subject for each repetition, with test images of its own."""
+    """A subject for each repetition, with test images and validation images of its own."""
     x = experiment.held_out_images(experiment.data.test, "test")
     whole = subject_of(experiment, x, IMPORTANCE_SAMPLES, Reporter())
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-    for rows in order.split(IMAGES)[:repeats]:
-        yield replace(whole, x=x[rows], label=whole.label[rows])
+    others = whole.validation()
+    assert others is not None
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randperm(len(x), generator=generator).split(IMAGES)
+    controls = torch.randperm(len(others), generator=generator).tensor_split(len(rows))
+    for own, control in list(zip(rows, controls, strict=True))[:repeats]:
+        yield replace(
+            whole,
+            x=x[own],
+            label=whole.label[own],
+            validation=partial(others.index_select, 0, control),
+        )
 
 
 def stated(entry: dict[str, Any], kind: str) -> float | None:

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
+from torch.special import ndtr
 
 from vaexp.evaluation.pixel_bins import (
+    Z_95,
     Bins,
     bin_entries,
     js_divergence,
@@ -44,10 +46,26 @@ def test_ndb_finds_planted_bins():
     bins = Bins(torch.zeros(50, 3), share, 50_000)
     entries = bin_entries((drawn * 10_000).round().int(), bins)
     assert entries["ndb"].value == 0.2
-    assert entries["ndb"].se == pytest.approx(math.sqrt(0.2 * 0.8 / 50))
+    # five bins of each kind differ in every set of 10,000 images; in the others the statistic is 0
+    again = 2 * ndtr(torch.tensor(-Z_95 * math.sqrt(60 / 50))).item()
+    assert entries["ndb"].se == pytest.approx(math.sqrt(40 * again * (1 - again)) / 50, rel=1e-3)
     assert entries["js_divergence"].value == pytest.approx(js_divergence(drawn, share))
     low, high = entries["js_divergence"].interval
     assert low < entries["js_divergence"].value < high
+
+
+def test_errors_are_the_spread_over_sets():
+    """300 sets in the same bins give the spread to 4 %; some bins hold too many, some too few."""
+    torch.manual_seed(5)
+    share = torch.full((50,), 1 / 50).double()
+    drawn = share * torch.linspace(0.2, 1.8, 50)
+    bins = Bins(torch.zeros(50, 3), share, 20_000)
+    sets = [(resampled_shares(drawn, 1_000) * 1_000).round().int() for _ in range(300)]
+    for name in ("ndb", "js_divergence"):
+        found = [bin_entries(one, bins)[name] for one in sets]
+        stated = torch.tensor([one.se for one in found]).square().mean().sqrt().item()
+        spread = torch.tensor([one.value for one in found]).std().item()
+        assert spread == pytest.approx(stated, rel=0.2), name
 
 
 def test_js_divergence_is_scipys():

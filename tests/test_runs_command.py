@@ -16,7 +16,7 @@ import pytest
 from vaexp import __version__
 from vaexp.runs import index
 from vaexp.runs.folder import RunFolder
-from vaexp.runs.listing import list_runs, read_run
+from vaexp.runs.listing import HEADLINE, list_runs, read_run
 
 ELBO = np.arange(8.0) - 700
 
@@ -164,7 +164,7 @@ def test_a_run_that_goes_on_is_read_each_time(forge: Any, change_json: Any) -> N
     assert [one.status for one in list_runs(forge.folder)].count("running") == 1
     change_json(runs[0] / "run.json", pid_started=0.0)
     assert [one.status for one in list_runs(forge.folder)].count("dead") == 1
-    known = index.read_index(forge.folder)
+    known = index.read_index(forge.folder, "everything")
     assert set(known) == {run.name for run in runs[1:]}
 
 
@@ -182,10 +182,31 @@ def test_a_damaged_index_is_no_index(forge: Any, damage: str) -> None:
     for i in range(index.WORTH_WRITING):
         forge(f"run{i}")
     first = list_runs(forge.folder)
-    place = index._place(forge.folder)
+    place = index._place(forge.folder, "everything")
     assert place is not None
     place.write_text(damage)
     assert list_runs(forge.folder) == first
+
+
+def test_a_list_of_headlines_has_them_and_no_other_metrics(forge: Any) -> None:
+    """Whether they were read or come from the index, which every list writes whole."""
+    for i in range(index.WORTH_WRITING):
+        metrics = forge(f"run{i}", f"model.beta={i + 1}") / "metrics.json"
+        content = json.loads(metrics.read_text())
+        content["test"]["rate"] = content["test"]["elbo"]
+        content["train"] = content["test"]
+        metrics.write_text(json.dumps(content))
+    first = list_runs(forge.folder, "headlines")
+    assert list_runs(forge.folder, "headlines") == first
+    everything = list_runs(forge.folder)
+    assert everything == [read_run(RunFolder(Path(one.run))) for one in everything]
+    for short, whole in zip(first, everything, strict=True):
+        assert short.settings == whole.settings
+        assert short.described == whole.described
+        assert set(short.splits) == {"test"}
+        assert set(short.metrics) == set(whole.metrics) & set(HEADLINE)
+        assert whole.splits.keys() > {"test"}
+        assert "rate" in whole.metrics
 
 
 def test_a_list_without_a_home_has_no_index(forge: Any, monkeypatch: pytest.MonkeyPatch) -> None:

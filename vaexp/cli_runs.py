@@ -95,7 +95,8 @@ def list_command(
     folder = expanded(folder)
     if not os.path.isdir(folder):
         raise UserError(f"{visible(str(folder))}: no such folder")
-    every = list_runs(folder)
+    only_list = format_ in (Format.table, Format.md) and not (columns or where or sort or as_json)
+    every = list_runs(folder, "headlines" if only_list else "everything")
     if not every:
         typer.echo(f"{folder}: this folder holds no runs", err=True)
     listed = selected(every, where or [], sort)

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from unicodedata import combining, east_asian_width
 
@@ -98,6 +99,7 @@ def _digits(se: float) -> int:
 # Tables
 
 GAP, INDENT = 3, 2
+LATIN = "\u02ff"  # up to here no character is wide, and none joins another
 LEAST = 8  # characters of a column that is folded
 EASY = 24  # characters, which hold a density, its error and its floor; remarks may be folded
 
@@ -296,10 +298,13 @@ def _width(text: str) -> int:
     """How many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+    return len(text) + sum(_more_than_one(character) for character in text if character > LATIN)
+
+
+@cache
+def _more_than_one(character: str) -> int:
+    """How many columns more than one a character takes: 1 if it is wide, -1 if it joins another."""
+    return -1 if combining(character) else 1 if east_asian_width(character) in "WF" else 0
 
 
 def _padded(text: str, width: int) -> str:

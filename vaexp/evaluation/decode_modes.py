@@ -20,7 +20,7 @@ class Generated(NamedTuple):
     z: Tensor
     """(n, L), or the indices of components (n,)."""
     label: Tensor
-    """Labels drawn from those of the test images, (n,). Only a conditional model uses them."""
+    """Labels of test images, (n,). Only a conditional model uses them."""
     mean: Tensor
     """mu(z), (n, D)."""
     variance: Tensor
@@ -31,9 +31,17 @@ class Generated(NamedTuple):
 
 @torch.no_grad()
 def generate(model: Model, label: Tensor, draws: int) -> Generated:
-    """Draw ``draws`` latents from p(z) and decode them. label (N,) are those of the test images."""
-    drawn = label[torch.randint(len(label), (draws,), device=label.device)]
-    z = model.prior().sample(torch.Size([draws]))
+    """Draw ``draws`` latents from p(z) and decode them. label (N,) are those of the test images.
+
+    A conditional model gets each of these labels once, in a random order, so it has N draws at
+    most. Standard errors over draws then include what other test images would change: with labels
+    drawn again and again, ten thousand draws would know no more digits than a few test images do.
+    """
+    if model.conditional:
+        drawn = label[torch.randperm(len(label), device=label.device)[:draws]]
+    else:
+        drawn = label[torch.randint(len(label), (draws,), device=label.device)]
+    z = model.prior().sample(drawn.shape)
     p = model.decode(z, drawn)
     return Generated(z, drawn, p.mean.float(), p.variance.float(), p.sample().float())
 

@@ -46,13 +46,13 @@ def decoding(
 ) -> Evidence:
     """Compare the decode modes, with ``draws`` latents and test images x (N, D), labels (N,).
 
-    ``shape`` is the height and the width of an image, and ``unit_interval`` says whether a pixel's
-    range ends at 0 and 1. N >= 2. Every model has the same
-    names, either among the entries or among the absent. The distances named ``_control`` are those
-    of two random halves of the test images, N / 2 each: if draws = N, their sampling noise is
-    sqrt(2) times that of the other distances. The fact ``images`` of every Estimate says which
-    images it counts in ``n``: generated or test. Memory holds about ten float32 arrays of (draws,
-    D) or (N, D).
+    A conditional model has at most N latents, one for each label. ``shape`` is the height and the
+    width of an image, and ``unit_interval`` says whether a pixel's range ends at 0 and 1. N >= 2.
+    Every model has the same names, either among the entries or among the absent. The distances
+    named ``_control`` are those of two random halves of the test images, N / 2 each: if draws = N,
+    their sampling noise is sqrt(2) times that of the other distances. The fact ``images`` of every
+    Estimate says which images it counts in ``n``: generated or test. Memory holds about ten float32
+    arrays of (draws, D) or (N, D).
     """
     generated = generate(model, label, draws)
     data = moments(x)

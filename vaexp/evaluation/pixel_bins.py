@@ -3,11 +3,11 @@
 Letters in shapes: K bins, D pixels, n images of the set, N training images.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.special import ndtr
 
 from vaexp.evaluation.measure import Estimate, bootstrapped
 from vaexp.evaluation.statistics import RESAMPLES, entropy
@@ -62,11 +62,30 @@ def proportions_differ(counts_a: Tensor, counts_b: Tensor) -> Tensor:
     the two sets, and r is its share in both together (Richardson and Weiss 2018, section 2). Two
     samples of one distribution differ in 5 % of the bins.
     """
+    return _statistic(counts_a, counts_b).abs() > Z_95
+
+
+def chance_to_differ(counts_a: Tensor, counts_b: Tensor) -> Tensor:
+    """The chance that each bin differs for another set of as many images as the first, (K,).
+
+    The arguments are those of ``proportions_differ``. The second set stays the same. The statistic
+    of the test is then normal with about the mean that it has here, and with the variance
+    n_b / (n_a + n_b), as the share of the first set alone varies.
+    """
+    found = _statistic(counts_a, counts_b)
+    n_a, n_b = counts_a.double().sum(), counts_b.double().sum()
+    spread = (n_b / (n_a + n_b)).sqrt()
+    return ndtr((found - Z_95) / spread) + ndtr((-found - Z_95) / spread)
+
+
+def _statistic(counts_a: Tensor, counts_b: Tensor) -> Tensor:
+    """(p - q) / sqrt(r (1 - r) (1 / n_a + 1 / n_b)) of ``proportions_differ``, (K,)."""
     counts_a, counts_b = counts_a.double(), counts_b.double()
     n_a, n_b = counts_a.sum(), counts_b.sum()
     pooled = (counts_a + counts_b) / (n_a + n_b)
     error = (pooled * (1 - pooled) * (1 / n_a + 1 / n_b)).sqrt()
-    return (counts_a / n_a - counts_b / n_b).abs() > Z_95 * error
+    difference = counts_a / n_a - counts_b / n_b
+    return torch.where(error > 0, difference / error, 0)  # no image of either set: no difference
 
 
 def js_divergence(p: Tensor, q: Tensor) -> float:
@@ -89,21 +108,18 @@ def resampled_shares(share: Tensor, n: int) -> Tensor:
 def bin_entries(counts: Tensor, bins: Bins) -> dict[str, Estimate]:
     """``ndb`` and ``js_divergence`` of a set of images; counts (K,) are its numbers in the bins.
 
-    The bootstrap resamples the set and the training images.
+    The errors are over other sets of as many images. The bins and the training images in them are
+    the same for all sets. The bootstrap resamples the set.
     """
     n, k = int(counts.sum()), len(bins.share)
-    share = counts.double() / n
-
-    replicates = [
-        js_divergence(resampled_shares(share, n), resampled_shares(bins.share, bins.n))
-        for _ in range(RESAMPLES)
-    ]
-    facts = {"bins": k, "against": bins.n}
+    share, expected = counts.double() / n, bins.share * bins.n
+    replicates = [js_divergence(resampled_shares(share, n), bins.share) for _ in range(RESAMPLES)]
+    facts = {"bins": k, "against": bins.n, "se_of": "images, the bins held fixed"}
     divergence = js_divergence(share, bins.share)
-    value = proportions_differ(counts, bins.share * bins.n).double().mean().item()
-    se = math.sqrt(value * (1 - value) / k)
-    of_ndb = {**facts, "level": 0.05, "se_of": "bins, as if independent"}
+    differ = proportions_differ(counts, expected).double().mean().item()
+    again = chance_to_differ(counts, expected)
+    se = (again * (1 - again)).sum().sqrt().item() / k
     return {
-        "ndb": Estimate(value, "share", n, se, facts=of_ndb, kind="estimate"),
+        "ndb": Estimate(differ, "share", n, se, facts={**facts, "level": 0.05}, kind="estimate"),
         "js_divergence": bootstrapped(divergence, replicates, "nats", n, facts, kind="estimate"),
     }

@@ -6,6 +6,7 @@ among the training images.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ from vaexp.evaluation.collapse import (
 from vaexp.evaluation.gradient_weight import NAMES as WEIGHTS
 from vaexp.evaluation.gradient_weight import gradient_weight
 from vaexp.evaluation.measure import Estimate, Evidence, Measure, RunningMean, average, merge
-from vaexp.evaluation.statistics import standard_error
+from vaexp.evaluation.statistics import standard_error, tail_standard_error
 from vaexp.models import VAE
 from vaexp.models.absent import Absent, answered
 from vaexp.models.likelihoods import Decoded
@@ -391,4 +392,6 @@ def _nearest(test: _Test, codes: _Codes, training: _Train) -> Evidence:
         "sigma_lowest": test.mean_sigma[codes.lowest].mean().item(),
         "sigma_control": test.mean_sigma[codes.control].mean().item(),
     }
-    return Evidence({"nearest_train_distance": average(lowest, "units of x", facts)})
+    entry = average(lowest, "units of x", facts)
+    se = tail_standard_error(lowest, len(test.mean_sigma))
+    return Evidence({"nearest_train_distance": replace(entry, se=se)})

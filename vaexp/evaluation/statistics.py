@@ -29,6 +29,24 @@ def joint_standard_error(*samples: Tensor) -> float:
     return math.sqrt(sum(values.double().var().item() / len(values) for values in samples))
 
 
+def tail_standard_error(values: Tensor, n: int) -> float | None:
+    """The standard error of the mean of ``values`` (P,) of the first P of n images by some order.
+
+    Among other images, others come first. With the share p = P / n, the mean m and variance v of
+    the values, and their mean c at the end of the P, the squared error is
+    (v + (1 - p) (m - c)^2) / P, as for an expected shortfall (Manistre and Hancock 2005). c is that
+    of a straight line through the values, which are in their order. None for fewer than two values.
+    """
+    own = standard_error(values)
+    if own is None:
+        return None
+    count = len(values)
+    place = torch.arange(count, dtype=torch.float64, device=values.device)
+    place -= place.mean()
+    step = (place @ values.double() / place.square().sum() * place[-1]).item()
+    return math.sqrt(own**2 + (1 - count / n) * step**2 / count)
+
+
 def median(values: Tensor) -> float:
     """The median of values (n,). For an even n it is the mean of the two middle values."""
     return values.double().quantile(0.5).item()

@@ -58,7 +58,9 @@ def known_keys(runs: Sequence[Listed]) -> list[str]:
 
 def check_keys(runs: Sequence[Listed], keys: Sequence[str], option: str) -> None:
     """Raise UserError for a key that no run has, with what may have been meant."""
-    known = known_keys(runs) if runs else keys
+    if not keys or not runs:
+        return
+    known = known_keys(runs)
     for key in keys:
         if key not in known:
             meant = " or ".join(_meant(key, known)[:MOST_MEANT])

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,14 @@ from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.runs.find import runs_below, seconds
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import FOLDERS
-from vaexp.runs.index import WORTH_WRITING, read_index, signature, write_index
+from vaexp.runs.index import (
+    EXTENTS,
+    WORTH_WRITING,
+    Extent,
+    read_index,
+    signature,
+    write_index,
+)
 from vaexp.visible import visible
 
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
@@ -61,30 +68,49 @@ class Listed:
         return {"run": self.run, "name": self.name} | content | {"metrics": self.metrics}
 
 
-_FIELDS = {one.name for one in fields(Listed)}
+_KEPT = {one.name for one in fields(Listed)} - {"run"}
 
 
-def list_runs(folder: Path) -> list[Listed]:
+def list_runs(folder: Path, extent: Extent = "everything") -> list[Listed]:
     """All runs in ``folder`` and in folders below it, the oldest first.
 
-    What was read of runs that have ended is kept in the user's cache.
+    ``extent`` says whether the runs have all metrics or those of ``HEADLINE`` on test images alone,
+    which is quicker. What was read of runs that have ended is kept in the user's cache.
     """
-    known, listed, kept, read = read_index(folder), [], {}, 0
+    known, listed, new = read_index(folder, extent), [], {}
+    kept: set[str] = set()
     for run in runs_below(folder):
-        now, name = signature(run.path), str(run.path.relative_to(folder))
+        path = str(run.path)
+        name, now = path.removeprefix(f"{folder}/"), signature(path)
         before, entry = known.get(name, ("", {}))
-        if before == now and entry.keys() == _FIELDS:
-            one = Listed(**entry | {"run": str(run.path)})
-            kept[name] = known[name]
+        if before == now and entry.keys() == _KEPT:
+            one = Listed(run=path, **entry)
+            kept.add(name)
         else:
             one = read_run(run)
             if one.status in ENDED:
-                kept[name] = [now, asdict(one)]
-                read += 1
-        listed.append(one)
-    if read >= WORTH_WRITING:
-        write_index(folder, kept)
+                new[name] = (now, one)
+        listed.append(one if extent == "everything" else _with_headlines(one))
+    if len(new) >= WORTH_WRITING:
+        _keep(folder, kept, new)
     return sorted(listed, key=lambda one: (seconds(one.started), one.run))
+
+
+def _keep(folder: Path, kept: set[str], new: dict[str, tuple[str, Listed]]) -> None:
+    """Write both files of the index: what they have of runs that are ``kept``, and new runs."""
+    for extent in EXTENTS:
+        runs = {name: one for name, one in read_index(folder, extent).items() if name in kept}
+        for name, (now, one) in new.items():
+            entry = asdict(one if extent == "everything" else _with_headlines(one))
+            del entry["run"]
+            runs[name] = [now, entry]
+        write_index(folder, extent, runs)
+
+
+def _with_headlines(run: Listed) -> Listed:
+    """The run with no other metrics than those of ``HEADLINE``, on test images."""
+    metrics = {name: run.metrics[name] for name in HEADLINE if name in run.metrics}
+    return replace(run, splits={"test": metrics})
 
 
 def read_run(run: RunFolder) -> Listed:
