@@ -1,14 +1,16 @@
 """Mutated configs through ``vaexp validate``, in one process: no traceback, no hang, exit 0 or 2.
 
-    python benchmarks/hostile_configs.py [--configs 3500] [--seed 1]
+    python -m benchmarks.hostile_configs [--configs 3500] [--seed 1] [--sweeps]
 
-Each config is a shipped one, changed one to four times: in its bytes, its lines, its scalars, its
-structure, or replaced by something large or deep. Prints every failure with the seed that makes it
-again, and the slowest config. The exit code is 1 if there was a failure.
+Each config is a shipped one, or with --sweeps a shipped sweep, changed one to four times: in its
+bytes, its lines, its scalars, its structure, or replaced by something large or deep. Anything that
+is written, in the current folder or in a HOME of its own, is a failure too. Prints every failure
+with the seed that makes it again, and the slowest config. The exit code is 1 if one failed.
 """
 
 import argparse
 import contextlib
+import os
 import random
 import sys
 import tempfile
@@ -19,8 +21,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from benchmarks.outside import changes, snapshot
 from vaexp.cli import app
-from vaexp.config import shipped_configs
+from vaexp.config import shipped_configs, shipped_sweeps
 
 LIMIT = 2.0  # seconds
 TAGS = [
@@ -128,10 +131,10 @@ CHANGES: list[Callable[[str, random.Random], str]] = [
 ]
 
 
-def hostile(seed: int) -> bytes:
-    """The config of a seed."""
+def hostile(seed: int, shipped: dict[str, Path]) -> bytes:
+    """The config of a seed, made of one of those that are shipped."""
     draw = random.Random(seed)
-    text = draw.choice([*shipped_configs().values()]).read_text(encoding="utf-8")
+    text = draw.choice([*shipped.values()]).read_text(encoding="utf-8")
     for _ in range(draw.randint(1, 4)):
         text = draw.choice(CHANGES)(text, draw)
     content = text.encode("utf-8", "surrogatepass")
@@ -142,10 +145,17 @@ def hostile(seed: int) -> bytes:
     return content
 
 
-def complaint(path: Path, overrides: list[str]) -> tuple[str | None, int, float]:
+def overrides(seed: int) -> list[str]:
+    """What is changed in the config of a seed on the command line."""
+    draw = random.Random(seed)
+    value = draw.choice(SCALARS).replace("\0", "0")
+    return [f"model.beta={value}"] if draw.random() < 0.2 else []
+
+
+def complaint(path: Path, settings: list[str]) -> tuple[str | None, int, float]:
     """What is wrong with how ``validate`` takes a file, its exit code and its seconds."""
     began = time.perf_counter()
-    done = CliRunner().invoke(app, ["validate", "--", str(path), *overrides])
+    done = CliRunner().invoke(app, ["validate", "--", str(path), *settings])
     seconds = time.perf_counter() - began
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         return f"{type(done.exception).__name__}: {done.exception}"[:200], done.exit_code, seconds
@@ -168,25 +178,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--configs", type=int, default=3_500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sweeps", action="store_true", help="change the shipped sweeps")
     wanted = parser.parse_args()
+    shipped = shipped_sweeps() if wanted.sweeps else shipped_configs()
     codes, failures, slowest = Counter[int](), 0, (0.0, 0)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        path = Path("hostile.yaml")
-        for seed in range(wanted.seed, wanted.seed + wanted.configs):
-            path.write_bytes(hostile(seed))
-            draw = random.Random(seed)
-            value = draw.choice(SCALARS).replace("\0", "0")
-            overrides = [f"model.beta={value}"] if draw.random() < 0.2 else []
-            wrong, code, seconds = complaint(path, overrides)
-            codes[code] += 1
-            slowest = max(slowest, (seconds, seed))
-            if wrong is not None:
-                failures += 1
-                print(f"seed {seed}: {wrong}")
-        left = [each.name for each in Path().iterdir() if each != path]
+    with tempfile.TemporaryDirectory() as temporary:
+        home, here = Path(temporary, "home"), Path(temporary, "here")
+        home.mkdir()
+        here.mkdir()
+        (home / ".profile").write_text("export EDITOR=vi\n")
+        os.environ |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+        os.environ["MPLCONFIGDIR"] = str(Path(temporary, "matplotlib"))
+        before, path = snapshot(home), Path("hostile.yaml")
+        with contextlib.chdir(here):
+            for seed in range(wanted.seed, wanted.seed + wanted.configs):
+                path.write_bytes(hostile(seed, shipped))
+                wrong, code, seconds = complaint(path, overrides(seed))
+                written = changes(before, snapshot(home)) + [
+                    each.name for each in Path().iterdir() if each != path
+                ]
+                codes[code] += 1
+                slowest = max(slowest, (seconds, seed))
+                for fault in (wrong, f"written: {written}" if written else None):
+                    if fault is not None:
+                        failures += 1
+                        print(f"seed {seed}: {fault}")
+                if written:
+                    sys.exit(1)  # as all others after it would be blamed for it
     print(f"{wanted.configs} configs, exit codes {dict(codes)}, {failures} failures")
-    print(f"slowest: {slowest[0]:.2f} s, seed {slowest[1]}; files written: {left}")
-    sys.exit(bool(failures or left))
+    print(f"slowest: {slowest[0]:.2f} s, seed {slowest[1]}")
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import VAEXP, _environment
 
-from vaexp.config import shipped_configs
+from vaexp.config import shipped_configs, shipped_sweeps
 from vaexp.config.experiments import EXPERIMENTS
 from vaexp.evaluation.groups import GROUPS
 
@@ -53,6 +53,10 @@ def test_shipped_configs(completed: Any, elsewhere: Path) -> None:
     for command in ("train", "sweep", "validate", "configs show", "configs copy"):
         assert completed(f"vaexp {command} gmm-d") == ["gmm-diag"]
     assert completed("vaexp train report/beta-s") == ["report/beta-small"]
+    for command in ("sweep", "validate", "configs show", "configs copy"):
+        assert completed(f"vaexp {command} choo") == ["choose-k"]
+        assert completed(f"vaexp {command} ") == [*shipped_configs(), *shipped_sweeps()]
+    assert completed("vaexp train choo") == []  # which runs no sweep
     assert completed("vaexp train ./con") == []  # which leaves files to the shell
 
 
@@ -106,6 +110,23 @@ def test_runs(completed: Any, forge: Any, elsewhere: Path) -> None:
         assert completed(f"vaexp {command} runs/") == []
 
 
+def test_keys_of_the_list_of_runs(completed: Any, forge: Any, elsewhere: Path) -> None:
+    assert completed("vaexp runs --sort ") == []  # there is no folder of runs
+    run = forge("mix", "model.kind=gmm")
+    (elsewhere / "runs" / "sweep-1").mkdir(parents=True)
+    run.rename(elsewhere / "runs" / "sweep-1" / run.name)
+    for command in ("runs", "runs list", "runs list runs/sweep-1", "runs runs"):
+        for option in ("--where", "--sort", "--columns"):
+            assert completed(f"vaexp {command} {option} test.") == ["test.elbo"]
+            assert completed(f"vaexp {command} {option} model.comp") == ["model.components"]
+            assert completed(f"vaexp {command} {option} st") == ["status", "started", "steps"]
+            assert completed(f"vaexp {command} {option} model.beta") == []  # no run has it
+    assert completed("vaexp runs --where model.components>") == []
+    assert completed("vaexp runs --columns status,st") == ["status,started", "status,steps"]
+    assert completed("vaexp runs no-such-folder --sort st") == []
+    assert completed("vaexp runs no-such-folder --where st") == []
+
+
 def test_groups(completed: Any) -> None:
     assert completed("vaexp evaluate x --only ") == [*GROUPS]
     assert completed("vaexp evaluate x --only rate,qua") == ["rate,quality", "rate,quadrature"]
@@ -123,6 +144,7 @@ finally:
     print("heavy", sorted(heavy), file=sys.stderr)
 """
     lines = ["vaexp train vae-pixel model.", "vaexp sample ", "vaexp evaluate x --only "]
+    lines += ["vaexp runs --where model."]
     stdin, terminal = os.pipe()  # which stays open
     for line in (*lines, "vaexp train - model."):
         asked = {"_VAEXP_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}

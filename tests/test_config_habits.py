@@ -1,18 +1,26 @@
 """What people know from other tools: merge keys, ~ and $VARIABLES, # in a value, huge files."""
 
-import importlib.util
+import os
+import re
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from config_files import Write, complaints, value
 
-from vaexp.config import flatten, load_config, read_config
+from benchmarks import hostile_configs
+from vaexp.config import (
+    flatten,
+    load_config,
+    read_config,
+    shipped_configs,
+    shipped_sweeps,
+)
 from vaexp.errors import UserError
-
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "hostile_configs.py"
 
 
 def test_merged_keys_count_unless_the_section_has_its_own(write: Write) -> None:
@@ -34,7 +42,10 @@ def test_bombs_of_merges_and_files_that_are_no_config_end_at_once(tmp_path: Path
         ("\n".join(lines), "too large for a config"),
         ("".join(f"key{i}: 1\n" for i in range(50_000)), "larger than 256 kB"),
         ("".join(f"k{i}: 1\n" for i in range(20_000)), "too large for a config"),
-        ("model:\n  kind: vae\n" + "".join(f"  k{i}: 1\n" for i in range(900)), "880 more errors"),
+        (
+            "model:\n  kind: vae\n" + "".join(f"  k{i}: 1\n" for i in range(900)),
+            "880 more",
+        ),
         ("x" * 200_000 + ": 1", "not valid YAML"),
         ("{" * 100_000, "nested too deeply"),
         ("model: {kind: vae, beta: " + "9" * 200_000 + "}", "a number of 200,000 digits"),
@@ -144,19 +155,38 @@ def test_validate_finds_what_training_would_refuse(invoke: Any, elsewhere: Path)
     assert list(elsewhere.iterdir()) == []
 
 
-def test_mutated_configs_are_refused_or_read(elsewhere: Path) -> None:
+@pytest.mark.parametrize("shipped", [shipped_configs, shipped_sweeps])
+def test_mutated_configs_are_refused_or_read(
+    elsewhere: Path, shipped: Callable[[], dict[str, Path]]
+) -> None:
     """The first of those that benchmarks/hostile_configs.py makes."""
     assert elsewhere.is_dir()
-    spec = importlib.util.spec_from_file_location("hostile", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    hostile = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hostile)
     path = Path("hostile.yaml")
     for seed in range(1, 61):
-        path.write_bytes(hostile.hostile(seed))
-        wrong, _, _ = hostile.complaint(path, [])
+        path.write_bytes(hostile_configs.hostile(seed, shipped()))
+        wrong, _, _ = hostile_configs.complaint(path, [])
         assert wrong is None, seed
+
+
+@pytest.mark.parametrize("place", ["$HOME/.cache/x", "$HOME/.profile", "x"])
+def test_the_benchmark_of_mutated_configs_notices_what_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    def writes(path: Path, _settings: list[str]) -> tuple[None, int, float]:
+        if b"kind" in path.read_bytes():
+            written = Path(os.path.expandvars(place))
+            written.parent.mkdir(exist_ok=True)
+            written.write_text("")
+        return None, 0, 0.0
+
+    for name in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):  # which it sets
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(sys, "argv", ["hostile_configs", "--configs", "50"])
+    monkeypatch.setattr(hostile_configs, "complaint", writes)
+    with pytest.raises(SystemExit, match="1"):
+        hostile_configs.main()
+    said = place.removeprefix("$HOME/")
+    assert re.fullmatch(rf"seed \d+: written: \[.*'{said}'\]\n", capsys.readouterr().out)
 
 
 def test_a_config_from_stdin(elsewhere: Path) -> None:

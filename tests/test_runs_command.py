@@ -109,6 +109,14 @@ def test_columns(three: Any, forge: Any, invoke: Any) -> None:
         (["--columns", "test.elb"], "did you mean test.elbo?"),
         (["--sort", "stats"], "did you mean status?"),
         (["--where", "modl.beta>1"], "did you mean model.beta?"),
+        (["--where", "lr<1"], "did you mean train.learning_rate?"),
+        (["--where", "train.n_epochs>1"], "did you mean train.epochs?"),
+        (["--sort", "z_dim"], "did you mean model.latent_dim?"),
+        (["--sort", "beta"], "did you mean model.beta?"),
+        (["--columns", "test.kl"], "did you mean test.rate?"),
+        (["--columns", "status,kld"], "did you mean rate?"),
+        (["--columns", "validation.elbo"], "did you mean test.elbo or elbo?"),
+        (["--columns", "tol"], "such as model.beta, test.elbo, size"),  # no run has it
         (["--where", "model.beta"], "write KEY, one of = != < <= > >="),
         (["--where", "model.beta>[1"], "--where model.beta>[1"),
     ],
@@ -335,6 +343,34 @@ def test_a_run_in_a_folder_below_is_found_by_its_name(nested: dict[str, Path], i
     assert str(nested["c"].relative_to(Path.cwd())) in done.stderr
 
 
+def test_a_run_in_a_folder_below_is_found_by_its_path(nested: dict[str, Path], invoke: Any) -> None:
+    b, c = nested["b"].name, nested["c"].name
+    for given, name in {
+        f"runs/digits/{b}": b,
+        f"runs/digits/{b[:-2]}": b,
+        "runs/digits/b": b,
+        "runs/digits/latest": b,
+        f"digits/{b}": b,  # as seen from runs/
+        "digits/b": b,
+        "digits/latest": b,
+        "sweep/c": c,
+        f"runs/sweep/trials/1/{c}": c,
+    }.items():
+        done = invoke("runs", "show", given, "--json")
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["name"] == name, given
+    Path("runs/c").mkdir()  # a folder does not hide the run whose name begins so
+    assert json.loads(invoke("runs", "show", "c", "--json").stdout)["name"] == c
+    for given, what in (
+        ("digits/c", "no run in runs/digits has a name that begins so"),
+        ("nowhere/b", "nowhere/b: no such run folder\n"),
+        ("../runs/digits/b", "no such run folder"),
+    ):
+        done = invoke("runs", "show", given)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert what in done.stderr
+
+
 def test_the_latest_run_may_lie_in_a_folder_below(
     nested: dict[str, Path], invoke: Any, change_json: Any
 ) -> None:
@@ -474,6 +510,69 @@ def test_rm_removes_only_runs_of_the_folder(
     assert f"--runs-dir {forge.folder}" in done.stderr
     assert all(run.is_dir() for run in (a, b, c))
     assert (folder / "thesis.txt").read_text() == "text"
+
+
+def test_rm_removes_runs_in_folders_below(nested: dict[str, Path], forge: Any) -> None:
+    from conftest import VAEXP
+
+    b, c = nested["b"], nested["c"]
+    command = [VAEXP, "runs", "rm", "digits/b", c.name[16:-2]]
+    for answer, code in (("n\n", 2), ("", 2), ("y\n", 0)):
+        assert b.is_dir()
+        assert c.is_dir()
+        done = subprocess.run(
+            command, input=answer, capture_output=True, text=True, cwd=forge.folder, timeout=600
+        )
+        assert done.returncode == code, done.stderr
+        assert "Remove these 2 runs for good?" in done.stderr
+        for run in (b, c):
+            assert f"{run.relative_to(forge.folder)}  finished" in done.stderr
+    assert done.stdout.count("bytes freed") == 3
+    assert not b.exists()
+    assert not c.exists()
+    assert b.parent.is_dir()
+    assert nested["a"].is_dir()
+    assert list(b.parent.iterdir()) == []
+
+
+def test_rm_follows_no_link_and_stays_in_the_folder(
+    nested: dict[str, Path],
+    invoke: Any,
+    forge: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    b, outside = nested["b"], tmp_path / "outside"
+    other = shutil.copytree(b, outside / b.name)
+    (forge.folder / "runs" / "out").symlink_to(outside)
+    (forge.folder / "runs" / "in").symlink_to(b.parent)
+    (tmp_path / "way").symlink_to(b.parent)
+    before = sorted(tmp_path.rglob("*"))
+    for given, what in (
+        (f"runs/out/{b.name}", "not in the folder runs"),
+        (f"runs/digits/../../outside/{b.name}", "not in the folder runs"),
+        (other, "not in the folder runs"),
+        (f"runs/in/{b.name}", "runs/in is a link, which rm does not follow"),
+        (tmp_path / "way" / b.name, "is a link, which rm does not follow"),
+        ("runs", "not a run folder"),
+        ("runs/digits", "not a run folder"),
+    ):
+        done = invoke("runs", "rm", given, "--yes")
+        assert (done.exit_code, done.stdout) == (2, ""), given
+        assert what in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    # links above the folder of the runs do not matter, nor where one stands
+    (tmp_path / "home").symlink_to(forge.folder)
+    monkeypatch.chdir(b.parent)
+    done = invoke("runs", "rm", b.name, "--yes", "--runs-dir", tmp_path / "home" / "runs")
+    assert done.exit_code == 0, done.stderr
+    assert not b.exists()
+    assert other.is_dir()
+    c = nested["c"]
+    way = tmp_path / "home" / c.relative_to(forge.folder)
+    done = invoke("runs", "rm", way, "--yes", "--runs-dir", tmp_path / "home" / "runs")
+    assert done.exit_code == 0, done.stderr
+    assert not c.exists()
 
 
 def test_rm_refuses_all_if_one_is_refused(three: dict[str, Path], forge: Any, invoke: Any) -> None:

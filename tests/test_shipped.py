@@ -13,7 +13,7 @@ import pytest
 import torch
 from hatchling.builders.wheel import WheelBuilder
 
-from vaexp.config import load_config, shipped_configs
+from vaexp.config import load_config, shipped_configs, shipped_sweeps
 from vaexp.data import Split
 from vaexp.experiment.prepare import Experiment
 from vaexp.experiment.train import train
@@ -99,6 +99,8 @@ def test_the_wheel_carries_configs_data_and_types(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in shipped_configs():
         assert f"vaexp/configs/{name}.yaml" in names
+    for name in shipped_sweeps():
+        assert f"vaexp/configs/sweeps/{name}.yaml" in names
     for path in (ROOT / "vaexp").rglob("*"):
         if path.is_file() and not any(p[0] == "." or p == "__pycache__" for p in path.parts):
             assert path.relative_to(ROOT).as_posix() in names

@@ -28,7 +28,6 @@ from vaexp.errors import RunError
 from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import HEARTBEAT
-from vaexp.sweeps.display import Display, duration
 from vaexp.sweeps.folder import State, Sweep, Task
 from vaexp.sweeps.jobs import Child, Here, Jobs, environment
 from vaexp.sweeps.request import Options, Request
@@ -442,20 +441,6 @@ def test_starting_a_trial_costs_little(work: Any) -> None:
     assert (time.monotonic() - began - alone) / 4 < 0.1 + alone / 4  # as the machine may be busy
 
 
-def test_the_time_left_is_that_of_those_before() -> None:
-    from rich.console import Console
-
-    display = Display(Console(), 10, jobs=2)
-    assert display.time_left([1.0], 3) is None
-    display.seconds += [10.0, 20.0]
-    assert display.time_left([5.0, 40.0], 4) == (10.0 + 4 * 15.0) / 2
-
-
-def test_durations_are_read_at_a_glance() -> None:
-    shown = [duration(seconds) for seconds in (0.4, 59.4, 59.6, 185, 3599.7, 7380)]
-    assert shown == ["0 s", "59 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 03 min"]
-
-
 # What it says in the end
 
 
@@ -560,6 +545,10 @@ def test_a_sweep_from_end_to_end_with_a_trial_that_fails(tiny: Path) -> None:
     assert "data.limit" in lines[failed]
     assert lines[failed + 1] == "  see sweeps/tiny-limit-beta/trials/002-limit-20000-beta-2"
     assert "2 trials: 1 finished, 1 failed" in lines
+    for number in (1, 2):  # no table in a pipe
+        assert sum(line.startswith(f"trial {number} (") for line in lines) == 2
+    assert not any("running" in line or "waiting" in line for line in lines[1:])
+    assert "\x1b" not in done.stderr
     assert "to go on: vaexp sweep sweeps/tiny-limit-beta" in lines
     text = (folder / "comparison.md").read_text()
     assert "| data.limit | model.beta | runs | elbo" in text

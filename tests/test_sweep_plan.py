@@ -202,6 +202,80 @@ def test_mistakes_in_a_file_have_their_places(
     assert not (tiny / "sweeps").exists()
 
 
+MANY = """\
+config: tiny.yaml
+set:
+  train.epoch: 1
+  model.latent_dim: 0
+  train: {steps: 3}
+grid:
+  model.beta: 3
+  model.sigma_mode: [fixd, pixel]
+  seed: [1, 1]
+zip:
+  model.hidden: [[8], [16]]
+  data.limit: [100]
+  name: [a, b]
+random: {trials: 0, ranges: {train.learning_rate: 1-2, train.momentum: 2..1}}
+seeds: 0
+sedes: 3
+"""
+
+
+def test_all_mistakes_in_a_file_are_said_at_once_each_with_its_place(
+    invoke: Any, tiny: Path
+) -> None:
+    (tiny / "s.yaml").write_text(MANY)
+    done = invoke("sweep", "s.yaml")
+    assert (done.exit_code, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    said = sorted((int(line.split(":")[1]), line.split(": ")[1]) for line in lines)
+    assert said == [
+        (3, "train.epoch"),
+        (4, "model.latent_dim"),
+        (5, "set.train"),
+        (7, "grid.model.beta"),
+        (8, "model.sigma_mode"),
+        (9, "grid.seed"),
+        (12, "zip.data.limit"),
+        (13, "zip.name"),
+        (14, "random.ranges.train.learning_rate"),
+        (14, "random.ranges.train.momentum"),
+        (14, "random.trials"),
+        (15, "seeds"),
+        (16, "sedes"),
+    ]
+    assert all(line.startswith("s.yaml:") for line in lines)
+    assert not (tiny / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        # whether keys go together is not said where one of them is wrong, or left out
+        ("set: {model.sigma_mode: lowrnk}\ngrid: {model.factors: [2, 3]}", ["model.sigma_mode"]),
+        ("grid: {model.factors: [2, 3], model.sigma_mode: lowrank}", ["grid.model.sigma_mode"]),
+        (
+            "grid: {train.max_iter: [2, 3]}\nzip: {model.kind: [gmm, gmm], seed: [1]}",
+            ["zip.seed"],
+        ),
+        ("set: {train.epoch: 1}\ngrid: {seed: 1}", ["grid.seed", "train.epoch"]),
+        ("set: {seed: 3}\ngrid: {seed: [1, 2], train.epoch: [1]}", ["seed", "train.epoch"]),
+        ("set: {train.epoch: 1}\nrandom: {trials: 9, ranges: {seed: 1..2}}",
+         ["train.epoch", "the ranges have only 2 different points"]),
+        ("grid: {seed: [1], name: [a]}\nzip: {seed: [2]}\nseeds: 20000",
+         ["grid.name", "seeds", "zip.seed"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_file_does_not_follow_from_another(
+    invoke: Any, tiny: Path, text: str, keys: list[str]
+) -> None:
+    (tiny / "s.yaml").write_text(f"config: tiny.yaml\n{text}\n")
+    done = invoke("sweep", "s.yaml")
+    assert done.exit_code == 2
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == keys
+
+
 # What is listed
 
 

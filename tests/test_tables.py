@@ -1,20 +1,14 @@
 """Tables as text: nothing is cut in a pipe, and a terminal gets blocks of columns."""
 
 import csv
-import fcntl
 import io
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import VAEXP
+from terminals import on_terminal
 
 from vaexp.pages.page import of_table
 from vaexp.tables import Table, comma_separated, markdown, show_entry, show_size, text_table
@@ -139,26 +133,6 @@ def test_sizes() -> None:
 
 
 # The real command on a real terminal
-
-
-def on_terminal(width: int, *arguments: str | Path) -> str:
-    """What a command shows on a terminal with this many columns."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    environment = {key: one for key, one in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [VAEXP, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while part := os.read(ours, 65536):
-            shown += part
-    except OSError:  # Linux says so when the other end is closed
-        pass
-    os.close(ours)
-    assert process.wait(timeout=60) == 0, shown.decode()
-    return shown.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture(scope="module")

@@ -89,11 +89,11 @@ def _fail(message: str, code: int) -> NoReturn:
 def settings_of(config: str | None, overrides: list[str]) -> "Config":
     """The settings of a new run; says what the user should know of them."""
     from vaexp.config import read_config
-    from vaexp.sweeps.request import is_sweep_file
+    from vaexp.sweeps.file import sweep_file
 
     if config is None:
         raise UserError("which config? vaexp configs list shows some to begin with")
-    if is_sweep_file(config):
+    if sweep_file(config):
         raise UserError(f"{config}: it describes a sweep; vaexp sweep {config} runs its trials")
     settings, notes = read_config(config, overrides)
     for note in notes:

@@ -34,10 +34,23 @@ def configs(incomplete: str) -> Candidates:
     ]
 
 
+def configs_and_sweeps(incomplete: str) -> Candidates:
+    """The shipped configs and the shipped sweeps whose names begin so."""
+    from vaexp.config import shipped_sweeps, summary
+
+    return configs(incomplete) + [
+        (name, summary(path))
+        for name, path in shipped_sweeps().items()
+        if name.startswith(incomplete)
+    ]
+
+
 def configs_or_settings(ctx: typer.Context, incomplete: str) -> Candidates:
-    """The arguments of ``validate``: configs, and after the first of them settings."""
+    """The arguments of ``validate``: configs and sweeps, and after the first of them settings."""
     given = ctx.params.get("arguments") or ()
-    return configs(incomplete) + (_settings(given[:1], given, incomplete) if given else [])
+    return configs_and_sweeps(incomplete) + (
+        _settings(given[:1], given, incomplete) if given else []
+    )
 
 
 def settings(ctx: typer.Context, incomplete: str) -> Candidates:
@@ -125,6 +138,32 @@ def runs(ctx: typer.Context, incomplete: str) -> Candidates:
         found = names[::-1]
     latest = [LATEST] if names and LATEST.startswith(incomplete) else []
     return [(name, "") for name in (*latest, *found)]
+
+
+def run_keys(ctx: typer.Context, incomplete: str) -> Candidates:
+    """The keys of the runs in the folder that is listed, or in runs/.
+
+    While an option has no value yet, what was given before it stands in ``ctx.args``.
+    """
+    from vaexp.runs.find import RUNS
+    from vaexp.runs.keys import known_keys
+    from vaexp.runs.listing import list_runs
+
+    try:
+        path = expanded(ctx.args[0] if ctx.args else RUNS)
+        listed = list_runs(path) if os.path.isdir(path) else []
+    except (UserError, OSError):
+        return []
+    keys = known_keys(listed) if listed else []
+    return [(key, "") for key in keys if key.startswith(incomplete)]
+
+
+def several_run_keys(ctx: typer.Context, incomplete: str) -> Candidates:
+    """The same, of which several may be given with commas between."""
+    before, comma, last = incomplete.rpartition(",")
+    given = before.split(",")
+    found = [key for key, _ in run_keys(ctx, last) if key not in given]
+    return [(f"{before}{comma}{key}", "") for key in found]
 
 
 def groups(incomplete: str) -> Candidates:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 
 configs_app = typer.Typer(
     no_args_is_help=True,
-    help="List, show or copy the configs that ship with vaexp.\n\n"
+    help="List, show or copy the configs and sweeps that ship with vaexp.\n\n"
     "Example: [bold]vaexp configs list[/bold]",
 )
 
 ShippedName = Annotated[
     str,
-    typer.Argument(help="The name of a shipped config.", autocompletion=cli_completion.configs),
+    typer.Argument(
+        help="The name of a shipped config or sweep.",
+        autocompletion=cli_completion.configs_and_sweeps,
+    ),
 ]
 
 
@@ -32,17 +36,20 @@ def validate(
         list[str],
         typer.Argument(
             metavar="CONFIG... [KEY=VALUE]...",
-            help="The configs to check (- is stdin), and settings to change in each of them.",
+            help="The configs and sweeps to check (- is stdin), and settings to change in each.",
             autocompletion=cli_completion.configs_or_settings,
         ),
     ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Check configs without running them. Prints what is wrong, and where.
+    """Check configs, and files that describe sweeps, without running them.
+
+    Prints what is wrong, and where.
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
     from vaexp.config import read_config
+    from vaexp.sweeps.file import sweep_file
 
     overrides = [text for text in arguments if "=" in text and not os.path.exists(text)]
     problems: dict[str, str | None] = {}
@@ -50,6 +57,10 @@ def validate(
         if config in overrides:
             continue
         try:
+            file = sweep_file(str(expanded(config)))
+            if file is not None:
+                problems[config] = _wrong_trial(config, file, overrides)
+                continue
             settings, notes = read_config(config, overrides)
             for note in notes:
                 typer.echo(f"note: {note}", err=True)
@@ -65,6 +76,25 @@ def validate(
             print_answer(f"{name}: ok")
     if any(problems.values()):
         raise typer.Exit(2)
+
+
+def _wrong_trial(name: str, file: Path, overrides: Sequence[str]) -> str | None:
+    """Why the data have too few images for a trial of a sweep; None if they do not.
+
+    Raises UserError if there is anything else wrong with the sweep.
+    """
+    from vaexp.sweeps.request import Request
+    from vaexp.sweeps.trials import check, config_of, numbered
+
+    request = Request.of_file(file, overrides)
+    trials = numbered([request.asked], request.base)
+    check(request.base, trials)
+    for trial in trials:
+        title = f"{name}, trial {trial.number} ({trial.title})"
+        problem = _refused_by_the_data(title, config_of(request.base, trial))
+        if problem is not None:
+            return problem
+    return None
 
 
 def _refused_by_the_data(name: str, config: "Config") -> str | None:
@@ -101,38 +131,51 @@ def check_images(config: "Config") -> None:
         check_data(config)
 
 
-def schema() -> None:
+def schema(
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="That of a file that describes a sweep.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of configs, with which editors complete and check them.
 
     Example: [bold]vaexp schema > vaexp.schema.json[/bold]
     """
     from vaexp.config import json_schema
+    from vaexp.sweeps.schema import sweep_schema
 
-    print_answer(json.dumps(json_schema(), indent=2))
+    print_answer(json.dumps(sweep_schema() if sweep else json_schema(), indent=2))
 
 
 @configs_app.command("list")
-def configs_list(as_json: JsonFlag = False) -> None:
-    """List the shipped configs with what each of them shows.
+def configs_list(
+    sweeps: Annotated[
+        bool, typer.Option("--sweeps", help="List the shipped sweeps, which vaexp sweep takes.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the shipped configs, or the shipped sweeps, with what each of them shows.
 
     Example: [bold]vaexp configs list[/bold]
     """
-    from vaexp.config import shipped_configs, summary
+    from vaexp.config import shipped_configs, shipped_sweeps, summary
 
-    summaries = {name: summary(path) for name, path in shipped_configs().items()}
+    shipped = shipped_sweeps() if sweeps else shipped_configs()
+    summaries = {name: summary(path) for name, path in shipped.items()}
     if as_json:
         print_answer(json.dumps(summaries))
         return
     width = max(map(len, summaries))
     for name, text in summaries.items():
         print_answer(f"{name:<{width}}  {text}")
+    if not sweeps:
+        typer.echo("vaexp configs list --sweeps lists the sweeps", err=True)
 
 
 @configs_app.command("show")
 def configs_show(
     name: ShippedName,
 ) -> None:
-    """Print a shipped config with its comments.
+    """Print a shipped config or sweep with its comments.
 
     Example: [bold]vaexp configs show quickstart[/bold]
     """
@@ -144,7 +187,7 @@ def configs_copy(
     name: ShippedName,
     to: Annotated[Path, typer.Argument(help="The new file, or the folder it is put in.")] = Path(),
 ) -> None:
-    """Copy a shipped config, so that it can be changed. Prints the path of the new file.
+    """Copy a shipped config or sweep, so that it can be changed. Prints the path of the new file.
 
     A file that exists is never overwritten.
 
@@ -167,10 +210,10 @@ def configs_copy(
 
 
 def _shipped(name: str) -> Path:
-    """The file of a shipped config. Raises UserError if none has this name."""
-    from vaexp.config import shipped_configs
+    """The file of a shipped config or sweep. Raises UserError if none has this name."""
+    from vaexp.config import shipped_configs, shipped_sweeps
 
-    shipped = shipped_configs()
+    shipped = shipped_configs() | shipped_sweeps()
     if name not in shipped:
         raise UserError(f"{name}: no such shipped config; there are {', '.join(shipped)}")
     return shipped[name]

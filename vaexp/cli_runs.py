@@ -57,6 +57,7 @@ def list_command(
             metavar="KEY,...",
             help="The columns: settings (model.beta), metrics (test.elbo, validation.elbo), and "
             "status, started, steps, size, model, error.",
+            autocompletion=cli_completion.several_run_keys,
         ),
     ] = None,
     where: Annotated[
@@ -65,10 +66,16 @@ def list_command(
             metavar="CONDITION",
             help="Only runs for which it holds, such as 'model.beta>1' or status=failed. The "
             "operators are = != < <= > >=. Several conditions must all hold.",
+            autocompletion=cli_completion.run_keys,
         ),
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Sort by this, the smallest value first.")
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Sort by this, the smallest value first.",
+            autocompletion=cli_completion.run_keys,
+        ),
     ] = None,
     format_: FormatOption = Format.table,
     as_json: JsonFlag = False,
@@ -140,7 +147,8 @@ def rm(
 ) -> None:
     """Remove run folders with everything in them, after asking. Prints the bytes that this freed.
 
-    Only run folders directly in the folder of the runs are removed, and none that is running.
+    Only run folders in the folder of the runs, or in folders below it, are removed, and none that
+    is running. No link is followed.
 
     Example: [bold]vaexp runs rm 20261122-143015-quickstart-7f3a[/bold]
     """

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"[\w.]+=(\w+:)?[-+\d.e]+\.\.[-+\d.e]+")
 SWEPT = "--grid KEY=A,B, --zip, --random N with --range KEY=LOW..HIGH, or --seeds N"
+ConfigOrSweep = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A config as for train, a shipped sweep's name, a YAML file that describes a sweep, "
+        "or a sweep's folder.",
+        autocompletion=cli_completion.configs_and_sweeps,
+    ),
+]
 Grid = Annotated[
     list[str] | None,
     typer.Option(
@@ -108,14 +117,7 @@ TrialOption = Annotated[
 
 
 def sweep(
-    config: Annotated[
-        str,
-        typer.Argument(
-            metavar="CONFIG",
-            help="A config as for train, a YAML file that describes a sweep, or a sweep's folder.",
-            autocompletion=cli_completion.configs,
-        ),
-    ],
+    config: ConfigOrSweep,
     overrides: Overrides = None,
     grid: Grid = None,
     zip_: Zip = None,
@@ -174,8 +176,10 @@ def _request(
 ) -> tuple[Path, "Request | None"]:
     """The folder of the sweep, and what is asked of it; None stands for all that it has."""
     from vaexp.config.document import read_file
+    from vaexp.config.load import find_config
+    from vaexp.sweeps.file import sweep_file
     from vaexp.sweeps.record import NAME, Record
-    from vaexp.sweeps.request import Request, is_sweep_file
+    from vaexp.sweeps.request import Request
 
     if config == "-":
         raise UserError("-: a sweep takes no config from stdin; write it into a file and name that")
@@ -194,13 +198,15 @@ def _request(
             return path, None
         record = Record.read(path)
         return path, Request(record.config, record.base, options.asked(), path.name)
-    if is_sweep_file(config):
+    file = sweep_file(config)
+    if file is not None:
         if options:
             raise UserError(f"{config}: it says itself what is varied; add it there")
-        request = Request.of_file(path, overrides)
+        request = Request.of_file(file, overrides)
     elif options:
         request = Request.of_config(config, overrides, options)
     else:
+        find_config(config)
         raise UserError(f"{config}: what is to be varied? Add {SWEPT}")
     return expanded(folder or sweeps_dir / request.name), request
 

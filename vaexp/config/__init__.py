@@ -10,7 +10,7 @@ from vaexp.config.load import load_config, load_text, read_config
 from vaexp.config.models.gmm import GMMConfig, GMMExperiment
 from vaexp.config.models.vae import VAEConfig, VAEExperiment
 from vaexp.config.settings import differing, digest, dump, flatten, json_schema, of_the_run
-from vaexp.config.shipped import shipped_configs, summary
+from vaexp.config.shipped import shipped_configs, shipped_sweeps, summary
 from vaexp.config.training import SGDConfig
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "read_config",
     "read_override",
     "shipped_configs",
+    "shipped_sweeps",
     "summary",
 ]

@@ -1,7 +1,10 @@
 """The errors of pydantic as messages that say where they stand and what to do."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vaexp.config.base import BaseConfig
@@ -9,6 +12,49 @@ from vaexp.config.document import Location, Source, brief, short_text
 from vaexp.config.experiments import EXPERIMENTS
 from vaexp.config.other_names import meant_by
 from vaexp.config.section import Section
+from vaexp.errors import UserError
+
+AnySection = TypeVar("AnySection", bound=Section)
+MOST_SHOWN = 20  # lines in a message
+
+
+class Mistakes(UserError):
+    """What is wrong with a document: a line for each mistake, of which the message shows some."""
+
+    def __init__(self, lines: Iterable[str], of_one_key: Iterable[str] = (), more: int = 0):
+        self.lines = list(dict.fromkeys(lines))
+        """The lines, each once."""
+        self.of_one_key = list(of_one_key)
+        """Those on what is wrong whatever the other keys are."""
+        self.more = more
+        """How many mistakes there are beside the lines."""
+        left = more + max(0, len(self.lines) - MOST_SHOWN)
+        shown = self.lines[:MOST_SHOWN] + ([f"and {left:,} more mistakes"] if left else [])
+        super().__init__("\n".join(shown))
+
+
+def checked(schema: type[AnySection], source: Source) -> AnySection:
+    """The section that a document is. Raises UserError with a line for each thing wrong."""
+    try:
+        return schema.model_validate(source.data)
+    except ValidationError as error:
+        raise mistakes(source, error, schema) from None
+
+
+def lines_of(error: UserError) -> list[str]:
+    """The mistakes that an error names, a line for each."""
+    return error.lines if isinstance(error, Mistakes) else str(error).splitlines()
+
+
+def mistakes(source: Source, error: ValidationError, schema: type[Section]) -> Mistakes:
+    """The mistakes that the validation of a document as this section has found."""
+    every = error.errors(include_url=False)
+    listed = every[:MOST_SHOWN]  # as looking for what was meant takes time
+    lines = [explain(source, details, schema) for details in listed]
+    of_one_key = [
+        line for line, details in zip(lines, listed, strict=True) if details["type"] != "config"
+    ]
+    return Mistakes(lines, of_one_key, len(every) - len(listed))
 
 
 def explain(source: Source, details: ErrorDetails, schema: type[Section]) -> str:
@@ -16,8 +62,7 @@ def explain(source: Source, details: ErrorDetails, schema: type[Section]) -> str
 
     ``schema`` is the section that the whole document is, such as an experiment.
     """
-    context = details.get("ctx", {})
-    location: Location = (*details["loc"], *context.get("key", ()))
+    location = location_of(details)
     kind = details["type"]
     is_key = kind in ("extra_forbidden", "missing")
     if kind == "extra_forbidden":
@@ -33,6 +78,11 @@ def explain(source: Source, details: ErrorDetails, schema: type[Section]) -> str
         message += f", got {brief(details['input'])}"
     name = short_text(".".join(str(part) for part in location))
     return f"{source.at(location, key=is_key)}: {name}: {message}"
+
+
+def location_of(details: ErrorDetails) -> Location:
+    """What an error is about: where it was raised, and the key below that it names."""
+    return (*details["loc"], *details.get("ctx", {}).get("key", ()))
 
 
 def _unknown_key(location: Location, schema: type[Section]) -> str:

@@ -129,14 +129,17 @@ class Source:
         return f"{self.path}:1:1"
 
 
-def read_file(path: Path) -> Source:
-    """The mapping in a YAML file. Raises UserError if there is none or it cannot be read."""
+def read_file(path: Path, *, quick: bool = False) -> Source:
+    """The mapping in a YAML file. Raises UserError if there is none or it cannot be read.
+
+    ``quick`` is that of ``read_document``.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    return _read_bytes(content, path)
+    return _read_bytes(content, path, quick=quick)
 
 
 def read_stdin() -> Source:
@@ -148,7 +151,7 @@ def read_stdin() -> Source:
     return _read_bytes(content, STDIN)
 
 
-def _read_bytes(content: bytes, path: Path) -> Source:
+def _read_bytes(content: bytes, path: Path, *, quick: bool = False) -> Source:
     """The mapping in the bytes of a YAML file. Raises UserError as ``read_file``."""
     if len(content) > MAX_BYTES:
         raise UserError(f"{path}: larger than {MAX_BYTES // 1024} kB, so not a config")
@@ -156,13 +159,14 @@ def _read_bytes(content: bytes, path: Path) -> Source:
         text = content.decode()
     except UnicodeDecodeError:
         raise UserError(f"{path}:1:1: not a text file in UTF-8, so not YAML") from None
-    return read_document(text, path)
+    return read_document(text, path, quick=quick)
 
 
 def read_document(text: str, path: Path, *, quick: bool = False) -> Source:
     """The mapping in the text of a YAML file. Raises UserError if there is none.
 
-    ``quick`` uses libyaml where it is there, for the many configs of a list of runs.
+    ``quick`` uses libyaml where it is there, for the many configs of a list of runs and for a first
+    look at a file.
     """
     source = Source(path, {})
     data = read_text(text, source, quick=quick)

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from vaexp.config.complaints import explain
+from vaexp.config.complaints import checked
 from vaexp.config.document import Location, Source, brief, read_document, read_file, read_stdin
 from vaexp.config.experiments import EXPERIMENTS, Config
 from vaexp.config.overrides import apply_override, remove_overruled
-from vaexp.config.shipped import shipped_configs
+from vaexp.config.shipped import shipped_configs, shipped_sweeps
 from vaexp.errors import UserError
 from vaexp.paths import expanded
-
-MOST_ERRORS = 20  # that a message lists
 
 
 def load_config(config: str, overrides: Sequence[str] = ()) -> Config:
@@ -59,14 +55,7 @@ def resolve(source: Source, overridden: set[Location]) -> tuple[Config, list[str
     if removed:
         notes.append(f"the overrides leave out what does not apply then: {', '.join(removed)}")
     source.data.setdefault("name", name_from(source.path))
-    try:
-        return experiment.model_validate(source.data), notes
-    except ValidationError as error:
-        every = error.errors(include_url=False)
-        lines = [explain(source, details, experiment) for details in every[:MOST_ERRORS]]
-        if len(every) > MOST_ERRORS:
-            lines.append(f"{source.path}: and {len(every) - MOST_ERRORS:,} more errors")
-        raise UserError("\n".join(lines)) from None
+    return checked(experiment, source), notes
 
 
 def find_config(config: str) -> tuple[Path, list[str]]:
@@ -90,8 +79,9 @@ def find_config(config: str) -> tuple[Path, list[str]]:
         return shipped[config], [f"{config} is the shipped config, not ./{name}" for name in files]
     if is_folder:
         raise UserError(f"{config}: is a directory without a config.yaml, not a run folder")
-    close = get_close_matches(config, shipped, n=1) or get_close_matches(path.stem, shipped, n=1)
-    hint = f"; did you mean the shipped config {close[0]}?" if close else ""
+    kinds = dict.fromkeys(shipped_sweeps(), "sweep") | dict.fromkeys(shipped, "config")
+    close = get_close_matches(config, kinds, n=1) or get_close_matches(path.stem, kinds, n=1)
+    hint = f"; did you mean the shipped {kinds[close[0]]} {close[0]}?" if close else ""
     raise UserError(f"{config}: no such file, run folder or shipped config{hint}")
 
 

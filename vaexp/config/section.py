@@ -4,7 +4,7 @@ The docstring under each field of a section is its documentation, in ``vaexp sch
 editors.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
@@ -15,11 +15,12 @@ from pydantic import (
     ConfigDict,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    ValidationError,
     WithJsonSchema,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from vaexp.config.rules import Rule, as_schema, at_most_one
 
@@ -27,6 +28,13 @@ from vaexp.config.rules import Rule, as_schema, at_most_one
 def problem(message: str, *key: str) -> PydanticCustomError:
     """An error that the loader places at ``key`` below the section that raises it."""
     return PydanticCustomError("config", "{message}", {"message": message, "key": key})
+
+
+def problems(found: Iterable[PydanticCustomError]) -> ValidationError:
+    """Several such errors of one section, for its validator to raise together."""
+    return ValidationError.from_exception_data(
+        "section", [InitErrorDetails(type=one, input=None) for one in found]
+    )
 
 
 @dataclass(frozen=True)

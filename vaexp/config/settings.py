@@ -39,6 +39,10 @@ def digest(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+DRAFT = "http://json-schema.org/draft-07/schema#"
+"""The draft of JSON Schema that editors know best."""
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft-07) of a config, which ``model.kind`` decides."""
     from pydantic.json_schema import models_json_schema  # takes a moment to import
@@ -54,7 +58,7 @@ def json_schema() -> dict[str, Any]:
         for kind in EXPERIMENTS
     }
     return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$schema": DRAFT,
         "title": "A config of vaexp",
         "description": "One experiment: a model, its data, and how it is fitted and measured.",
         "type": "object",
@@ -64,17 +68,17 @@ def json_schema() -> dict[str, Any]:
             {"if": is_kind[kind], "then": references[experiment, "validation"]}
             for kind, experiment in EXPERIMENTS.items()
         ],
-        "definitions": {name: _alone(part) for name, part in schema["$defs"].items()},
+        "definitions": {name: standing_alone(part) for name, part in schema["$defs"].items()},
     }
 
 
-def _alone(schema: Any) -> Any:
+def standing_alone(schema: Any) -> Any:
     """A schema in which nothing stands beside a $ref, as validators of draft-07 overlook it."""
     if isinstance(schema, list):
-        return [_alone(part) for part in schema]
+        return [standing_alone(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    parts = {key: _alone(part) for key, part in schema.items()}
+    parts = {key: standing_alone(part) for key, part in schema.items()}
     if "$ref" in parts and len(parts) > 1:
         return {"allOf": [{"$ref": parts.pop("$ref")}], **parts}
     return parts

@@ -1,4 +1,7 @@
-"""The configs that come with the package: ``vaexp/configs`` in a wheel, ``configs`` in a clone."""
+"""The configs and sweeps that come with the package.
+
+They lie in ``vaexp/configs`` in a wheel, and in ``configs`` in a clone.
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,10 @@ SCHEMA_LINE = "# yaml-language-server: $schema="
 """What the first line of a shipped config begins with. The path of the schema follows."""
 
 
+SWEEPS = "sweeps"
+"""The folder of the shipped sweeps, among those of configs."""
+
+
 def shipped_configs() -> dict[str, Path]:
     """The path of every shipped config by its name, in the order of names.
 
@@ -17,7 +24,15 @@ def shipped_configs() -> dict[str, Path]:
     """
     folder = _folder()
     paths = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*/*.yaml"))]
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    return {
+        name: path for name, path in zip(names, paths, strict=True) if path.parent.name != SWEEPS
+    }
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """The path of every shipped file that describes a sweep, by its name: choose-k."""
+    return {path.stem: path for path in sorted((_folder() / SWEEPS).glob("*.yaml"))}
 
 
 def summary(path: Path) -> str:

@@ -21,22 +21,29 @@ def find_run(run: str | Path, runs_dir: Path = RUNS) -> Path:
 
     That is a folder; or ``latest``, the run that started last in ``runs_dir`` or a folder below;
     or a unique beginning of the name of a run there, with or without its date and time. Where the
-    argument has a folder before the last slash, that is the folder of the runs.
+    argument has a folder before the last slash, that is the folder of the runs; it may lie in
+    ``runs_dir``.
 
     Raises UserError if there is no such run, or if the beginning is that of several.
     """
     path = expanded(run)
     if os.path.lexists(path):
         return path
-    parent = path.parent if len(path.parts) > 1 else expanded(runs_dir)
+    has_folder = len(path.parts) > 1
+    if not has_folder or not (".." in path.parts or os.path.isdir(path.parent)):
+        path = expanded(runs_dir) / path
+        if has_folder and os.path.lexists(path):
+            return path
+    parent = path.parent
     runs = runs_below(parent) if os.path.isdir(parent) else []
     if path.name == LATEST:
         if not runs:
-            raise UserError(f"{visible(str(run))}: {parent} holds no runs")
+            raise UserError(f"{visible(str(run))}: {visible(str(parent))} holds no runs")
         return in_order_of_time(runs)[-1].path
     found = [runs[i] for i in matching(path.name, [one.path.name for one in runs])]
     if not found:
-        where = "" if path.parts[:-1] else f", and no run in {parent} has a name that begins so"
+        there = f", and no run in {visible(str(parent))} has a name that begins so"
+        where = there if os.path.isdir(parent) or not has_folder else ""
         raise UserError(f"{visible(str(run))}: no such run folder{where}")
     if len(found) > 1:
         candidates = "".join(f"\n  {one.path}" for one in found)

@@ -8,10 +8,22 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 from vaexp.config import read_override
+from vaexp.config.other_names import meant_by
 from vaexp.errors import UserError
 from vaexp.runs.listing import Listed
 
 FIELDS = ("run", "name", "status", "started", "steps", "size", "model", "error")
+OTHER_METRICS = {
+    "elbo": ("loss", "lower_bound", "vlb", "neg_elbo"),
+    "rate": ("kl", "kld", "kl_loss", "kl_divergence"),
+    "distortion": ("recon", "recon_loss", "reconstruction", "reconstruction_loss"),
+    "log_prob": ("log_likelihood", "loglik", "ll", "nll", "score"),
+    "iw_bound": ("iwae", "iw_elbo", "iwelbo"),
+    "rmse_mean": ("rmse", "mse"),
+    "elbo_bits_per_dim": ("bpd", "bits_per_dim"),
+}
+"""By its name here, what other tools call a metric."""
+MOST_MEANT = 3  # keys that a hint names
 _OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _CONDITION = re.compile(r"\s*([^\s=!<>]+)\s*(=|!=|<=|>=|<|>)\s*(.*?)\s*\Z", re.DOTALL)
 
@@ -32,21 +44,37 @@ def value_of(run: Listed, key: str) -> Any:
     return None if entry is None else entry["value"]
 
 
-def check_keys(runs: Sequence[Listed], keys: Sequence[str], option: str) -> None:
-    """Raise UserError for a key that no run has."""
-    if not keys or not runs:
-        return
+def known_keys(runs: Sequence[Listed]) -> list[str]:
+    """Every key that a run has: the fields, then settings, then metrics."""
     known = dict.fromkeys(FIELDS)
     for run in runs:
         known |= dict.fromkeys(run.settings or {})
+    for run in runs:
         for split, entries in run.splits.items():
             known |= dict.fromkeys(f"{split}.{name}" for name in entries)
         known |= dict.fromkeys(run.metrics)
+    return [*known]
+
+
+def check_keys(runs: Sequence[Listed], keys: Sequence[str], option: str) -> None:
+    """Raise UserError for a key that no run has, with what may have been meant."""
+    if not keys or not runs:
+        return
+    known = known_keys(runs)
     for key in keys:
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "such as model.beta, test.elbo, size"
+            meant = " or ".join(_meant(key, known)[:MOST_MEANT])
+            hint = f"did you mean {meant}?" if meant else "such as model.beta, test.elbo, size"
             raise UserError(f"{option} {key}: no run has this setting, metric or field; {hint}")
+
+
+def _meant(key: str, known: Sequence[str]) -> list[str]:
+    """The known keys that may be meant: with the same last word, the same meaning, or similar."""
+    *above, last = key.split(".")
+    same_word = [one for one in known if one.split(".")[-1] == last]
+    metrics = [".".join([*above, name]) for name, others in OTHER_METRICS.items() if last in others]
+    same_meaning = [one for one in (*meant_by(last), *metrics) if one in known]
+    return same_word or same_meaning or get_close_matches(key, known, n=1)
 
 
 @dataclass(frozen=True)

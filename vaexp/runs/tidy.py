@@ -35,22 +35,44 @@ def trim(run: RunFolder, say: Callable[[str], None]) -> int:
 
 
 def check_removable(path: Path, runs_dir: Path) -> None:
-    """Raise UserError unless this is a run folder directly in ``runs_dir`` that nobody works on."""
+    """Raise UserError unless this is a run folder in ``runs_dir`` that nobody works on.
+
+    It may lie in a folder below, but no link may lead to it.
+    """
     shown, real = visible(str(path)), Path(os.path.realpath(path))
     if os.path.islink(path):
         raise UserError(f"{shown}: is a link; remove it with rm, its target stays")
     if not os.path.isdir(real) or not os.path.lexists(real / INFO):
         raise UserError(f"{shown}: not a run folder, so it is not removed")
-    if str(real.parent) != os.path.realpath(runs_dir):
+    folder = os.path.realpath(runs_dir)
+    between = _folders_between(path, folder)
+    if between is None:
         raise UserError(
-            f"{shown}: not in the folder {runs_dir}; --runs-dir {real.parent} says that it may go"
+            f"{shown}: not in the folder {visible(str(runs_dir))}; --runs-dir "
+            f"{visible(str(real.parent))} says that it may go"
         )
+    for each in between:
+        if os.path.islink(each):
+            raise UserError(f"{shown}: {visible(str(each))} is a link, which rm does not follow")
     try:
         status = RunFolder(path).status()
     except RunError:  # a damaged run may go
         return
     if status == "running":
         raise UserError(f"{shown}: is still running, so it is not removed")
+
+
+def _folders_between(path: Path, folder: str) -> list[Path] | None:
+    """The folders that lead from a folder to a path in it; None if the path is not in it."""
+    real = os.path.realpath(path)
+    if os.path.commonpath([real, folder]) != folder or real == folder:
+        return None
+    found: list[Path] = []
+    for each in (Path.cwd() / path).parents:
+        if os.path.realpath(each) == folder:
+            break
+        found.append(each)
+    return found
 
 
 def remove(path: Path, runs_dir: Path, say: Callable[[str], None]) -> int:

@@ -40,14 +40,23 @@ class Base:
         overrides: Iterable[str],
         changes: Mapping[str, tuple[Any, str]] | None = None,
     ) -> "Base":
+        """The document of ``document``, checked. Raises UserError as ``load_config`` does."""
+        return cls.resolved(*cls.document(config, overrides, changes))
+
+    @staticmethod
+    def document(
+        config: str,
+        overrides: Iterable[str],
+        changes: Mapping[str, tuple[Any, str]] | None = None,
+    ) -> tuple[Source, set[Location]]:
         """Read CONFIG, then make ``changes`` (key -> value and its place), then the overrides.
 
-        Raises UserError as ``load_config`` does.
+        Returns the document and the locations that were set. Raises UserError if the file cannot be
+        read, or a change or an override is malformed.
         """
         source = read_file(find_config(config)[0])
         overridden = {put(source, key, *change) for key, change in (changes or {}).items()}
-        overridden |= {apply_override(source, override) for override in overrides}
-        return cls.resolved(source, overridden)
+        return source, overridden | {apply_override(source, override) for override in overrides}
 
     def with_settings(
         self, name: str, settings: Mapping[str, Any], places: Mapping[str, str]

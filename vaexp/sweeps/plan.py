@@ -3,21 +3,23 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from vaexp.config.document import Location
-from vaexp.config.section import Section, problem
-from vaexp.sweeps.ranges import Range
+from vaexp.config.section import Section, problem, problems
+from vaexp.sweeps.ranges import PATTERN, Range
 
 MOST_TRIALS = 10_000
 MOST_TRIES = 1_000  # draws for each trial of a random search, until it differs from the others
 
 Values = Annotated[list[Any], Field(min_length=1)]
+RangeText = Annotated[str, Field(json_schema_extra={"pattern": PATTERN})]
 Choice = tuple[Any, Location]
 """The value of a key, and its place in the plan."""
 
@@ -34,9 +36,32 @@ class Point:
 
 def hashable(value: Any) -> Any:
     """A value of YAML in a form that can be an item of a set, in which 1 is 1.0 but not true."""
+    if isinstance(value, dict):
+        return tuple((key, hashable(one)) for key, one in value.items())
     if isinstance(value, list):
         return tuple(map(hashable, value))
     return (bool, value) if isinstance(value, bool) else value
+
+
+def _unswept(keys: Iterable[str]) -> list[PydanticCustomError]:
+    """What is wrong with keys that cannot be varied."""
+    found = []
+    for key in keys:
+        if not all(key.split(".")):
+            found.append(problem("a key has the form model.beta", key))
+        elif key == "name":
+            found.append(problem("every trial gets a name of its own, from its settings", key))
+    return found
+
+
+def _sections(lists: dict[str, Values]) -> list[PydanticCustomError]:
+    """What is wrong with lists of values in which there are sections."""
+    why = "a value is a number, a word or a list; to vary a section, name its keys"
+    return [
+        problem(why, key)
+        for key, values in lists.items()
+        if any(isinstance(value, dict) for value in values)
+    ]
 
 
 class RandomSearch(Section):
@@ -44,18 +69,21 @@ class RandomSearch(Section):
 
     trials: int = Field(ge=1, le=MOST_TRIALS)
     """The number of draws. A larger number keeps those of a smaller one, and adds more."""
-    ranges: Annotated[dict[str, str], Field(min_length=1)]
+    ranges: Annotated[dict[str, RangeText], Field(min_length=1)]
     """For each key LOW..HIGH or log:LOW..HIGH, such as train.learning_rate: log:1e-4..1e-2. Where
     both ends are whole numbers, whole numbers are drawn."""
 
     @field_validator("ranges")
     @classmethod
     def _are_ranges(cls, ranges: dict[str, str]) -> dict[str, str]:
+        found = _unswept(ranges)
         for key, text in ranges.items():
             try:
                 Range.parse(text)
             except ValueError as error:
-                raise problem(f"{text}: {error}", key) from None
+                found.append(problem(f"{text}: {error}", key))
+        if found:
+            raise problems(found)
         return ranges
 
 
@@ -71,55 +99,60 @@ class Plan(Section):
     seeds: int | None = Field(None, ge=1, le=MOST_TRIALS)
     """Do everything with so many seeds: the seed of the config and the numbers that follow it."""
 
+    @field_validator("grid")
+    @classmethod
+    def _values_differ(cls, lists: dict[str, Values]) -> dict[str, Values]:
+        found = _unswept(lists) + _sections(lists)
+        for key, values in lists.items():
+            (_, times), *_ = Counter(map(hashable, values)).most_common(1)
+            if times > 1:
+                found.append(problem(f"one of its values is there {times} times", key))
+        if found:
+            raise problems(found)
+        return lists
+
+    @field_validator("zip")
+    @classmethod
+    def _values_go_in_step(cls, lists: dict[str, Values]) -> dict[str, Values]:
+        found = _unswept(lists) + _sections(lists)
+        lengths = {key: len(values) for key, values in lists.items()}
+        first = next(iter(lengths), "")
+        found += [
+            problem(f"has {length} values, but {first} has {lengths[first]}", key)
+            for key, length in lengths.items()
+            if length != lengths[first]
+        ]
+        if found:
+            raise problems(found)
+        rows = [hashable(list(row)) for row in zip(*lists.values(), strict=True)]
+        if len(set(rows)) < len(rows):
+            raise problem("has the same values twice", first)
+        return lists
+
     @model_validator(mode="after")
-    def _keys_can_be_swept(self) -> Self:
-        seen: dict[str, str] = {}
+    def _parts_go_together(self) -> Self:
+        found, seen = [], dict[str, str]()
         for part, key in self._parts():
             place = (part, "ranges", key) if part == "random" else (part, key)
             if key in seen:
-                raise problem(f"it is in {seen[key]} already", *place)
-            seen[key] = part
-            if not all(key.split(".")):
-                raise problem("a key has the form model.beta", *place)
-            if key == "name":
-                raise problem("every trial gets a name of its own, from its settings", *place)
-            if key == "seed" and self.seeds is not None:
-                raise problem("leave it out, or leave out seeds", *place)
+                found.append(problem(f"it is in {seen[key]} already", *place))
+            elif key == "seed" and self.seeds is not None:
+                found.append(problem("leave it out, or leave out seeds", *place))
+            seen.setdefault(key, part)
         if not seen and self.seeds is None:
-            raise problem("nothing is varied; give a grid, zip, random or seeds", "grid")
-        return self
-
-    @model_validator(mode="after")
-    def _values_fit(self) -> Self:
-        for part in ("grid", "zip"):
-            for key, values in getattr(self, part).items():
-                if any(isinstance(value, dict) for value in values):
-                    raise problem(
-                        "a value is a number, a word or a list; to vary a section, name its keys",
-                        part,
-                        key,
-                    )
-                (_, times), *_ = Counter(map(hashable, values)).most_common(1)
-                if part == "grid" and times > 1:
-                    raise problem(f"one of its values is there {times} times", part, key)
-        lengths = {key: len(values) for key, values in self.zip.items()}
-        for key, length in lengths.items():
-            first = next(iter(lengths))
-            if length != lengths[first]:
-                raise problem(f"has {length} values, but {first} has {lengths[first]}", "zip", key)
-        rows = zip(*self.zip.values(), strict=True)
-        if self.zip and len({hashable(list(row)) for row in rows}) < max(lengths.values()):
-            raise problem("has the same values twice", "zip", next(iter(lengths)))
+            found.append(problem("nothing is varied; give a grid, zip, random or seeds", "grid"))
         count = math.prod(
             [
                 self.seeds or 1,
                 self.random.trials if self.random else 1,
-                *list(lengths.values())[:1],
+                *[len(values) for values in self.zip.values()][:1],
                 *(len(values) for values in self.grid.values()),
             ]
         )
         if count > MOST_TRIALS:
-            raise problem(f"{count:,} trials are more than {MOST_TRIALS:,}", "grid")
+            found.append(problem(f"{count:,} trials are more than {MOST_TRIALS:,}", "grid"))
+        if found:
+            raise problems(found)
         return self
 
     def _parts(self) -> Iterator[tuple[str, str]]:

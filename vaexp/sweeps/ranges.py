@@ -4,6 +4,9 @@ import math
 import random
 from dataclasses import dataclass
 
+_NUMBER = r"\s*[-+]?(\d[\d_]*(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*"
+PATTERN = rf"^(log:)?{_NUMBER}\.\.{_NUMBER}$"
+"""What a range looks like, for the schema of a sweep's file. ``Range.parse`` says what is wrong."""
 DIGITS = 4  # that a drawn number has, so that it can be read and typed
 
 
@@ -51,4 +54,4 @@ class Range:
 
 
 def _is_whole(text: str) -> bool:
-    return text.strip().lstrip("+-").isdigit()
+    return text.strip().lstrip("+-").replace("_", "").isdigit()

@@ -1,32 +1,18 @@
 """What a call of ``vaexp sweep`` asks for: a base config and a plan, from options or a file."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import Field, ValidationError
-
-from vaexp.config.complaints import explain
-from vaexp.config.document import Location, Source, read_file, read_text
-from vaexp.config.load import find_config, name_from
-from vaexp.config.section import Section
+from vaexp.config.complaints import Mistakes, checked
+from vaexp.config.document import Location, Source, read_text
+from vaexp.config.load import name_from
 from vaexp.errors import UserError
 from vaexp.sweeps.base import Base
+from vaexp.sweeps.file import read_sweep_file, set_and_varied
 from vaexp.sweeps.plan import Plan
 from vaexp.sweeps.trials import Asked, short
-
-AnySection = TypeVar("AnySection", bound=Section)
-
-
-class SweepFile(Plan):
-    """A sweep as a YAML file describes it."""
-
-    config: str
-    """What ``vaexp train`` would be given. A path counts from the folder of this file."""
-    set: dict[str, Any] = Field({})
-    """Settings of the config to change in all trials, such as train.epochs: 5."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +73,6 @@ def _put(source: Source, location: tuple[str, ...], value: Any, where: str) -> N
     source.keys[known] = source.values[known] = where
 
 
-def checked(schema: type[AnySection], source: Source) -> AnySection:
-    """The section that a document is. Raises UserError with a line for each thing wrong."""
-    try:
-        return schema.model_validate(source.data)
-    except ValidationError as error:
-        lines = [explain(source, one, schema) for one in error.errors(include_url=False)]
-        raise UserError("\n".join(lines)) from None
-
-
 @dataclass(frozen=True)
 class Request:
     """What one call asks for."""
@@ -111,7 +88,9 @@ class Request:
     def of_config(cls, config: str, overrides: Sequence[str], options: Options) -> "Request":
         """A config and options that say what is varied."""
         base, asked = Base.read(config, overrides), options.asked()
-        _once(asked.plan, {}, overrides)
+        twice = set_and_varied(asked.plan, {}, overrides)
+        if twice:
+            raise Mistakes(twice)
         keys = asked.plan.keys
         varied = [key for key in keys if key != "seed"] or keys
         words = [base.config.name, *short(varied).values()]
@@ -120,34 +99,5 @@ class Request:
     @classmethod
     def of_file(cls, path: Path, overrides: Sequence[str]) -> "Request":
         """A YAML file that describes a sweep."""
-        source = read_file(path)
-        file = checked(SweepFile, source)
-        changes = {key: (value, source.at(("set", key))) for key, value in file.set.items()}
-        for key, (_, where) in changes.items():
-            if not all(key.split(".")):
-                raise UserError(f"{where}: set.{key}: a key has the form model.beta")
-        config = str(path.parent / file.config)
-        try:
-            find_config(config if os.path.exists(config) else (config := file.config))
-        except UserError as error:
-            raise UserError(f"{source.at(('config',))}: config: {error}") from None
-        base = Base.read(config, overrides, changes)
-        plan = Plan.model_validate({key: getattr(file, key) for key in Plan.model_fields})
-        _once(plan, {key: where for key, (_, where) in changes.items()}, overrides)
-        return cls(config, base, Asked(plan, source), name_from(path))
-
-
-def _once(plan: Plan, changed: Mapping[str, str], overrides: Sequence[str]) -> None:
-    """Raise UserError if a key that is varied is also set for all trials."""
-    places = dict(changed)
-    places |= {override.partition("=")[0]: f"override {override}" for override in overrides}
-    for key, where in places.items():
-        if key in plan.keys:
-            raise UserError(f"{where}: {key}: the sweep varies this key; leave one of the two out")
-
-
-def is_sweep_file(config: str) -> bool:
-    """Whether CONFIG is a file that describes a sweep, and not the config of a run."""
-    if not os.path.isfile(config):
-        return False
-    return not read_file(Path(config)).data.keys().isdisjoint(SweepFile.model_fields)
+        config, base, asked = read_sweep_file(path, overrides)
+        return cls(config, base, asked, name_from(path))

@@ -1,7 +1,7 @@
 """``comparison.md``: the trials of a sweep by their settings, with mean and spread over seeds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -20,6 +20,8 @@ MOST_SIDE_BY_SIDE = 8  # runs or groups of runs, each of which has two columns
 MOST_COMPARED = 200  # runs, whose arrays are read for it
 
 Entries = dict[str, dict[str, Any]]
+Settings = tuple[str, ...]
+"""The values of the keys that are varied, other than the seed, as overrides write them."""
 
 
 def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
@@ -39,7 +41,8 @@ def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
     ]
     if path.exists() and path.stat().st_mtime >= max(one.stat().st_mtime for one in shown):
         return path
-    headers, rows = by_settings(sweep, done)
+    groups = by_settings(sweep, done)
+    headers, rows = test_metrics(sweep, groups)
     runs = {row[headers.index("runs")] for row in rows}
     what = "mean ± standard deviation over seeds"
     if "1" in runs:
@@ -54,6 +57,7 @@ def write_summary(sweep: Sweep, states: Sequence[State]) -> Path | None:
         markdown(Table("", headers, rows)).rstrip(),
         "A density depends on what stands in brackets beside it. Only the comparison of runs says "
         "which numbers may be subtracted.",
+        *criteria(sweep, groups),
         _side_by_side(done),
     ]
     write_text(path, "\n\n".join(parts) + "\n")
@@ -67,16 +71,26 @@ def describe(states: Sequence[State]) -> str:
     return f"{len(states):,} {'trial' if len(states) == 1 else 'trials'}: {listed}"
 
 
-def by_settings(
-    sweep: Sweep, done: Sequence[tuple[Trial, State]]
-) -> tuple[list[str], list[list[str]]]:
-    """The headers and rows of the table: one row for all seeds of the same settings."""
-    keys = [key for key in sweep.record.keys if key != "seed"]
-    groups: dict[tuple[str, ...], list[Entries]] = {}
+def by_settings(sweep: Sweep, done: Sequence[tuple[Trial, State]]) -> dict[Settings, list[State]]:
+    """The finished trials, those of all seeds together."""
+    groups: dict[Settings, list[State]] = {}
     for trial, state in done:
         values = dict(zip(sweep.record.keys, sweep.record.values(trial), strict=True))
-        groups.setdefault(tuple(values[key] for key in keys), []).append(state.metrics)
-    runs = [run for group in groups.values() for run in group]
+        settings = tuple(values[key] for key in varied(sweep))
+        groups.setdefault(settings, []).append(state)
+    return groups
+
+
+def varied(sweep: Sweep) -> list[str]:
+    """The keys that any trial sets, other than the seed."""
+    return [key for key in sweep.record.keys if key != "seed"]
+
+
+def test_metrics(
+    sweep: Sweep, groups: Mapping[Settings, Sequence[State]]
+) -> tuple[list[str], list[list[str]]]:
+    """The headers and rows of the table of test metrics by settings."""
+    runs = [state.metrics for states in groups.values() for state in states]
     names = [
         name
         for name in dict.fromkeys(name for run in runs for name in run)
@@ -84,10 +98,77 @@ def by_settings(
     ]
     titles = [metric_name(name, [run.get(name) for run in runs]) for name in names]
     rows = [
-        [*values, str(len(group)), *(cell(group, name) for name in names)]
-        for values, group in groups.items()
+        [
+            *values,
+            str(len(states)),
+            *(cell([state.metrics for state in states], name) for name in names),
+        ]
+        for values, states in groups.items()
     ]
-    return [*keys, "runs", *titles], rows
+    return [*varied(sweep), "runs", *titles], rows
+
+
+def criteria(sweep: Sweep, groups: Mapping[Settings, Sequence[State]]) -> list[str]:
+    """The paragraphs on AIC and BIC by settings, and on the settings at which they are smallest.
+
+    There are none if no run has these numbers, which need ln p(x) itself. Where the training images
+    or their transform differ between runs, nothing is chosen.
+    """
+    splits = {
+        values: [state.run.metrics() for state in states if state.run is not None]
+        for values, states in groups.items()
+    }
+    train = {values: [one.get("train", {}) for one in runs] for values, runs in splits.items()}
+    held_out = {
+        values: [one.get("validation", {}) for one in runs] for values, runs in splits.items()
+    }
+    aic = means(train, "aic")
+    bic = {values: one for values, one in means(train, "bic").items() if values in aic}
+    if not bic:
+        return []
+    keys, title = varied(sweep), "## Information criteria of the training images"
+    differ = [key for key in keys if key.startswith("data.")]
+    order = list(bic) if differ else sorted(bic, key=bic.__getitem__)
+    rows = [
+        [
+            *values,
+            f"{max(run['bic'].get('parameters', 0) for run in train[values]):,}",
+            cell(train[values], "bic"),
+            cell(train[values], "aic"),
+            cell(held_out[values], "log_prob"),
+        ]
+        for values in order
+    ]
+    headers = [*keys, "free parameters", "bic, train", "aic, train", "log_prob, validation"]
+    table = markdown(Table("", headers, rows)).rstrip()
+    if differ:
+        why = f"The images differ by {' and '.join(differ)}, so nothing can be chosen by them."
+        return [title, table, why]
+    if len(bic) < 2:
+        return [title, table]
+    said = f"BIC is smallest at {_at(keys, order[0])}, and AIC at "
+    said += f"{_at(keys, min(order, key=aic.__getitem__))}."
+    log_prob = {values: one for values, one in means(held_out, "log_prob").items() if values in bic}
+    if log_prob:
+        best = _at(keys, max(log_prob, key=log_prob.__getitem__))
+        said += f" ln p(x) of the validation images is largest at {best}."
+    if len({run["bic"].get("covariance_floor") for values in bic for run in train[values]}) > 1:
+        said += " Their floors differ, and a density depends on its floor."
+    return [f"{title}, the smallest BIC first", table, said]
+
+
+def means(groups: Mapping[Settings, Sequence[Entries]], name: str) -> dict[Settings, float]:
+    """The mean of a metric over seeds, of those settings whose runs have it."""
+    return {
+        values: mean(run[name]["value"] for run in runs)
+        for values, runs in groups.items()
+        if all(name in run for run in runs)
+    }
+
+
+def _at(keys: Sequence[str], values: Settings) -> str:
+    """Settings as overrides."""
+    return " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
 
 
 def cell(runs: Sequence[Entries], name: str) -> str:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaexp.config import Config, digest
+from vaexp.config.complaints import Mistakes, lines_of
 from vaexp.config.document import Location, Source
 from vaexp.errors import UserError
 from vaexp.sweeps.base import Base, text
 from vaexp.sweeps.plan import Plan, hashable
-
-MOST_ERRORS = 20  # that a message lists
 
 
 @dataclass(frozen=True)
@@ -101,24 +100,21 @@ def config_of(base: Base, trial: Trial) -> Config:
 
 def check(base: Base, trials: Iterable[Trial]) -> None:
     """Raise UserError, with a line for each mistake, if a trial is wrong or there twice."""
-    lines: dict[str, None] = {}
+    lines: list[str] = []
     same: dict[tuple[str, str | None], Trial] = {}
     for trial in trials:
         try:
             config = config_of(base, trial)
         except UserError as error:
-            lines |= dict.fromkeys(str(error).splitlines())
+            lines += lines_of(error)
             continue
         settings = digest(config.model_copy(update={"name": "trial"}))
         first = same.setdefault((settings, config.data.own_folder), trial)
         if first is not trial:
             place = next(reversed(trial.places.values()))
-            lines[
+            lines.append(
                 f"{place}: trial {trial.number} ({trial.title}) is the same as trial "
                 f"{first.number} ({first.title})"
-            ] = None
+            )
     if lines:
-        shown = list(lines)[:MOST_ERRORS]
-        if len(lines) > MOST_ERRORS:
-            shown.append(f"and {len(lines) - MOST_ERRORS:,} more mistakes")
-        raise UserError("\n".join(shown))
+        raise Mistakes(lines)
