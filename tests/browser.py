@@ -120,7 +120,7 @@ class Browser:
             self._note(message)
 
     def open(self, path: Path, width: int = 1200, hash_: str = "", dark: bool = False) -> Tab:
-        """A tab with a page from disk, which has been drawn."""
+        """A tab with a page from disk, whose scripts have drawn what they draw, if it has any."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = self.tabs[session] = Tab(self, session)
@@ -134,7 +134,8 @@ class Browser:
         tab.call("Emulation.setEmulatedMedia", features=features)
         tab.call("Page.navigate", url=path.resolve().as_uri() + hash_)
         deadline = time.monotonic() + 60
-        while not tab.ask("document.querySelector('#live:not([aria-busy])') !== null"):
+        ready = "document.readyState === 'complete' && !document.querySelector('#live[aria-busy]')"
+        while not tab.ask(ready):
             assert time.monotonic() < deadline, tab.complaints
             time.sleep(0.05)
         tab.rest()

@@ -23,10 +23,18 @@ class _Part(BaseModel):
     """Keys that readers compute with have their types. Further keys are of later versions."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _FlatPart(_Part):
+    """Further keys have single values or lists of them.
+
+    ``Environment`` is no such part. To override the annotation there works from pydantic 2.13 on.
+    """
+
     __pydantic_extra__: dict[str, Value]
 
 
-class Info(_Part):
+class Info(_FlatPart):
     """run.json."""
 
     status: Literal["running", "finished", "failed", "interrupted"]
@@ -41,7 +49,7 @@ class Info(_Part):
     trimmed: str | None = None
 
 
-class Heartbeat(_Part):
+class Heartbeat(_FlatPart):
     """checkpoints/heartbeat.json: the time, in seconds since 1970, and the process of run.json."""
 
     at: float
@@ -53,14 +61,13 @@ class Heartbeat(_Part):
 class Environment(_Part):
     """environment.json."""
 
-    __pydantic_extra__: dict[str, Any]
     config_sha256: str
     data_sha256: str
     image_shape: Annotated[list[Side], Field(min_length=2, max_length=2)] = [*IMAGE_SHAPE]
     image_labels: list[Digit] = []
 
 
-class Entry(_Part):
+class Entry(_FlatPart):
     """A measure in metrics.json."""
 
     value: float
@@ -108,7 +115,7 @@ Metrics = dict[str, dict[str, Entry]]
 """metrics.json: {split: {name: entry}}."""
 
 
-class Notes(_Part):
+class Notes(_FlatPart):
     """The notes on a group of measures in evaluation.json."""
 
     absent: dict[str, str] = {}
@@ -118,7 +125,7 @@ Evaluation = dict[str, Notes]
 """evaluation.json: {group: notes}."""
 
 
-class Step(_Part):
+class Step(_FlatPart):
     """A line of metrics.jsonl: an epoch of gradients, or an iteration of EM."""
 
     epoch: int = 0
