@@ -134,16 +134,16 @@ def _error_of_distance(distance: float, noise: float, *, delta: float, overlap: 
     noise = sqrt(tr S), overlap = tr S^2, and delta is the error of d by the delta method, which is
     right where d is far above the noise. For a v that is normal with the mean 0, E d^2 = tr S and
     Var d^2 = 2 tr S^2 (Mathai and Provost 1992, Quadratic Forms in Random Variables), so that the
-    squared error of d is tr S^2 / (2 tr S), half of what the delta method says there. In between,
-    the two squares are weighted by 1 - tr S / d^2, the share of d^2 that is no noise, which counts
-    as 0 if d^2 is less than one standard deviation above tr S. Near 0 the result is too large by up
-    to 1.4 where nearly all the variance lies in one direction.
+    squared error of d is tr S^2 / (2 tr S), half of what the delta method says there. It counts
+    where d^2 is at most one standard deviation above tr S, the delta method where it is four or
+    more, and a mean of both squares in between. Near 0 the result is too large by up to 1.4 where
+    nearly all the variance lies in one direction.
     """
-    if noise == 0:
+    if noise == 0 or overlap == 0:
         return delta
-    differs = distance**2 > noise**2 + math.sqrt(2 * overlap)
-    share = 1 - (noise / distance) ** 2 if differs else 0
-    return math.sqrt(share * delta**2 + (1 - share) * overlap / (2 * noise**2))
+    above = (distance**2 - noise**2) / math.sqrt(2 * overlap)
+    weight = min(max((above - 1) / 3, 0), 1)
+    return math.sqrt(weight * delta**2 + (1 - weight) * overlap / (2 * noise**2))
 
 
 def _covariance_overlap(a: Tensor, b: Tensor) -> float:
