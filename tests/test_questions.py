@@ -145,7 +145,7 @@ CASES: dict[str, tuple[Callable[[Done], Answer], Numbers, str, str]] = {
         sampling.answer,
         {"optimal_mean_gap_prior": {"": 0.02}, "rmse_optimal_mean": {"": 0.2}},
         "the process draws blends of real images",
-        "what the process draws has no such name",
+        "what the process draws is no such average",
     ),
     "the goal": (
         sampling.answer,

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vaexp import __version__
 from vaexp.runs import index
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.listing import HEADLINE, list_runs, read_run
@@ -171,21 +170,28 @@ def test_a_run_that_goes_on_is_read_each_time(forge: Any, change_json: Any) -> N
 @pytest.mark.parametrize(
     "damage",
     [
-        *("", "[]", '{"version": 1}', '{"runs": 3}', "{"),
+        *("", "[]", '{"version": 1}', '{"runs": 3}', "{", "[" * 200_000),
         *(
-            json.dumps({"version": __version__, "runs": runs})
-            for runs in (3, {"x": 1}, {"x": ["a"]}, {"x": ["a", 2]})
+            json.dumps({"version": index.VERSION, "keys": [["a", "b"]], "runs": runs})
+            for runs in (
+                *(3, {"x": 1}, {"x": ["a"]}, {"x": ["a", 2]}, {"x": ["a", {"settings": []}]}),
+                {"x": ["a", {"settings": [7], "described": 0}]},
+                {"x": ["a", {"settings": [0, 1], "described": 0}]},
+                {"x": ["a", {"settings": [0, 1, 2], "described": 7}]},
+            )
         ),
     ],
 )
 def test_a_damaged_index_is_no_index(forge: Any, damage: str) -> None:
     for i in range(index.WORTH_WRITING):
         forge(f"run{i}")
-    first = list_runs(forge.folder)
-    place = index._place(forge.folder, "everything")
-    assert place is not None
-    place.write_text(damage)
-    assert list_runs(forge.folder) == first
+    for extent in index.EXTENTS:
+        first = list_runs(forge.folder, extent)
+        place = index._place(forge.folder, extent)
+        assert place is not None
+        place.write_text(damage)
+        assert index.read_index(forge.folder, extent) == {}
+        assert list_runs(forge.folder, extent) == first
 
 
 def test_a_list_of_headlines_has_them_and_no_other_metrics(forge: Any) -> None:

@@ -145,6 +145,19 @@ def test_mistakes_are_answered_before_anything_is_written(
     assert [path.name for path in tiny.iterdir()] == ["tiny.yaml"]
 
 
+def test_the_mistakes_of_a_config_that_are_not_shown_are_counted(
+    invoke: Any, elsewhere: Path
+) -> None:
+    """By a sweep of it as by itself."""
+    keys = "".join(f"  bta{i}: 1\n" for i in range(25))
+    (elsewhere / "base.yaml").write_text(f"name: x\nmodel:\n  kind: vae\n{keys}")
+    (elsewhere / "sweep.yaml").write_text("config: base.yaml\nseeds: 2\n")
+    alone, swept = invoke("train", "base.yaml"), invoke("sweep", "sweep.yaml")
+    assert (alone.exit_code, swept.exit_code) == (2, 2)
+    assert "and 5 more mistakes" in alone.stderr
+    assert "and 5 more mistakes" in swept.stderr
+
+
 def test_a_sweep_takes_no_config_from_stdin(invoke: Any, elsewhere: Path) -> None:
     done = invoke("sweep", "-", "--seeds", "2")
     assert (done.exit_code, done.stdout) == (2, "")

@@ -83,4 +83,6 @@ def test_different_floors_are_said(summary: Any) -> None:
 
 
 def test_one_setting_is_no_choice(summary: Any) -> None:
-    assert not any("smallest" in line for line in summary(seeds=2))
+    lines = summary(seeds=2)
+    assert lines[0] == TITLE
+    assert not any("smallest" in line for line in lines)

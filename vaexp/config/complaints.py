@@ -46,6 +46,11 @@ def lines_of(error: UserError) -> list[str]:
     return error.lines if isinstance(error, Mistakes) else str(error).splitlines()
 
 
+def beside_the_lines(error: UserError) -> int:
+    """How many mistakes there are beside those lines."""
+    return error.more if isinstance(error, Mistakes) else 0
+
+
 def mistakes(source: Source, error: ValidationError, schema: type[Section]) -> Mistakes:
     """The mistakes that the validation of a document as this section has found."""
     every = error.errors(include_url=False)

@@ -132,12 +132,13 @@ def _error_of_distance(distance: float, noise: float, *, delta: float, overlap: 
     """The standard error of a distance d = |v|, where v is estimated with the covariance S.
 
     noise = sqrt(tr S), overlap = tr S^2, and delta is the error of d by the delta method, which is
-    right where d is far above the noise. For a v that is normal with the mean 0, E d^2 = tr S and
-    Var d^2 = 2 tr S^2 (Mathai and Provost 1992, Quadratic Forms in Random Variables), so that the
-    squared error of d is tr S^2 / (2 tr S), half of what the delta method says there. It counts
-    where d^2 is at most one standard deviation above tr S, the delta method where it is four or
-    more, and a mean of both squares in between. Near 0 the result is too large by up to 1.4 where
-    nearly all the variance lies in one direction.
+    right where d is far above the noise. For a v that is normal with the mean w = 0, E d^2 is tr S
+    and Var d^2 is 2 tr S^2 (Mathai and Provost 1992, Quadratic Forms in Random Variables). The
+    squared error of d is then tr S^2 / (2 tr S), half of what the delta method says. This smaller
+    error counts where d^2 is at most one standard deviation above tr S, the delta method where it
+    is four or more, and a mean of both squares in between. If nearly all the variance lies in one
+    direction, the result is 1.2 times the spread where w = 0 and 0.9 times where w is twice as
+    large as the noise.
     """
     if noise == 0 or overlap == 0:
         return delta

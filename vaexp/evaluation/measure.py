@@ -114,7 +114,8 @@ class Estimate:
     se: float | None = None
     """The standard error over images; over draws where ``facts`` have ``over``: draws."""
     interval: tuple[float, float] | None = None
-    """The 95 % interval from the bootstrap over images."""
+    """The 95 % interval from the bootstrap over images. Near 0 that of a squared distance is wider
+    than ``se`` says, see ``statistics.bootstrap_of_distance``."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What else the entry says."""
     kind: Kind | None = None

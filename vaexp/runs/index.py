@@ -60,7 +60,7 @@ def read_index(folder: Path, extent: Extent) -> dict[str, list[Any]]:
             entry["settings"] = dict(zip(keys[of_settings], values, strict=True))
             entry["described"] = keys[entry["described"]]
     # what is damaged is read anew
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
     return dict(found)
 

@@ -28,7 +28,8 @@ class _Part(BaseModel):
 class _FlatPart(_Part):
     """Further keys have single values or lists of them.
 
-    ``Environment`` is no such part. To override the annotation there works from pydantic 2.13 on.
+    ``Environment`` may hold nested values, so it is not one. It cannot be one that overrides
+    ``__pydantic_extra__``, as pydantic heeds that from 2.13 on.
     """
 
     __pydantic_extra__: dict[str, Value]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from vaexp.config.complaints import Mistakes, lines_of, location_of, mistakes
+from vaexp.config.complaints import Mistakes, beside_the_lines, lines_of, location_of, mistakes
 from vaexp.config.document import Location, Source, read_file
 from vaexp.config.load import find_config, resolve
 from vaexp.config.overrides import put
@@ -74,20 +74,22 @@ def read_sweep_file(path: Path, overrides: Sequence[str]) -> tuple[str, Base, As
         config = _named(file.config, source)
         document, overridden = Base.document(config, overrides, changes)
     except UserError as error:
-        raise Mistakes([*found, *lines_of(error)]) from None
+        raise Mistakes([*found, *lines_of(error)], more=beside_the_lines(error)) from None
     is_whole = not found
     places = {key: place for key, (_, place) in changes.items()}
     found += set_and_varied(asked.plan, places, overrides)
+    more = 0
     try:
         base = Base.resolved(copy.deepcopy(document), overridden)
     except UserError as error:
         found += lines_of(error)
+        more = beside_the_lines(error)
     else:
         if not found:
             return config, base, asked
     if is_whole or KIND not in {*_varied(source)} - {*asked.plan.keys}:
         found += _mistakes_of_trials(document, overridden, asked, is_whole)
-    raise Mistakes(found)
+    raise Mistakes(found, more=more)
 
 
 def set_and_varied(plan: Plan, changed: Mapping[str, str], overrides: Iterable[str]) -> list[str]:

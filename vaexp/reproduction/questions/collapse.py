@@ -86,7 +86,7 @@ def answer(done: Done) -> Answer:
                 ["setting", *SHOWN, *OF_LAW],
                 law.rows,
                 "law_gap, in nats, is by how much the objective stays below the law's optimum. "
-                "Both are exact for the training images, so that a single run has no error of it.",
+                "Both are exact for the training images, so a single run has no error of law_gap.",
             ),
             by_runs(
                 "Deep VAEs given the label, five latents, σ fixed",

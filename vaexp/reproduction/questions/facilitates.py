@@ -48,14 +48,11 @@ def against_fixed(runs: Repeated, fixed: list[Repeated], measure: str) -> Sign:
     for seed, (rate, value) in enumerate(
         zip(runs.values("rate"), runs.values(measure), strict=False)
     ):
-        curve = [
-            (one.values("rate")[seed], one.values(measure)[seed])
-            for one in fixed
-            if len(one.values(measure)) > seed
-        ]
+        measured = [one for one in fixed if len(one.values(measure)) > seed]
+        curve = [(one.values("rate")[seed], one.values(measure)[seed]) for one in measured]
         if (there := at_rate(curve, rate)) is not None:
             gaps.append(value - there)
-            errors.append(hypot(runs.errors(measure)[seed], fixed[0].errors(measure)[seed]))
+            errors.append(hypot(runs.errors(measure)[seed], measured[0].errors(measure)[seed]))
     return sign(gaps, errors)
 
 

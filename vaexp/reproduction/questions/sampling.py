@@ -131,7 +131,7 @@ def _short(rows: Mapping[str, Repeated]) -> list[str]:
     )
     process = says(
         compared(first, "optimal_mean_gap_prior", None, "rmse_optimal_mean"),
-        f"{best} So the two are far apart, and what the process draws has no such name.",
+        f"{best} So the two are far apart, and what the process draws is no such average.",
         f"{best} So the two are close, and the process draws blends of real images.",
         f"{best} So the learned one is as far from it as images are.",
     )

@@ -96,8 +96,9 @@ def _changes(name: str, highest: Repeated, lowest: Repeated) -> str:
 
 
 def _closed(lowest: Repeated, floored: Repeated, fixed: Repeated) -> str:
-    """What a floor does to the gap between the lowest floor and a fixed sigma, over seeds."""
-    low, here, there = (mean(runs.values("digit_fid_mean")) for runs in (lowest, floored, fixed))
+    """What a floor does to the gap between the lowest floor and a fixed sigma, over their seeds."""
+    found = [runs.values("digit_fid_mean") for runs in (lowest, floored, fixed)]
+    low, here, there = (mean(values[: min(map(len, found))]) for values in found)
     share = (low - here) / (low - there)
     return f"closes {share:.0%} of it" if share >= 0 else f"widens it by {-share:.0%}"
 
