@@ -63,6 +63,14 @@ def test_a_vae_without_sigma(
     assert config.model.likelihood_facts == facts
 
 
+def test_a_mixture_without_a_floor_is_unbounded_but_for_noise() -> None:
+    floored = load_config("gmm-diag", ["data.transform=scale"])
+    assert "unbounded" not in floored.likelihood_facts
+    free = load_config("gmm-diag", ["data.transform=scale", "model.covariance_floor=0"])
+    assert "without limit" in str(free.likelihood_facts["unbounded"])
+    assert "unbounded" not in load_config("gaussian-logit").likelihood_facts
+
+
 @pytest.mark.parametrize("likelihood", ["continuous_bernoulli", "truncated_gaussian"])
 def test_noise_as_wide_as_a_grey_level_bounds_a_density(likelihood: str) -> None:
     overrides = [f"model.likelihood={likelihood}"]

@@ -102,6 +102,30 @@ def test_a_folder_of_runs_without_those_that_are_damaged(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_run_whose_config_was_edited_or_that_cannot_be_read_is_left_out(
+    invoke: Any, forge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, edited, broken = forge("good"), forge("edited"), forge("broken")
+    text = (edited / "config.yaml").read_text()
+    assert "beta: 1.0" in text
+    (edited / "config.yaml").write_text(text.replace("beta: 1.0", "beta: 2.0"))
+    read = RunFolder.metrics
+
+    def failing(run: RunFolder) -> Any:
+        if run.path == broken:
+            raise PermissionError(13, "Permission denied", "metrics.json")
+        return read(run)
+
+    monkeypatch.setattr(RunFolder, "metrics", failing)
+    done = invoke("export", "csv", forge.folder, "--out", tmp_path / "tables")
+    assert done.exit_code == 0, done.stderr
+    assert f"left out: {edited}: config.yaml changed since the run started" in done.stderr
+    assert f"left out: {broken}: " in done.stderr
+    assert "Permission denied" in done.stderr
+    with (tmp_path / "tables" / "runs.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == [good.name]
+
+
 @pytest.mark.parametrize("package", ["pyarrow", "mlflow"])
 def test_without_its_package_it_is_one_line(
     without: Any, forge: Any, tmp_path: Path, package: str

@@ -507,6 +507,32 @@ def test_a_finished_trial_with_damaged_numbers_is_damaged_everywhere(
     assert "2 trials: 1 finished, 1 damaged" in path.read_text()
 
 
+def test_a_trial_that_cannot_be_read_is_damaged_and_its_error_is_no_formula(
+    tiny: Path, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = begun(tiny / "s", "model.beta=1,4")
+    first, second = (sweep.folder(trial) for trial in sweep.trials)
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    (first / "error.txt").write_text('=HYPERLINK("http://x")\n')
+    forge("trial").rename(second / "run")
+
+    def unreadable(_run: RunFolder) -> Any:
+        raise PermissionError(13, "Permission denied", "metrics.json")
+
+    monkeypatch.setattr(RunFolder, "metrics", unreadable)
+    for _ in range(2):  # the second time from the table that is there
+        states = sweep.write_table()
+        assert [state.status for state in states] == ["failed", "damaged"]
+        assert "Permission denied" in states[1].error
+        sweep.update(sweep.trial(1))
+        with (sweep.path / "trials.csv").open(newline="") as file:
+            assert [row["error"] for row in csv.DictReader(file)] == [
+                '\'=HYPERLINK("http://x")',
+                states[1].error,
+            ]
+
+
 def test_runs_that_cannot_be_compared_are_no_end(tiny: Path, forge: Any, change_json: Any) -> None:
     sweep = begun(tiny / "s", "model.beta=1,4")
     for trial in sweep.trials:

@@ -159,8 +159,10 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The config that it was trained with."""
-        return Config(self.folder.config().model_dump())
+        """The config that it was trained with. Raises RunError if it was edited since."""
+        config = self.folder.config()
+        self.folder.check_config(config)
+        return Config(config.model_dump())
 
     @property
     def metrics(self) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vaexp.config import Config, flatten
-from vaexp.errors import RunError, UserError
+from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.runs.folder import RunFolder
 
 Row = dict[str, Any]
@@ -25,8 +25,10 @@ class Content:
 
     @classmethod
     def read(cls, run: RunFolder) -> Self:
-        """Read a run. Raises RunError if one of its files is damaged."""
-        return cls(run, run.config(), run_row(run), metric_rows(run), history_rows(run))
+        """Read a run. Raises RunError if a file is damaged, or config.yaml is no longer its own."""
+        config = run.config()
+        run.check_config(config)
+        return cls(run, config, run_row(run), metric_rows(run), history_rows(run))
 
 
 def read_all(paths: Iterable[Path]) -> tuple[list[Content], list[str]]:
@@ -37,6 +39,8 @@ def read_all(paths: Iterable[Path]) -> tuple[list[Content], list[str]]:
             found.append(Content.read(RunFolder.open(path)))
         except (RunError, UserError) as error:
             wrong.append(str(error))
+        except OSError as error:  # a disk that fails, or a file that may not be read
+            wrong.append(f"{path}: {in_a_line(error)}")
     return found, wrong
 
 

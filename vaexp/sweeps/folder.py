@@ -5,7 +5,6 @@ shared disk. What has become of a trial is read from its folder; ``trials.csv`` 
 """
 
 import csv
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vaexp.config import Config
-from vaexp.errors import RunError, UserError
+from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.files import write_text
 from vaexp.locks import Held, locked
 from vaexp.runs.folder import RunFolder, find_runs
@@ -23,6 +22,7 @@ from vaexp.sweeps.claims import claim as claim_of
 from vaexp.sweeps.record import NAME, Record
 from vaexp.sweeps.request import Request
 from vaexp.sweeps.trials import Trial, config_of
+from vaexp.tables import comma_separated
 
 TABLE = "trials.csv"
 TRIALS = "trials"
@@ -153,6 +153,8 @@ class Sweep:
             return State(run.status(), run, run.info()["error"] or "")
         except RunError as damage:
             return State("damaged", run, str(damage))
+        except OSError as damage:  # a disk that fails, or a file that may not be read
+            return State("damaged", run, in_a_line(damage))
 
     @contextmanager
     def claimed(self, trial: Trial, say: Callable[[str], None]) -> Iterator[bool]:
@@ -240,11 +242,11 @@ class Sweep:
         ]
 
     def _write_rows(self, rows: Sequence[Sequence[str]]) -> None:
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(rows)
+        headers, *others = rows
+        text = comma_separated(headers, others)
         path = self.path / TABLE
-        if not path.exists() or path.read_text(encoding="utf-8") != out.getvalue():
-            write_text(path, out.getvalue())
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -76,8 +76,15 @@ class GMMConfig(ModelSection):
 
     @property
     def likelihood_facts(self) -> dict[str, str | float]:
-        """A density of x, which the floor of the covariances bounds."""
-        return {"measure": "density", "of": "x", "covariance_floor": self.covariance_floor}
+        """A density of x, which the floor of the covariances bounds, unless it is 0."""
+        facts: dict[str, str | float] = {"measure": "density", "of": "x"}
+        facts["covariance_floor"] = self.covariance_floor
+        if self.covariance_floor == 0:
+            facts["unbounded"] = (
+                "without a floor, a component of few images, or of images with a pixel in common, "
+                "has a density without limit"
+            )
+        return facts
 
     @property
     def kl_factor(self) -> float:
