@@ -251,6 +251,24 @@ def test_the_files_decide_what_suits_them(tmp_path: Path, changes: list[str], me
         Experiment.prepare(own(tmp_path / "own", *changes))
 
 
+@pytest.mark.parametrize("command", [["validate"], ["train", "--dry-run"]])
+def test_what_training_would_refuse_is_refused_before(
+    tmp_path: Path, invoke: Any, command: list[str]
+) -> None:
+    data = f"data: {{name: own, root: {tmp_path}/own, limit: 90, validation_size: 50}}"
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"name: mine\nmodel: {{kind: ppca, latent_dim: 3}}\n{data}\n")
+    missing = invoke(*command, config)
+    assert missing.exit_code == 2
+    assert "own is no folder" in missing.stderr
+    write_own(tmp_path / "own", labelled=False)
+    assert invoke(*command, config).exit_code == 0
+    config.write_text(config.read_text().replace(": 50", ": 200"))
+    refused = invoke(*command, config)
+    assert refused.exit_code == 2
+    assert "leaves no training images" in refused.stderr
+
+
 def test_more_latents_than_mnist_has_pixels_are_no_error_of_the_config(tmp_path: Path) -> None:
     assert own(tmp_path, "model.latent_dim=1000").model.latent_dim == 1000
     with pytest.raises(UserError, match="should be less than or equal to 784, got 1000"):

@@ -107,14 +107,17 @@ def _refused_by_the_data(name: str, config: "Config") -> str | None:
 
 
 def check_images(config: "Config") -> None:
-    """Raise UserError if the data have too few images for the config.
+    """Raise UserError if the data have too few images for the config, or own images do not suit it.
 
-    Only where this depends on which digits the images show are they read, which loads torch, and
-    only the bundled ones, as other data might have to be downloaded.
+    Own images are read, and bundled ones where the answer depends on which digits they show; this
+    loads torch. Other data are not, as they might have to be downloaded.
     """
-    from vaexp.config.data import BUNDLED
+    from vaexp.config.data import BUNDLED, OWN
 
     data = config.data
+    if data.name == OWN:
+        _read_images(config)
+        return
     digits = set(data.labels or range(10))
     images = data.limit
     if images is None:
@@ -126,9 +129,14 @@ def check_images(config: "Config") -> None:
         raise UserError(complaint)
     some_digits = data.limit is not None and config.complaint_on_images(images, set()) is not None
     if data.name == BUNDLED and (data.labels is not None or some_digits):
-        from vaexp.experiment.prepare import check_data
+        _read_images(config)
 
-        check_data(config)
+
+def _read_images(config: "Config") -> None:
+    """Read the images, and raise UserError if they do not suit the config. This loads torch."""
+    from vaexp.experiment.prepare import check_data
+
+    check_data(config)
 
 
 def schema(
