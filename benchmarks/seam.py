@@ -27,7 +27,8 @@ from torch import Tensor
 from vaexp.config import DataConfig
 from vaexp.data import Dataset, load
 from vaexp.experiment.sample import latent_grid
-from vaexp.runs.folder import RunFolder, find_runs
+from vaexp.runs.find import find_runs
+from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.tables import show_number
 

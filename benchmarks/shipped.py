@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vaexp.config import shipped_configs
-from vaexp.runs.folder import RunFolder, find_runs
+from vaexp.runs.find import find_runs
+from vaexp.runs.folder import RunFolder
 from vaexp.tables import show_number
 
 METRICS = (

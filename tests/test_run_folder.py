@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from vaexp import files
 from vaexp.config import VAEExperiment, dump
 from vaexp.errors import RunError, UserError
-from vaexp.runs.folder import RunFolder, find_runs, short_names
+from vaexp.runs.find import find_runs
+from vaexp.runs.folder import RunFolder, short_names
 from vaexp.runs.trained import TrainedModel
 
 CONFIG = VAEExperiment.model_validate({"name": "x", "model": {"kind": "vae"}})

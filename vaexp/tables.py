@@ -114,7 +114,7 @@ def _digits(se: float) -> int:
 # Tables
 
 GAP, INDENT = 3, 2
-LATIN = "\u02ff"  # up to here no character is wide, and none joins another
+BEYOND_LATIN = re.compile("[^\u0000-\u02ff]")  # the others are not wide, and none joins another
 LEAST = 8  # characters of a column that is folded
 EASY = 24  # characters, which hold a density, its error and its floor; remarks may be folded
 
@@ -311,9 +311,7 @@ def _fold(text: str, width: int) -> list[str]:
 
 def _width(text: str) -> int:
     """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return len(text) + sum(_more_than_one(character) for character in text if character > LATIN)
+    return len(text) + sum(map(_more_than_one, BEYOND_LATIN.findall(text)))
 
 
 @cache

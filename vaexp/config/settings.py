@@ -106,5 +106,5 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     A key that only some of them have does not count. Its decider, which all have, differs too.
     NOT_OF_THE_RUN does not count either.
     """
-    keys = dict.fromkeys(key for flat in settings for key in of_the_run(flat))
+    keys = of_the_run(dict.fromkeys(key for flat in settings for key in flat))
     return [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]

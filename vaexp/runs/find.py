@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vaexp.errors import RunError, UserError
 from vaexp.paths import expanded
-from vaexp.runs.folder import RunFolder, find_runs, short_name
+from vaexp.runs.folder import RunFolder, short_name
 from vaexp.runs.guarded import INFO
 from vaexp.visible import visible
 
@@ -78,23 +78,34 @@ def runs_below(folder: Path) -> list[RunFolder]:
     for _ in range(DEEPEST):
         below: list[Path] = []
         for place in level:
-            runs = find_runs(place)
+            runs, others = _scan(place)
             found += runs
-            known = {run.path for run in runs}
-            below += [path for path in _folders(place) if path not in known]
+            below += others
         level = below
     return found
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder that may hold runs."""
+def find_runs(folder: Path) -> list[RunFolder]:
+    """The runs directly in a folder, the oldest first. A link to a run is a run."""
+    return _scan(folder)[0]
+
+
+def _scan(folder: Path) -> tuple[list[RunFolder], list[Path]]:
+    """The runs in a folder, and its other folders that can be read and are no links."""
     with os.scandir(folder) as entries:
-        names = sorted(
-            entry.name
+        is_folder = {
+            entry.name: entry.is_dir(follow_symlinks=False)
             for entry in entries
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        )
-    return [folder / name for name in names if os.access(folder / name, os.R_OK | os.X_OK)]
+            if not entry.name.startswith(".")
+        }
+    runs, others = [], []
+    for name in sorted(is_folder):
+        path = f"{folder}/{name}"
+        if os.path.lexists(f"{path}/{INFO}") and (is_folder[name] or os.path.isdir(path)):
+            runs.append(RunFolder(folder / name))
+        elif is_folder[name] and os.access(path, os.R_OK | os.X_OK):
+            others.append(folder / name)
+    return runs, others
 
 
 def open_run(run: str | Path, runs_dir: Path = RUNS) -> RunFolder:

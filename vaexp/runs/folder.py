@@ -377,16 +377,6 @@ class RunFolder:
                 ) from None
 
 
-def find_runs(folder: Path) -> list[RunFolder]:
-    """The run folders directly below ``folder``, the oldest first."""
-    paths = sorted(folder.iterdir())
-    return [
-        RunFolder(path)
-        for path in paths
-        if not path.name.startswith(".") and os.path.isdir(path) and os.path.lexists(path / INFO)
-    ]
-
-
 def short_name(name: str) -> str:
     """The name of a run without date and time. Its four hex digits still tell it apart."""
     return re.sub(r"^\d{8}-\d{6}-", "", name)

@@ -84,12 +84,12 @@ def list_runs(folder: Path, extent: Extent = "everything") -> list[Listed]:
         name, now = path.removeprefix(f"{folder}/"), signature(path)
         before, entry = known.get(name, ("", {}))
         if before == now and entry.keys() == _KEPT:
-            one = Listed(run=path, **entry)
+            listed.append(Listed(run=path, **entry))
             kept.add(name)
-        else:
-            one = read_run(run)
-            if one.status in ENDED:
-                new[name] = (now, one)
+            continue
+        one = read_run(run)
+        if one.status in ENDED:
+            new[name] = (now, one)
         listed.append(one if extent == "everything" else _with_headlines(one))
     if len(new) >= WORTH_WRITING:
         _keep(folder, kept, new)

@@ -16,7 +16,8 @@ from vaexp.config import Config
 from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.files import write_text
 from vaexp.locks import Held, locked
-from vaexp.runs.folder import RunFolder, find_runs
+from vaexp.runs.find import find_runs
+from vaexp.runs.folder import RunFolder
 from vaexp.runs.listing import HEADLINE
 from vaexp.sweeps.claims import claim as claim_of
 from vaexp.sweeps.record import NAME, Record
