@@ -346,6 +346,20 @@ def test_the_page_holds_the_pictures(page_of: Any, learned: Path) -> None:
     assert {pixels_of(path.read_bytes()) for path in [*named, *own]} == inside
 
 
+def test_a_run_that_lost_its_records_has_no_curve(
+    fixed: Path, learned: Path, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from vaexp.cli import app
+
+    runs = [Path(shutil.copytree(run, tmp_path / run.name)) for run in (fixed, learned)]
+    (runs[1] / "metrics.jsonl").unlink()
+    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--figure"])
+    assert done.exit_code == 0, done.stderr
+    assert "-rate-distortion.png" in done.stderr
+
+
 def pixels_of(png: bytes) -> tuple[tuple[int, int], bytes]:
     with Image.open(io.BytesIO(png)) as picture:
         return picture.size, picture.convert("RGB").tobytes()

@@ -50,11 +50,15 @@ def draw_comparison(runs: list[RunFolder], comparison: Comparison, side: Path) -
 def _draw_curves(runs: list[RunFolder], comparison: Comparison, path: Path) -> bool:
     """Draw the training curves of all runs in one picture, if they have some and are not too many.
 
-    Returns whether they have.
+    Returns whether they have. A run whose metrics.jsonl is lost has none.
     """
     if len(runs) > MOST or any(run.config().model.unit != "epoch" for run in runs):
         return False
-    histories = {name: [run.records()] for name, run in zip(comparison.runs, runs, strict=True)}
+    histories = {
+        name: [records]
+        for name, run in zip(comparison.runs, runs, strict=True)
+        if (records := run.records())
+    }
     if all(len(history) == 1 for (history,) in histories.values()):
         return False
     save(joint_curves(histories, "Training curves", f"{len(runs)} runs"), path)
