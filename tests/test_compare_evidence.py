@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -308,7 +309,6 @@ def test_the_table_over_seeds(forge: Any, invoke: Any) -> None:
 def page_of(
     fixed: Path, learned: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Page, str]:
-    import shutil
 
     from typer.testing import CliRunner
 
@@ -347,15 +347,11 @@ def test_the_page_holds_the_pictures(page_of: Any, learned: Path) -> None:
 
 
 def test_a_run_that_lost_its_records_has_no_curve(
-    fixed: Path, learned: Path, tmp_path: Path
+    fixed: Path, learned: Path, tmp_path: Path, invoke: Any
 ) -> None:
-    from typer.testing import CliRunner
-
-    from vaexp.cli import app
-
     runs = [Path(shutil.copytree(run, tmp_path / run.name)) for run in (fixed, learned)]
     (runs[1] / "metrics.jsonl").unlink()
-    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--figure"])
+    done = invoke("compare", *runs, "--figure")
     assert done.exit_code == 0, done.stderr
     assert "-rate-distortion.png" in done.stderr
 
