@@ -50,11 +50,14 @@ class Known(Done):
     def __init__(self, numbers: Numbers, seeds: int = 2, factor: float = 1.0):
         super().__init__({})
         object.__setattr__(self, "numbers", numbers)
-        object.__setattr__(self, "seeds", seeds)
+        object.__setattr__(self, "count", seeds)
         object.__setattr__(self, "factor", factor)
         self.numbers: Numbers
-        self.seeds: int
+        self.count: int
         self.factor: float
+
+    def seeds(self, study: Study) -> int:
+        return min(self.count, study.seeds)
 
     def of(self, study: Study, settings: Mapping[str, Any] | None = None) -> Repeated:
         varied = [f"{key}={value}" for key, value in (settings or {}).items()]
@@ -65,7 +68,7 @@ class Known(Done):
                 measure: {"value": self.factor * _value(values, name), "se": 1e-3}
                 for measure, values in self.numbers.items()
             }
-            for _ in range(self.seeds)
+            for _ in range(self.count)
         ]
         same = [text for text in study.grid if "," not in text]
         runs.__dict__.update(entries=entries, config=load_config(study.config, [*same, *varied]))
@@ -319,7 +322,13 @@ def test_without_the_measures_an_answer_says_so(question: Question) -> None:
     said = " ".join(sentences(answer))
     assert "not measured" in said or "there is none at an equal rate" in said
     assert all(len(row) == len(table.headers) for table in answer.tables for row in table.rows)
-    shown = {cell for table in answer.tables for row in table.rows for cell in row[1:]}
+    shown = {
+        cell
+        for table in answer.tables
+        for row in table.rows
+        for header, cell in zip(table.headers[1:], row[1:], strict=True)
+        if header != "seeds"
+    }
     assert shown == {"–"}
 
 
@@ -511,7 +520,7 @@ def test_an_override_goes_to_the_models_that_have_its_key() -> None:
 
 def test_the_findings_give_theory_and_the_command_beside_the_answer() -> None:
     question = sampling.QUESTION
-    asked = Asked(question, question.answer(Known({})), question.again(Size(), []))
+    asked = Asked(question, question.answer(Known({})), question.again(Size(), [], Known({})))
     made = findings([asked], [])
     assert f"What theory says: {question.theory}" in made
     assert "These runs again: `vaexp sweep report/mean-only --grid model.beta=1 " in made

@@ -159,6 +159,32 @@ def test_the_first_seed_of_every_study_is_trained_before_the_second_of_any(
     assert [seed for seed, _ in asked] == [1, 1, 2, 2, 3, 3]
 
 
+def test_seeds_that_another_call_has_trained_count_as_far_as_all_their_runs_have_finished(
+    tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = replace(PER_IMAGE, grid=("model.beta=1,4",))
+    waiting = {(4, 3)}  # one of the runs of the third seed
+
+    def state(_self: Any, trial: Any) -> State:
+        beta, seed = trial.settings["model.beta"], trial.settings["seed"]
+        if (beta, seed) in waiting:
+            return State("waiting")
+        name = f"run-{beta}-{seed}"
+        path = tmp_path / name
+        return State("finished", RunFolder(path if path.exists() else forge(name, f"seed={seed}")))
+
+    monkeypatch.setattr(Sweep, "state", state)
+    work.begin([study], tmp_path / "runs", Size(seeds=4), [])
+    done = work.train(work.begin([study], tmp_path / "runs", ONE, []), 1, Reporter())
+    assert done.seeds(study) == 2
+    assert len(done.runs[study]) == 4
+    waiting.clear()
+    done = work.train(work.begin([study], tmp_path / "runs", ONE, []), 1, Reporter())
+    assert done.seeds(study) == 4
+    again = study.command(ONE, [], done.seeds(study))
+    assert again.endswith("--seeds 4")
+
+
 # The answers, from numbers that are known
 
 
@@ -198,12 +224,14 @@ def test_an_order_is_stable_only_if_every_seed_has_it(modes: Any) -> None:
     assert bound.endswith("in all 2 seeds.")
     assert "not stable: it is σ fixed at 1, then one σ(z) per image" in error
     assert "in 1 of 2 seeds" in error
+    assert done.seeds(FIXED) == 2
     best = learned_sigma.answer(done).short[0]
     assert "(elbo), one σ(z) per pixel is best; " in best
     assert "(rmse_mean), none is best in all seeds; " in best
     assert best.endswith("(digit_fid_sample), it is not known.")
     (table,) = learned_sigma.answer(done).tables
     elbo = table.headers.index("elbo")
+    assert table.rows[1][table.headers.index("seeds")] == "2"
     assert table.rows[1][elbo] == "205.0 ± 7.1 [σ = 1]"  # by hand: mean and sd of 200 and 210
     assert table.rows[1][table.headers.index("digit_fid_mean")] == "–"
 
@@ -212,6 +240,7 @@ def test_one_seed_is_not_called_stable(modes: Any) -> None:
     done = modes({study: [(1.0, 0.1)] for study in (FIXED, IMAGE, PIXEL)})
     answer = learned_sigma.answer(done)
     assert all("seeds" not in sentence for sentence in [*answer.short, *answer.details])
+    assert "seeds" not in answer.tables[0].headers
 
 
 def test_a_pair_of_beta_and_sigma_has_the_same_variance() -> None:

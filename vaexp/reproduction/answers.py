@@ -54,9 +54,11 @@ class Question:
             for number, picture in enumerate(answer.pictures, start=1)
         }
 
-    def again(self, size: Size, changes: Sequence[str]) -> str:
+    def again(self, size: Size, changes: Sequence[str], done: Done) -> str:
         """The commands that train and measure its runs again, and no others."""
-        commands = "; ".join(study.command(size, changes) for study in self.studies)
+        commands = "; ".join(
+            study.command(size, changes, done.seeds(study)) for study in self.studies
+        )
         groups = list(dict.fromkeys(group for study in self.studies for group in study.groups))
         images = f" --images {size.images}" if size.images else ""
         measured = f"; vaexp evaluate RUN --only {','.join(groups)}{images}" if groups else ""
@@ -137,13 +139,16 @@ def by_runs(title: str, first: str, rows: Mapping[str, Repeated], measures: Sequ
     """A table with a row for each group of runs and a column for each measure.
 
     ``first`` is the header of the column with the names of the rows. A floor that the name of a row
-    says is not said again in its cells.
+    says is not said again in its cells. If some runs have several seeds, a column says how many.
     """
+    seeds = [[str(len(runs.entries))] for runs in rows.values()]
+    if all(count == ["1"] for count in seeds):
+        seeds = [[] for _ in rows]
     cells = [
-        [name, *(runs.cell(measure).replace(f" [{name}]", "") for measure in measures)]
-        for name, runs in rows.items()
+        [name, *count, *(runs.cell(measure).replace(f" [{name}]", "") for measure in measures)]
+        for count, (name, runs) in zip(seeds, rows.items(), strict=True)
     ]
-    return Table(title, [first, *measures], cells)
+    return Table(title, [first, *(["seeds"] if any(seeds) else []), *measures], cells)
 
 
 @dataclass(frozen=True)

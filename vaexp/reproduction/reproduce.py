@@ -89,7 +89,7 @@ def _content(done: Done, size: Size, changes: Sequence[str]) -> Content:
         _how(done, size, changes),
         [_shown(figure, done) for figure in FIGURES],
         [
-            Asked(question, question.answer(done), question.again(size, changes))
+            Asked(question, question.answer(done), question.again(size, changes, done))
             for question in questions(quick=size.quick)
         ],
     )
@@ -111,10 +111,10 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
     return [
         f"Written by vaexp {__version__} with the command `{command}`, from {count} runs."
         f"{settings}{without}",
-        f"{_spread(size)} Measures whose names begin with law_ or images_averaged_, or contain "
-        "optimal_mean, are of training images of MNIST; all others are of test images. A sentence "
-        "says that one number is above another only where their difference is more than twice its "
-        "standard error, or has the same sign in all seeds.",
+        f"{_spread(done, size)} Measures whose names begin with law_ or images_averaged_, or "
+        "contain optimal_mean, are of training images of MNIST; all others are of test images. A "
+        "sentence says that one number is above another only where their difference is more than "
+        "twice its standard error, or has the same sign in all seeds.",
         "z is a latent, or code, and y the label of an image. elbo is the bound on ln p(x), or on "
         "ln p(x|y) of a model that is given the label; iw_bound is a tighter one, and log_prob is "
         "ln p(x) itself. rate is KL(q(z|x) ‖ p(z)). These and all other likelihoods and "
@@ -140,7 +140,7 @@ def _how(done: Done, size: Size, changes: Sequence[str]) -> list[str]:
     ]
 
 
-def _spread(size: Size) -> str:
+def _spread(done: Done, size: Size) -> str:
     """What stands behind the ± of the numbers."""
     few = (
         f" The quality of samples is that of {size.images:,} images at most, and its numbers "
@@ -148,15 +148,17 @@ def _spread(size: Size) -> str:
         if size.images
         else ""
     )
-    if size.seeds == 1:
+    if all(done.seeds(study) == 1 for study in done.runs):
         return (
             "Each number is of one run, ± its standard error over images. One seed says nothing "
             f"about others: the full reproduction has {SEEDS}.{few}"
         )
     return (
-        f"Each number is the mean ± standard deviation over {size.seeds} seeds, or over fewer "
-        "where only one question needs the runs, as its command says; that of a single run is ± "
-        f"its standard error over the test images. The pictures are drawn from the first seed.{few}"
+        "Each number of runs with several seeds is their mean ± their standard deviation. A column "
+        "of the tables says how many seeds these are. The number of a single run is ± its standard "
+        "error over the test images, and says nothing about other seeds; the full reproduction has "
+        f"{SEEDS} seeds, or fewer where only one question needs the runs. The images in pictures "
+        f"are those of the first seed.{few}"
     )
 
 

@@ -5,7 +5,7 @@ Imports no torch: what is to be trained is known before anything is.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,18 @@ class Study:
             if change.partition("=")[0] not in elsewhere
         ]
 
-    def command(self, size: Size, overrides: Sequence[str]) -> str:
-        """The command that trains its runs."""
+    def request_of_all(self, request: Request) -> Request:
+        """The same as a request of it, with all seeds."""
+        asked = request.asked
+        plan = asked.plan.model_copy(update={"seeds": self.seeds})
+        return replace(request, asked=replace(asked, plan=plan))
+
+    def command(self, size: Size, overrides: Sequence[str], seeds: int | None = None) -> str:
+        """The command that trains its runs, with as many seeds as the size says if not given."""
         words = ["vaexp", "sweep", self.config, *self._changes(size, overrides)]
         words += [word for text in self.grid for word in ("--grid", text)]
         words += [word for text in self.zip for word in ("--zip", text)]
-        return shlex.join([*words, "--seeds", str(min(self.seeds, size.seeds))])
+        return shlex.join([*words, "--seeds", str(seeds or min(self.seeds, size.seeds))])
 
 
 def _keys_of_all_kinds() -> set[str]:
@@ -137,6 +143,10 @@ class Done:
         """The settings of each run, by its path: dotted key -> value."""
         runs = {run.path: run for runs in self.runs.values() for run in runs}
         return {path: flatten(run.config().model_dump()) for path, run in runs.items()}
+
+    def seeds(self, study: Study) -> int:
+        """With how many seeds the runs of a study were trained."""
+        return len({self._settings[run.path]["seed"] for run in self.runs[study]})
 
     def of(self, study: Study, settings: Mapping[str, Any] | None = None) -> Repeated:
         """The runs of a study that have these settings: dotted key -> value."""

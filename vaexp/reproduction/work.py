@@ -50,8 +50,9 @@ def begin(studies: Sequence[Study], folder: Path, size: Size, changes: Sequence[
 def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
     """Run the trials that have not finished, ``jobs`` at a time. Returns the runs of all trials.
 
-    Raises RunError if some of them failed, KeyboardInterrupt or Terminated if a signal stopped the
-    work. The same call goes on with what is left.
+    Those of more seeds, which another call has trained, are among them. The same call goes on with
+    what is left. Raises RunError if some trials failed, KeyboardInterrupt or Terminated if a signal
+    stopped the work.
     """
     tasks = {
         (sweep.path, trial.number): Task(sweep, trial, figures=False)
@@ -77,7 +78,7 @@ def train(begun: Begun, jobs: int, reporter: Reporter) -> Done:
         if worker.stopped_by is not None:
             raise KeyboardInterrupt if worker.stopped_by == signal.SIGINT else Terminated
         _check(ended)
-    return Done({study: _runs(sweep, request) for study, (sweep, request) in begun.items()})
+    return Done({study: _runs(study, *parts) for study, parts in begun.items()})
 
 
 def _check(ended: Mapping[Task, State]) -> None:
@@ -92,10 +93,24 @@ def _check(ended: Mapping[Task, State]) -> None:
         raise RunError("\n".join([*lines, f"{what} not finished; the same command goes on"]))
 
 
-def _runs(sweep: Sweep, request: Request) -> list[RunFolder]:
-    """The runs that a study asked for, all of which have finished."""
-    states = [sweep.state(trial) for trial in sweep.asked(request)]
-    return [state.run for state in states if state.run is not None]
+def _runs(study: Study, sweep: Sweep, request: Request) -> list[RunFolder]:
+    """The runs of the seeds that a study asked for, and of those that follow and have all finished.
+
+    Other calls may have trained the latter.
+    """
+    asked = {trial.number for trial in sweep.asked(request)}
+    every = sweep.asked(study.request_of_all(request))
+    states = [(trial, sweep.state(trial)) for trial in every]
+    unfinished = [
+        trial.settings["seed"]
+        for trial, state in states
+        if trial.number not in asked and not state.is_done
+    ]
+    return [
+        state.run
+        for trial, state in states
+        if state.run is not None and all(trial.settings["seed"] < seed for seed in unfinished)
+    ]
 
 
 def measure(done: Done, images: int | None, reporter: Reporter) -> None:

@@ -160,7 +160,7 @@ def answer(done: Done) -> Answer:
         *of_tilt,
     ]
     names = {f"σ = {sigma:g}, β = {beta:g}": runs for (sigma, beta), runs in fixed.items()}
-    of_learned = by_runs("", "", {f"β = {b:g}": runs for b, runs in learned.items()}, SHOWN)
+    of_learned = by_runs("", "setting", {f"β = {b:g}": runs for b, runs in learned.items()}, SHOWN)
     rows = [
         [*row, _scaled(runs, beta)]
         for row, (beta, runs) in zip(of_learned.rows, learned.items(), strict=True)
@@ -170,7 +170,7 @@ def answer(done: Done) -> Answer:
         details,
         [
             by_runs("Pairs with fixed σ", "setting", names, OF_BOTH),
-            Table("One learned σ(z) per image", ["setting", *SHOWN, "√β σ"], rows),
+            Table("One learned σ(z) per image", [*of_learned.headers, "√β σ"], rows),
             by_runs(
                 "The distribution that β optimises with one learned σ(z) per image",
                 "setting",

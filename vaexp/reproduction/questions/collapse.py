@@ -76,14 +76,14 @@ def answer(done: Done) -> Answer:
         "In the deep VAEs of figures 9 to 11, where σ = 1 and β alone changes, the active latents "
         "do not fall with βσ², against what the law of linear ones says.",
     )
-    law = by_runs("", "", {_named(runs): runs for runs in linear}, (*SHOWN, *OF_LAW))
+    law = by_runs("", "setting", {_named(runs): runs for runs in linear}, (*SHOWN, *OF_LAW))
     return Answer(
         [threshold, networks],
         details,
         [
             Table(
                 "Linear VAEs, ten latents, σ fixed",
-                ["setting", *SHOWN, *OF_LAW],
+                law.headers,
                 law.rows,
                 "law_gap, in nats, is by how much the objective stays below the law's optimum. "
                 "Both are exact for the training images, so a single run has no error of law_gap.",
