@@ -16,8 +16,8 @@ Seeds = Annotated[
         metavar="N",
         min=1,
         max=SEEDS,
-        help="Train N seeds at most. A later call with more adds to them. The default is "
-        f"{SEEDS}, or 1 with --quick.",
+        help="Train N seeds at most. A later call with more adds to them, and seeds that are "
+        f"there already count. The default is {SEEDS}, or 1 with --quick.",
     ),
 ]
 
