@@ -28,7 +28,7 @@ from vaexp.cli_common import (
     train_here,
 )
 from vaexp.cli_compare import compare, explore, report
-from vaexp.cli_configs import check_images, configs_app, schema, validate
+from vaexp.cli_configs import check_trainable, configs_app, schema, validate
 from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
@@ -154,8 +154,7 @@ def train(
         run = open_run(resume, runs_dir)
         settings = continued(run, config, overrides or [])
     if dry_run:
-        if run is None:
-            check_images(settings)
+        check_trainable(settings, {})
         print_answer(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run, is_changed(run, settings)):

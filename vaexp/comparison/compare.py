@@ -13,6 +13,7 @@ from vaexp.config import Config, differing, flatten
 from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.runs.find import matching
 from vaexp.runs.folder import RunFolder, short_names
+from vaexp.runs.images import are_known
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Comparison:
     """Groups of runs that differ in their seed only, if there are any."""
     left_out: dict[str, str]
     """The paths of the runs that cannot be compared, and why."""
+    of_unknown_images: list[str]
+    """The runs of which it is not known whether their images are the published ones."""
 
     @property
     def others(self) -> list[str]:
@@ -106,6 +109,9 @@ def compare(
         unranked=unranked,
         over_seeds=over_seeds(names, settings, sides),
         left_out=left_out,
+        of_unknown_images=[
+            name for name, one in zip(names, read, strict=True) if not are_known(one.folder)
+        ],
     )
 
 

@@ -86,7 +86,7 @@ def train(
             _note_environment(experiment, run, processes)
             reporter.say(f"run folder {run.path}")
             if experiment.data.doubt is not None:
-                reporter.say(f"note: {experiment.data.doubt}")
+                reporter.log(f"note: {experiment.data.doubt}")  # stderr has it already
             fit(experiment, run, reporter, processes, figures=figures)
             _measure(experiment, run, reporter, images)
             add_test(run)
