@@ -30,8 +30,10 @@ from vaexp.models import Model
 from vaexp.progress import Reporter
 from vaexp.runs.continuing import moved
 from vaexp.runs.copying import check_measured
+from vaexp.runs.environment import versions
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import LOG
+from vaexp.runs.process import now
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
 from vaexp.tables import is_unreliable, show_entry
@@ -165,7 +167,9 @@ def _measure(
         for name, measure in by_image.items()
         for key, array in measure.per_example(name).items()
     }
-    run.add_evidence(group.name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
+    notes = {"absent": evidence.absent, "measured": now(), "device": experiment.device}
+    notes["versions"] = versions()  # which may be others than those that trained the run
+    run.add_evidence(group.name, entries, per_example, evidence.arrays, notes)
     reporter.say(f"{group.name}: {len(entries)} measures of {n:,} test images, {seconds:.1f} s")
     _say_absent_and_unreliable(entries, evidence.absent, reporter)
     return entries

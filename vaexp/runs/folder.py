@@ -278,7 +278,7 @@ class RunFolder:
         self.files.write_json(EVALUATION, self.evaluation() | {group: dict(notes)})
 
     def evaluation(self) -> dict[str, Any]:
-        """Read evaluation.json: {group: {"absent": {measure: reason}}}."""
+        """Read evaluation.json: {group: {"absent": {measure: reason}, "versions": ...}}."""
         return self.files.json(EVALUATION, parts.EVALUATION) if self.has(EVALUATION) else {}
 
     def evidence(self, group: str) -> dict[str, "np.ndarray[Any, Any]"]:

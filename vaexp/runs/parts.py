@@ -121,6 +121,9 @@ class Notes(_FlatPart):
     """The notes on a group of measures in evaluation.json."""
 
     absent: dict[str, str] = {}
+    measured: str | None = None
+    device: str | None = None
+    versions: dict[str, str] = {}
 
 
 Evaluation = dict[str, Notes]
