@@ -14,6 +14,7 @@ from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.runs.find import matching
 from vaexp.runs.folder import RunFolder, short_names
 from vaexp.runs.images import are_known
+from vaexp.runs.unforeseen import LEFT_OUT, fault
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def compare(
             if len(runs) == least == 1:
                 raise
             left_out[str(run.path)] = str(error)
-        except OSError as error:
+        except OSError as error:  # a disk that fails, or a file that may not be read
             left_out[str(run.path)] = in_a_line(error)
+        except Exception as error:
+            left_out[str(run.path)] = str(fault(run, error, LEFT_OUT))
     if len(read) < least:
         kind = RunError if left_out else UserError
         raise kind(_too_few(len(runs), len(read), least, left_out))

@@ -35,6 +35,7 @@ from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import LOG
 from vaexp.runs.process import now
 from vaexp.runs.trained import load_weights
+from vaexp.runs.unforeseen import last_catch
 from vaexp.seeding import seeded
 from vaexp.tables import is_unreliable, show_entry
 
@@ -69,6 +70,7 @@ def evaluate(
     check_measured(run)
     measured: dict[str, Entries] = {}
     with (
+        last_catch(run, "the groups that were measured before are kept"),
         run.locked(reporter.say),
         run.files.append(LOG) as log,
         reporter.logging_to(log),

@@ -134,9 +134,9 @@ def read_run(run: RunFolder) -> Listed:
             error=info["error"] or edited,
             described=sorted(config.described()),
         )
-    except (RunError, UserError, ValueError, KeyError, TypeError) as error:
+    except (RunError, UserError) as error:
         why = str(error)
-    except OSError as error:
+    except Exception as error:  # one run never breaks the list of the others
         why = in_a_line(error)
     wrong = visible("; ".join(why.splitlines()))
     return Listed(str(run.path), "damaged", size=size_on_disk(run.path), error=wrong)
