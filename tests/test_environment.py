@@ -1,13 +1,19 @@
 """What is recorded of the machine: all that can be found out, and nothing stops a run."""
 
 import importlib.metadata
+import os
+import socket
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from own_images import write_own
 
-from vaexp.runs import environment
+from vaexp.runs import environment, parts
+from vaexp.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -48,7 +54,8 @@ def test_git_that_cannot_be_asked_is_unknown_with_the_reason(
     state = environment.git_state()
     assert state == "unknown, because git says: fatal: \ufffd dubious ownership"
     (clone / ".git").rename(clone / "moved")
-    assert environment.git_state() is None
+    state = environment.git_state()
+    assert state == "unknown, because vaexp runs from an installed package and no clone"
 
 
 def test_a_package_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +66,43 @@ def test_a_package_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = environment.describe(seed=1, device="cpu")["versions"]
     assert versions["vaexp"]
     assert versions["torch"] == "unknown, because it is not installed as a package"
+
+
+def test_what_the_system_does_not_say_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> str:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "gethostname", refused)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", refused)
+    described = environment.describe(seed=1, device="cuda")
+    assert described["host"] == "unknown, because Operation not permitted"
+    assert described["cores"] == "unknown, because the system does not say"
+    assert described["device"] == described["host"]
+    assert (
+        parts.complaint(parts.ENVIRONMENT, described | {"config_sha256": "x", "data_sha256": "x"})
+        is None
+    )
+
+
+def test_a_measuring_records_its_versions(
+    tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch, change_json: Any
+) -> None:
+    write_own(tmp_path / "own")
+    data = f"{{name: own, root: {tmp_path / 'own'}, validation_size: 0}}"
+    (tmp_path / "mine.yaml").write_text(
+        f"model: {{kind: ppca, latent_dim: 2, method: closed_form}}\ndata: {data}\n"
+    )
+    where = ("--runs-dir", tmp_path, "--no-figures")
+    run = RunFolder(Path(invoke("train", tmp_path / "mine.yaml", *where).stdout.strip()))
+    trained = run.environment()["versions"]
+    monkeypatch.setattr(environment, "__version__", "99.1")
+    assert invoke("evaluate", run.path, "--only", "law", "--images", "5").exit_code == 0
+    notes = run.evaluation()["law"]
+    assert notes["versions"] == trained | {"vaexp": "99.1"}
+    assert notes["device"] == "cpu"
+    assert datetime.fromisoformat(notes["measured"]).tzinfo is not None
+    change_json(run.path / "evaluation.json", law={"absent": {}})  # as earlier versions wrote it
+    assert invoke("runs", "show", run.path).exit_code == 0
+    assert invoke("evaluate", run.path, "--only", "law", "--images", "5").exit_code == 0
+    assert run.environment()["versions"] == trained

@@ -75,6 +75,37 @@ def test_how_many_images_some_digits_have_is_not_known() -> None:
     assert few < many / 10
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["vae-pixel", "model.sigma_mode=lowrank", "model.factors=700", "model.latent_dim=700"],
+        ["vae-pixel", "model.hidden=[]", "model.likelihood=discretized_logistic"],
+        ["vae-fixed", "model.hidden=[3]", "model.latent_dim=1", "train.batch_size=60000"],
+        *(["gmm-full", f"model.covariance={kind}"] for kind in ("full", "tied", "spherical")),
+        ["gmm-full", "model.covariance=lowrank", "model.factors=783", "model.components=3"],
+        ["ppca", "model.latent_dim=783"],
+        ["fa", "model.latent_dim=783", "data.limit=10"],
+    ],
+)
+def test_what_certainly_suffices_is_an_upper_bound(overrides: list[str]) -> None:
+    config = load_config(overrides[0], overrides[1:])
+    assert memory._most_memory(config, 60_000, 784) >= memory.needed_memory(config)
+
+
+def test_the_bound_leaves_no_shipped_config_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vaexp.config import shipped_configs
+
+    monkeypatch.setattr(memory, "free_memory", lambda _device: 4e9)
+    for name in shipped_configs():
+        config = load_config(name)
+        assert memory.certainly_suffices(config)
+        assert memory._most_memory(config, 60_000, 784) >= memory.needed_memory(config)
+    monkeypatch.setattr(memory, "free_memory", lambda _device: 1e7)
+    assert not memory.certainly_suffices(config)
+    own = config.model_copy(update={"data": config.data.model_copy(update={"name": "own"})})
+    assert not memory.certainly_suffices(own)
+
+
 def test_no_shipped_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from vaexp.config import shipped_configs
 

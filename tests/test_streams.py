@@ -7,7 +7,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import TINY
@@ -117,18 +116,3 @@ def test_a_path_is_printed_with_its_own_bytes(tmp_path: Path) -> None:
     command = "cd $'not \\xff utf-8'; $VAEXP configs copy fa $'caf\\xe9.yaml'; $VAEXP validate *"
     done = shell(command, tmp_path, PYTHONIOENCODING="cp1252:strict")
     assert done.stdout == b"caf\xe9.yaml\ncaf\xe9.yaml: ok\n", done.stderr
-
-
-def test_an_unforeseen_error_is_one_line_and_its_traceback_is_in_the_log(tmp_path: Path) -> None:
-    from vaexp.errors import RunError
-
-    reporter: Any = Reporter()
-    path = tmp_path / "train.log"
-    with (
-        path.open("a", encoding="utf-8") as log,
-        pytest.raises(RunError) as caught,
-        reporter.logging_to(log),
-    ):
-        raise RuntimeError("first\nsecond")
-    assert str(caught.value) == "RuntimeError: first; the traceback is in train.log"
-    assert "Traceback" in path.read_text()

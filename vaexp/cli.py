@@ -23,12 +23,13 @@ from vaexp.cli_common import (
     RunArgument,
     dismiss_others,
     follow_here,
+    opened,
     print_answer,
     settings_of,
     train_here,
 )
 from vaexp.cli_compare import compare, explore, report
-from vaexp.cli_configs import check_images, configs_app, schema, validate
+from vaexp.cli_configs import check_trainable, configs_app, schema, validate
 from vaexp.cli_export import encode, export
 from vaexp.cli_reproduce import reproduce
 from vaexp.cli_runs import runs_app
@@ -142,7 +143,6 @@ def train(
     """
     from vaexp.config import dump
     from vaexp.runs.continuing import check_can_go_on, continued, is_changed
-    from vaexp.runs.find import open_run
 
     if Processes.of_torchrun().rank > 0:
         follow_here(dry_run)
@@ -151,11 +151,10 @@ def train(
     if resume is None:
         settings = settings_of(config, overrides or [])
     else:
-        run = open_run(resume, runs_dir)
+        run = opened(resume, runs_dir)
         settings = continued(run, config, overrides or [])
     if dry_run:
-        if run is None:
-            check_images(settings)
+        check_trainable(settings, {})
         print_answer(json.dumps(settings.model_dump()) if as_json else dump(settings), nl=as_json)
         return
     if run is None or _is_unfinished(run, is_changed(run, settings)):
@@ -246,13 +245,11 @@ def sample(
 
     Example: [bold]vaexp sample runs/20261122-143015-quickstart-7f3a --decode sample[/bold]
     """
-    from vaexp.runs.find import open_run
-
     if grid and n is not None:
         raise UserError("-n: a grid has a number of images of its own; leave out -n or --grid")
     if axes is not None and not grid:
         raise UserError("--axes: only a grid has axes; add --grid")
-    folder = open_run(run)
+    folder = opened(run)
     from vaexp.experiment import sample as sampling
 
     drawn = sampling.sample(
@@ -311,9 +308,8 @@ def evaluate(
     """
     from vaexp.progress import Reporter
     from vaexp.runs.copying import copy_to_measure
-    from vaexp.runs.find import open_run
 
-    folder = open_run(run)
+    folder = opened(run)
     groups = _groups(only or [])  # before a copy is made
     if out is not None:
         folder = copy_to_measure(folder, expanded(out))

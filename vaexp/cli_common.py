@@ -28,6 +28,7 @@ class Commands(TyperGroup):
 
         The object of the context, if there is one, is called first, as the command begins.
         """
+        _opened.clear()
         try:
             if ctx.obj is not None:
                 ctx.obj()
@@ -44,8 +45,6 @@ class Commands(TyperGroup):
             _fail("terminated", 143)
         except BrokenPipeError:  # the reader of the answer has gone; typer ends quietly
             raise
-        except OSError as error:
-            _fail(in_a_line(error), 1)
         except Exception as error:
             if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
                 raise  # typer's own: a wrong option, or the end of the command
@@ -66,11 +65,41 @@ def print_answer(text: str, nl: bool = True) -> None:
     sys.stdout.flush()
 
 
+_opened: "list[RunFolder]" = []
+"""The runs that the command works on, so that the line on an unforeseen error names the first."""
+
+
+def opened(run: str, runs_dir: Path | None = None) -> "RunFolder":
+    """Open the run that an argument means. Raises UserError or RunError as ``open_run``."""
+    from vaexp.runs.find import RUNS, open_run
+
+    folder = open_run(run, runs_dir or RUNS)
+    _opened.append(folder)
+    return folder
+
+
+def found(runs: list[str]) -> "list[RunFolder]":
+    """The runs that arguments mean, none of them read yet. Raises UserError as ``find_all``."""
+    from vaexp.runs.find import find_all
+    from vaexp.runs.folder import RunFolder
+
+    folders = [RunFolder(path) for path in find_all(runs)]
+    _opened.extend(folders)
+    return folders
+
+
 def _unforeseen(error: Exception) -> str:
-    """A line on an error that no code foresaw. Python's development mode shows where it is."""
-    if sys.flags.dev_mode:
+    """A line on an error that no code foresaw. Python's development mode shows where it is.
+
+    Where the command works on a run, the line names it, and its log has the traceback.
+    """
+    if sys.flags.dev_mode and not isinstance(error, OSError):
         return traceback.format_exc()
-    if is_out_of_memory(error):
+    if _opened:
+        from vaexp.runs.unforeseen import fault
+
+        return str(fault(_opened[0], error))
+    if isinstance(error, OSError) or is_out_of_memory(error):
         return in_a_line(error)
     return (
         f"{in_a_line(error)}; this is a fault of vaexp, please report it with what "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaexp import cli_completion
-from vaexp.cli_common import Format, FormatOption, JsonFlag, print_answer
+from vaexp.cli_common import Format, FormatOption, JsonFlag, found, print_answer
 from vaexp.errors import RunError, UserError
 from vaexp.paths import file_to_write, folder_to_write
 from vaexp.visible import visible_lines
@@ -85,12 +85,10 @@ def compare(
     """
     from vaexp.comparison.compare import compare as compare_runs
     from vaexp.comparison.render import render
-    from vaexp.runs.find import find_all
-    from vaexp.runs.folder import RunFolder
 
     if out is not None and not (figure or html):
         raise UserError("--out: it is the folder for pictures and a page; add --figure or --html")
-    comparison = compare_runs([RunFolder(path) for path in find_all(runs)], baseline)
+    comparison = compare_runs(found(runs), baseline)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     print_answer(render(comparison, "json" if as_json else format_.value, every=every), nl=False)
@@ -153,10 +151,9 @@ def report(
     from vaexp.comparison.compare import compare as compare_runs
     from vaexp.comparison.page import page_of
     from vaexp.files import write_text
-    from vaexp.runs.find import find_all
     from vaexp.runs.folder import RunFolder
 
-    comparison = compare_runs([RunFolder(path) for path in find_all(runs)], least=1)
+    comparison = compare_runs(found(runs), least=1)
     for why in comparison.left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     folders = [RunFolder(Path(path)) for path in comparison.paths]
@@ -200,10 +197,8 @@ def explore(
     """
     from vaexp.explore.page import explored, page_of
     from vaexp.files import write_text
-    from vaexp.runs.find import find_all
-    from vaexp.runs.folder import RunFolder
 
-    shown, left_out = explored([RunFolder(path) for path in find_all(runs)])
+    shown, left_out = explored(found(runs))
     for why in left_out.values():
         typer.echo(visible_lines(f"left out: {why}"), err=True)
     page = _place_of([one.folder for one in shown], "explore", out)

@@ -10,11 +10,12 @@ import typer
 
 from vaexp import cli_completion
 from vaexp.cli_common import JsonFlag, print_answer
-from vaexp.errors import UserError
+from vaexp.errors import RunError, UserError
 from vaexp.paths import expanded
 
 if TYPE_CHECKING:
     from vaexp.config import Config
+    from vaexp.data import Dataset
 
 configs_app = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +45,8 @@ def validate(
 ) -> None:
     """Check configs, and files that describe sweeps, without running them.
 
-    Prints what is wrong, and where.
+    Prints what is wrong, and where: also what is missing on this machine, such as memory, a GPU
+    that the config asks for, or its images.
 
     Example: [bold]vaexp validate experiments/*.yaml[/bold]
     """
@@ -53,18 +55,19 @@ def validate(
 
     overrides = [text for text in arguments if "=" in text and not os.path.exists(text)]
     problems: dict[str, str | None] = {}
+    loaded: dict[str, Dataset] = {}
     for config in arguments:
         if config in overrides:
             continue
         try:
             file = sweep_file(str(expanded(config)))
             if file is not None:
-                problems[config] = _wrong_trial(config, file, overrides)
+                problems[config] = _wrong_trial(config, file, overrides, loaded)
                 continue
             settings, notes = read_config(config, overrides)
             for note in notes:
                 typer.echo(f"note: {note}", err=True)
-            problems[config] = _refused_by_the_data(config, settings)
+            problems[config] = _refused(config, settings, loaded)
         except UserError as error:
             problems[config] = str(error)
     if as_json:
@@ -78,8 +81,10 @@ def validate(
         raise typer.Exit(2)
 
 
-def _wrong_trial(name: str, file: Path, overrides: Sequence[str]) -> str | None:
-    """Why the data have too few images for a trial of a sweep; None if they do not.
+def _wrong_trial(
+    name: str, file: Path, overrides: Sequence[str], loaded: "dict[str, Dataset]"
+) -> str | None:
+    """Why training would refuse a trial of a sweep; None if it would not.
 
     Raises UserError if there is anything else wrong with the sweep.
     """
@@ -97,52 +102,75 @@ def _wrong_trial(name: str, file: Path, overrides: Sequence[str]) -> str | None:
         if asked in seen:  # the data suit every seed or none, and reading them takes time
             continue
         seen.add(asked)
-        problem = _refused_by_the_data(title, config)
+        problem = _refused(title, config, loaded)
         if problem is not None:
             return problem
     return None
 
 
-def _refused_by_the_data(name: str, config: "Config") -> str | None:
-    """Why the data have too few images for the config, as training would say; None if not."""
+def _refused(name: str, config: "Config", loaded: "dict[str, Dataset]") -> str | None:
+    """Why training would refuse to start with the config, on this machine; None if it would not."""
     try:
-        check_images(config)
-    except UserError as error:
+        check_trainable(config, loaded)
+    except (UserError, RunError) as error:
         return f"{name}: {error}"
     return None
 
 
-def check_images(config: "Config") -> None:
-    """Raise UserError if the data have too few images for the config, or own images do not suit it.
+def check_trainable(config: "Config", loaded: "dict[str, Dataset]") -> None:
+    """Raise UserError or RunError if training would refuse to start with the config, here and now.
 
-    Own images are read, and bundled ones where the answer depends on which digits they show; this
-    loads torch. Other data are not, as they might have to be downloaded.
+    That is so where a package is not installed, there is no GPU, the memory cannot suffice, or the
+    images are too few or do not suit the config. Torch is loaded only if the answer depends on it.
+    ``loaded`` keeps the images that were read last, for the next config.
     """
-    from vaexp.config.data import BUNDLED, OWN
+    from vaexp.experiment.memory import certainly_suffices
+    from vaexp.runs.tensorboard import check_installed
+
+    check_installed(config)
+    if config.device == "cuda":
+        from vaexp.experiment.prepare import resolve_device
+
+        resolve_device(config.device)
+    if not certainly_suffices(config):
+        from vaexp.experiment.memory import check_memory
+
+        check_memory(config)
+    _check_images(config, loaded)
+
+
+def _check_images(config: "Config", loaded: "dict[str, Dataset]") -> None:
+    """Raise UserError if the data have too few images for the config, or do not suit it.
+
+    Own images are read, and so are those of other data sets than the bundled one that are there
+    already: nothing is downloaded. Bundled ones are read where the answer depends on which digits
+    they show.
+    """
+    from vaexp.config.data import BUNDLED
 
     data = config.data
-    if data.name == OWN:
-        _read_images(config)
-        return
+    if data.name != BUNDLED:
+        from vaexp.data import is_there
+
+        if is_there(data):
+            _read_images(config, loaded)
+            return
+    assert data.training_images is not None
     digits = set(data.labels or range(10))
-    images = data.limit
-    if images is None:
-        if data.training_images is None:
-            return  # only the files say how many there are
-        images = data.training_images - data.validation_size
+    images = data.training_images - data.validation_size if data.limit is None else data.limit
     complaint = config.complaint_on_images(images, digits)
     if complaint is not None:
         raise UserError(complaint)
     some_digits = data.limit is not None and config.complaint_on_images(images, set()) is not None
     if data.name == BUNDLED and (data.labels is not None or some_digits):
-        _read_images(config)
+        _read_images(config, loaded)
 
 
-def _read_images(config: "Config") -> None:
+def _read_images(config: "Config", loaded: "dict[str, Dataset]") -> None:
     """Read the images, and raise UserError if they do not suit the config. This loads torch."""
     from vaexp.experiment.prepare import check_data
 
-    check_data(config)
+    check_data(config, loaded)
 
 
 def schema(

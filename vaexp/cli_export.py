@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaexp import cli_completion
-from vaexp.cli_common import JsonFlag, RunArgument, print_answer
+from vaexp.cli_common import JsonFlag, RunArgument, found, opened, print_answer
 from vaexp.errors import RunError, UserError
 from vaexp.paths import folder_to_write
 from vaexp.visible import visible_lines
@@ -74,9 +74,8 @@ def encode(
     Example: [bold]vaexp encode latest --split train --format csv[/bold]
     """
     from vaexp.progress import Reporter
-    from vaexp.runs.find import open_run
 
-    folder, chosen = open_run(run), _format(format_, out)
+    folder, chosen = opened(run), _format(format_, out)
     reporter = Reporter()
     with reporter.waiting("loading torch"):
         from vaexp.experiment.encode import encode as write_codes
@@ -125,14 +124,13 @@ def export(
     Example: [bold]vaexp export csv runs --out tables[/bold]
     """
     from vaexp.runs.export import read_all
-    from vaexp.runs.find import find_all
 
-    found, wrong = read_all(find_all(runs))
-    if not found:
+    contents, wrong = read_all(run.path for run in found(runs))
+    if not contents:
         raise RunError("\n".join(wrong))
     for why in wrong:
         typer.echo(visible_lines(f"left out: {why}"), err=True)
-    written = _exported(kind, found, out)
+    written = _exported(kind, contents, out)
     print_answer(json.dumps({"written": written}) if as_json else "\n".join(written))
 
 

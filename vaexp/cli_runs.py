@@ -10,7 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from vaexp import cli_completion
-from vaexp.cli_common import Format, FormatOption, JsonFlag, RunArgument, print_answer
+from vaexp.cli_common import (
+    Format,
+    FormatOption,
+    JsonFlag,
+    RunArgument,
+    opened,
+    print_answer,
+)
 from vaexp.errors import UserError
 from vaexp.paths import expanded
 from vaexp.visible import visible
@@ -113,11 +120,10 @@ def show(run: RunArgument, as_json: JsonFlag = False) -> None:
 
     Example: [bold]vaexp runs show latest[/bold]
     """
-    from vaexp.runs.find import open_run
     from vaexp.runs.listing import read_run
     from vaexp.runs.overview import render_run
 
-    folder = open_run(run)
+    folder = opened(run)
     print_answer(render_run(folder, read_run(folder), as_json), nl=False)
 
 
@@ -130,10 +136,9 @@ def trim(runs: RunsArgument, runs_dir: RunsDir = Path("runs"), as_json: JsonFlag
 
     Example: [bold]vaexp runs trim runs/*-vae-fixed-*[/bold]
     """
-    from vaexp.runs.find import open_run
     from vaexp.runs.tidy import trim as trim_run
 
-    folders = [open_run(run, runs_dir) for run in runs]
+    folders = [opened(run, runs_dir) for run in runs]
     freed = {str(folder.path): trim_run(folder, _say) for folder in folders}
     _print_freed(freed, as_json)
 

@@ -7,14 +7,19 @@ from typing import Any
 from vaexp.errors import UserError
 from vaexp.tables import comma_separated
 
+CODES = "backslashreplace"
+"""What becomes of the bytes of a path that are no text."""
 Columns = Mapping[str, Sequence[Any]]
 """Lists of equal length by the name of their column. None is a value that is missing."""
 
 
 def write_csv(path: Path, columns: Columns) -> None:
-    """Write columns as CSV, with their names in the first line."""
+    """Write columns as CSV, with their names in the first line.
+
+    The bytes of a path that are no text are written as codes, as other tools read UTF-8.
+    """
     rows = list(zip(*columns.values(), strict=True))
-    path.write_text(comma_separated([*columns], rows), encoding="utf-8")
+    path.write_bytes(comma_separated([*columns], rows).encode("utf-8", CODES))
 
 
 def write_parquet(path: Path, columns: Columns) -> None:
@@ -23,7 +28,13 @@ def write_parquet(path: Path, columns: Columns) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table({name: [*column] for name, column in columns.items()}), path)
+    texts = {name: [_text(value) for value in column] for name, column in columns.items()}
+    parquet.write_table(pyarrow.table(texts), path)
+
+
+def _text(value: Any) -> Any:
+    """A value as it is, but a text without what UTF-8 does not have."""
+    return value.encode("utf-8", CODES).decode() if isinstance(value, str) else value
 
 
 def check_parquet() -> None:

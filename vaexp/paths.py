@@ -6,6 +6,9 @@ from pathlib import Path
 
 from vaexp.errors import UserError
 
+LINK_INSTEAD = "a folder whose name is no text needs a link to it that has another name"
+"""What a user is told whose path has bytes that are not UTF-8, where only text can be kept."""
+
 
 def expanded(path: str | Path) -> Path:
     """The path that is meant. One that exists as it is written is taken as it is written.

@@ -5,7 +5,6 @@ with the local time before each of them.
 """
 
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vaexp import signals
-from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.visible import visible, visible_lines
 
 
@@ -33,19 +31,10 @@ class Reporter:
 
     @contextmanager
     def logging_to(self, log: TextIO) -> Iterator[None]:
-        """Also write all messages to the open file ``log`` inside the block.
-
-        An exception that no code foresaw leaves its traceback in the file, and becomes a RunError
-        of one line.
-        """
+        """Also write all messages to the open file ``log`` inside the block."""
         self._log = log
         try:
             yield
-        except (UserError, RunError):
-            raise
-        except Exception as error:
-            self.log(traceback.format_exc())
-            raise RunError(f"{in_a_line(error)}; the traceback is in train.log") from error
         finally:
             self._log = None
 
@@ -57,8 +46,8 @@ class Reporter:
         self._write(message)
 
     def log(self, text: str) -> None:
-        """Write a text, such as the traceback of a failed run, only to the log file."""
-        self._write(visible_lines(text))
+        """Write a text only to the log file."""
+        self._write(text)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -117,6 +106,11 @@ class Reporter:
         if self._log:
             # on a full disk the files of the run decide whether the work can go on, not its log
             with suppress(OSError):
-                when = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-                self._log.write(f"{when}  {text.rstrip()}\n")
-                self._log.flush()
+                write_log(self._log, text)
+
+
+def write_log(log: TextIO, text: str) -> None:
+    """Write a text, with the local time before it, at the end of a log that is open."""
+    when = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+    log.write(f"{when}  {visible_lines(text.rstrip())}\n")
+    log.flush()

@@ -13,6 +13,8 @@ from vaexp.config import Config, differing, flatten
 from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.runs.find import matching
 from vaexp.runs.folder import RunFolder, short_names
+from vaexp.runs.images import are_known
+from vaexp.runs.unforeseen import LEFT_OUT, fault
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Comparison:
     """Groups of runs that differ in their seed only, if there are any."""
     left_out: dict[str, str]
     """The paths of the runs that cannot be compared, and why."""
+    of_unknown_images: list[str]
+    """The runs of which it is not known whether their images are the published ones."""
 
     @property
     def others(self) -> list[str]:
@@ -75,8 +79,10 @@ def compare(
             if len(runs) == least == 1:
                 raise
             left_out[str(run.path)] = str(error)
-        except OSError as error:
+        except OSError as error:  # a disk that fails, or a file that may not be read
             left_out[str(run.path)] = in_a_line(error)
+        except Exception as error:
+            left_out[str(run.path)] = str(fault(run, error, LEFT_OUT))
     if len(read) < least:
         kind = RunError if left_out else UserError
         raise kind(_too_few(len(runs), len(read), least, left_out))
@@ -106,6 +112,9 @@ def compare(
         unranked=unranked,
         over_seeds=over_seeds(names, settings, sides),
         left_out=left_out,
+        of_unknown_images=[
+            name for name, one in zip(names, read, strict=True) if not are_known(one.folder)
+        ],
     )
 
 

@@ -13,7 +13,7 @@ MOST_RANKED = 12  # runs in the sentence; the table says the place of each of mo
 def notes(comparison: Comparison) -> list[str]:
     """The sentences below the tables: which run is best, and what was not compared."""
     if not comparison.others:
-        return _tail_notes(comparison)
+        return [*_unknown_images(comparison), *_tail_notes(comparison)]
     lines = [
         *_ranking_lines(comparison),
         "Differences of runs are paired: their standard error is that of the difference per image.",
@@ -25,7 +25,12 @@ def notes(comparison: Comparison) -> list[str]:
             "difference is the root of the sum of their squared errors, as if they were "
             "independent; for runs on the same images it is usually too large."
         )
-    return [*lines, *_refusals(comparison), *_tail_notes(comparison)]
+    return [
+        *lines,
+        *_refusals(comparison),
+        *_unknown_images(comparison),
+        *_tail_notes(comparison),
+    ]
 
 
 def _ranking_lines(comparison: Comparison) -> list[str]:
@@ -97,6 +102,16 @@ def _refusals(comparison: Comparison) -> list[str]:
     return [
         f"Not compared with {', '.join(named)}: {few}, as {reason}."
         for (few, reason), named in runs.items()
+    ]
+
+
+def _unknown_images(comparison: Comparison) -> list[str]:
+    """A sentence on the runs whose images may not be the published ones."""
+    if not comparison.of_unknown_images:
+        return []
+    return [
+        f"Whether the images of {', '.join(comparison.of_unknown_images)} are the published ones "
+        "is not known; train.log of each run says why."
     ]
 
 

@@ -17,11 +17,13 @@ class CovarianceFamily:
     """The class of its Gaussians, as ``module:class``."""
     factors: bool = False
     """Whether ``model.factors`` applies."""
+    matrices: bool = False
+    """Whether its parameters are covariance matrices, of as many rows and columns as pixels."""
 
 
 COVARIANCES: dict[str, CovarianceFamily] = {
-    "full": CovarianceFamily("full", "vaexp.models.covariances.full:Full"),
-    "tied": CovarianceFamily("tied", "vaexp.models.covariances.tied:Tied"),
+    "full": CovarianceFamily("full", "vaexp.models.covariances.full:Full", matrices=True),
+    "tied": CovarianceFamily("tied", "vaexp.models.covariances.tied:Tied", matrices=True),
     "diag": CovarianceFamily("diag", "vaexp.models.covariances.diag:Diag"),
     "spherical": CovarianceFamily("spherical", "vaexp.models.covariances.spherical:Spherical"),
     "lowrank": CovarianceFamily(

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from vaexp.config.rules import Rule
 from vaexp.config.section import Section, problem
 from vaexp.errors import UserError
-from vaexp.paths import absolute
+from vaexp.paths import LINK_INSTEAD, absolute
+from vaexp.visible import visible
 
 TransformName = Literal[
     "scale", "dequantize", "logit", "binarize", "binarize_stochastic", "binarize_static"
@@ -76,9 +77,15 @@ class DataConfig(Section):
         if "\0" in root:
             raise problem("is not the name of a folder")
         try:
-            return str(absolute(root))
+            place = str(absolute(root))
+            place.encode()
         except UserError as error:
             raise problem(str(error)) from None
+        except UnicodeEncodeError:
+            raise problem(
+                f"{visible(place)} is not UTF-8, as a config is; {LINK_INSTEAD}"
+            ) from None
+        return place
 
     @field_validator("labels")
     @classmethod

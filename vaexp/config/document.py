@@ -18,6 +18,7 @@ from yaml.reader import ReaderError
 from yaml.resolver import Resolver
 
 from vaexp.errors import UserError
+from vaexp.paths import LINK_INSTEAD
 
 Location = tuple[str | int, ...]
 
@@ -198,8 +199,10 @@ def read_text(text: str, source: Source, *, quick: bool = False) -> Any:
             reason = f"{error.context}, {error.problem}"
         raise UserError(f"{place}: not valid YAML: {reason}") from None
     except ReaderError as error:
-        character = f"the character U+{error.character:04X} is not allowed"
-        raise UserError(f"{where}:1:1: not valid YAML: {character}") from None
+        what = f"the character U+{error.character:04X} is not allowed"
+        if 0xDC80 <= error.character <= 0xDCFF:  # Python's way to write such a byte of an argument
+            what = f"the byte 0x{error.character - 0xDC00:X} is not UTF-8; {LINK_INSTEAD}"
+        raise UserError(f"{where}:1:1: not valid YAML: {what}") from None
     except RecursionError:
         raise UserError(f"{where}:1:1: nested too deeply") from None
 

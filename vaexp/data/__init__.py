@@ -14,6 +14,7 @@ from vaexp.data import bundled, datasets, own
 from vaexp.data.idx import Source, Split
 from vaexp.data.transforms import Transform
 from vaexp.errors import UserError
+from vaexp.processes import Processes
 
 if TYPE_CHECKING:
     from vaexp.config import DataConfig
@@ -30,7 +31,7 @@ class Dataset:
     test labels) one after another. `shape` is the height and the width of an image. `labels` are
     those of the source's training images, none if they have no labels: then every label is 0.
     `mapped` pixels lie in files that may not fit into memory: they are copied batch by batch.
-    `doubt` says why the images may not be the published ones.
+    `doubt` says why the images may not be the published ones, if that is so.
     """
 
     train: Split
@@ -56,10 +57,15 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
     keeps the first N of train. Test images are never trained on. `root` has no meaning for the
     bundled MNIST. Splits are views of the source's pixels, except that (2) copies what it keeps.
 
+    Whoever reads images that may not be the published ones is told so here, on stderr; of several
+    processes the first one says it.
+
     Raises UserError if the settings leave too few images or the data cannot be had, RunError if
     the files of published data are damaged.
     """
     source = _source(config, download=download)
+    if source.doubt is not None and Processes.of_torchrun().rank == 0:
+        datasets.say(f"note: {source.doubt}")
     total = len(source.train)
     if config.validation_size >= total:
         raise UserError(
@@ -109,6 +115,13 @@ def size(config: DataConfig) -> tuple[int, int]:
     if config.training_images is not None and config.pixels is not None:
         return config.training_images, config.pixels
     return own.size(_own_folder(config))
+
+
+def is_there(config: DataConfig) -> bool:
+    """Whether the data can be read without a download."""
+    return config.training_images is None or (
+        config.name == BUNDLED or datasets.is_there(config.name, config.root)
+    )
 
 
 def _source(config: DataConfig, *, download: bool) -> Source:

@@ -22,6 +22,7 @@ from vaexp.data.opening import regular_file
 from vaexp.errors import RunError, UserError
 from vaexp.locks import locked
 from vaexp.paths import user_cache
+from vaexp.visible import visible
 
 MOST_BYTES = 2**28  # of one file. The largest, the training images of EMNIST digits, has 188 MB.
 
@@ -43,9 +44,10 @@ class Published:
     """Whether its files store columns where others store rows."""
     split: str | None = None
     """The split to ask torchvision for, where its class has several."""
-    md5: tuple[str, ...] = ()
-    """The published MD5 of each file as .gz. EMNIST has only one of an archive of all its parts,
-    which torchvision checks when it downloads it."""
+    sha256: tuple[str, ...] = ()
+    """The published SHA-256 of each file as .gz, from the checksums of TensorFlow Datasets, which
+    are those in torchvision's own repository. EMNIST has only a hash of an archive of all its
+    parts, which torchvision checks when it downloads it."""
 
     @property
     def files(self) -> list[str]:
@@ -59,22 +61,22 @@ PUBLISHED = {
         "Fashion-MNIST",
         "FashionMNIST",
         "https://github.com/zalandoresearch/fashion-mnist",
-        md5=(
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
+        sha256=(
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
     ),
     "kmnist": Published(
         "KMNIST",
         "KMNIST",
         "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-        md5=(
-            "bdb82020997e1d708af4cf47b453dcf7",
-            "e144d726b3acfaa3e44228e80efcd344",
-            "5c965bf0a639b31b8f53240b1b52f4d7",
-            "7320c461ea6c1c855c0b718fb2a4b134",
+        sha256=(
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
         ),
     ),
     "emnist_digits": Published(
@@ -99,6 +101,16 @@ def default_root() -> Path:
     return cache
 
 
+def is_there(name: str, root: str | None) -> bool:
+    """Whether the files of a data set are there, so that nothing has to be downloaded."""
+    published = PUBLISHED[name]
+    return _find(_base(root) / published.torchvision_class / "raw", published.files) is not None
+
+
+def _base(root: str | None) -> Path:
+    return default_root() if root is None else Path(root)
+
+
 def read(name: str, root: str | None, *, download: bool) -> idx.Source:
     """The data set `name` from the folder `root`, or from the per-user cache if that is None.
 
@@ -106,7 +118,7 @@ def read(name: str, root: str | None, *, download: bool) -> idx.Source:
     UserError if it cannot be had, and RunError if a file is damaged.
     """
     published = PUBLISHED[name]
-    base = default_root() if root is None else Path(root)
+    base = _base(root)
     folder = base / published.torchvision_class / "raw"
     if _find(folder, published.files) is None:
         if not download:
@@ -137,7 +149,7 @@ def _doubt(
     published: Published, folder: Path, paths: list[Path], packed: list[bytearray]
 ) -> str | None:
     """Why the files may not be the published ones, or None if their hashes are the published."""
-    if not published.md5:
+    if not published.sha256:
         return (
             f"{folder}: whether these are the images of {published.title} is not known, as no hash "
             "of these files is published; environment.json has their SHA-256"
@@ -149,12 +161,12 @@ def _doubt(
             f"published hashes are of the packed files; with {plain[0]}.gz and the like beside "
             "them it would be"
         )
-    for path, data, md5 in zip(paths, packed, published.md5, strict=True):
-        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if found != md5:
+    for path, data, sha256 in zip(paths, packed, published.sha256, strict=True):
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
             return (
-                f"{folder}: these images are not {published.title} as published: the hash (MD5) of "
-                f"{path.name} is {found}, not {md5}"
+                f"{folder}: these images are not {published.title} as published: the SHA-256 of "
+                f"{path.name} is {found}, not {sha256}"
             )
     return None
 
@@ -193,7 +205,7 @@ def _download(published: Published, base: Path, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(base / f"{published.torchvision_class}.lock", _say, wait=True):
+        with locked(base / f"{published.torchvision_class}.lock", say, wait=True):
             if _find(folder, published.files) is not None:
                 return
             with tempfile.TemporaryDirectory(prefix="download-", dir=base) as temporary:
@@ -213,10 +225,10 @@ def _download(published: Published, base: Path, folder: Path) -> None:
         ) from error
 
 
-def _say(message: str) -> None:
-    """Say on stderr what a download waits for, if anybody still reads it."""
+def say(message: str) -> None:
+    """Say on stderr what a download waits for, or what the data may not be, if anybody reads it."""
     with suppress(OSError, ValueError):
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message), file=sys.stderr, flush=True)
 
 
 def _fetch(published: Published, root: str) -> None:

@@ -30,9 +30,12 @@ from vaexp.models import Model
 from vaexp.progress import Reporter
 from vaexp.runs.continuing import moved
 from vaexp.runs.copying import check_measured
+from vaexp.runs.environment import versions
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import LOG
+from vaexp.runs.process import now
 from vaexp.runs.trained import load_weights
+from vaexp.runs.unforeseen import last_catch
 from vaexp.seeding import seeded
 from vaexp.tables import is_unreliable, show_entry
 
@@ -67,6 +70,7 @@ def evaluate(
     check_measured(run)
     measured: dict[str, Entries] = {}
     with (
+        last_catch(run, "the groups that were measured before are kept"),
         run.locked(reporter.say),
         run.files.append(LOG) as log,
         reporter.logging_to(log),
@@ -165,7 +169,9 @@ def _measure(
         for name, measure in by_image.items()
         for key, array in measure.per_example(name).items()
     }
-    run.add_evidence(group.name, entries, per_example, evidence.arrays, {"absent": evidence.absent})
+    notes = {"absent": evidence.absent, "measured": now(), "device": experiment.device}
+    notes["versions"] = versions()  # which may be others than those that trained the run
+    run.add_evidence(group.name, entries, per_example, evidence.arrays, notes)
     reporter.say(f"{group.name}: {len(entries)} measures of {n:,} test images, {seconds:.1f} s")
     _say_absent_and_unreliable(entries, evidence.absent, reporter)
     return entries

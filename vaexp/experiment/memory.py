@@ -4,18 +4,19 @@ Linux lends memory that it does not have, and kills the process that uses it, wi
 """
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import assert_never
 
 import psutil
-import torch
 
 from vaexp.config import Config, GMMExperiment, LinearGaussianExperiment, VAEExperiment
-from vaexp.data import CLASSES, size
+from vaexp.config.covariances import COVARIANCES
+from vaexp.config.data import CLASSES
 from vaexp.errors import RunError
-from vaexp.models import build
 
 FLOAT = 4  # bytes of a float32
+SMALL_GPU = 1e9  # bytes: what needs fewer is taken to fit a GPU until torch is asked
 LIMITS = (  # of a container in the two versions of cgroups: what it may use, uses and can give back
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     (
@@ -25,6 +26,44 @@ LIMITS = (  # of a container in the two versions of cgroups: what it may use, us
         "total_inactive_file",
     ),
 )
+
+
+def certainly_suffices(config: Config) -> bool:
+    """Whether the memory suffices even for an upper bound of ``needed_memory``.
+
+    This needs no torch, whose import takes seconds. Of own images it is never certain.
+    """
+    data = config.data
+    if data.training_images is None or data.pixels is None:
+        return False
+    there = free_memory("cpu")
+    if config.device != "cpu":
+        there = min(there, SMALL_GPU)
+    return _most_memory(config, data.training_images, data.pixels) < there
+
+
+def _most_memory(config: Config, images: int, pixels: int) -> int:
+    """No fewer bytes than ``needed_memory``, whatever the family of a likelihood or covariance."""
+    match config:
+        case VAEExperiment(model=model, train=train):
+            factors = model.factors if model.shared_factors else 0
+            widths = [
+                (2 + factors) * pixels + CLASSES,
+                *model.hidden,
+                2 * model.latent_dim + CLASSES,
+            ]
+            layers = pairwise(widths)
+            parameters = 2 * sum((n + 1) * (m + 1) for n, m in layers)
+            units = 2 * sum(model.hidden) + 2 * pixels
+            return (3 * parameters + min(train.batch_size, images) * units) * FLOAT
+        case GMMExperiment(model=model):
+            family = COVARIANCES[model.covariance]
+            columns = pixels if family.matrices else model.factors if family.factors else 1
+            parameters = model.components * (pixels + 2) * (columns + 2)
+            return (2 * parameters + images * (pixels + model.components)) * FLOAT
+        case LinearGaussianExperiment():
+            return (2 * (pixels + 2) ** 2 + images * pixels) * FLOAT
+    assert_never(config)
 
 
 def check_memory(config: Config) -> None:
@@ -43,6 +82,11 @@ def check_memory(config: Config) -> None:
 
 def needed_memory(config: Config) -> int:
     """A lower bound on the bytes that training takes: what is held at the same time for sure."""
+    import torch
+
+    from vaexp.data import size
+    from vaexp.models import build
+
     total, pixels = size(config.data)
     with torch.device("meta"):  # which has shapes and no numbers
         model = build(config.model, data_dim=pixels, classes=CLASSES)
@@ -68,8 +112,11 @@ def needed_memory(config: Config) -> int:
 
 def free_memory(device: str) -> float:
     """The bytes that this process can still get, without those on disk."""
-    if device != "cpu" and torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[0])
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return float(torch.cuda.mem_get_info()[0])
     return min(float(psutil.virtual_memory().available), *map(_left_in_container, LIMITS))
 
 

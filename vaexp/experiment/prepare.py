@@ -33,7 +33,7 @@ class Experiment:
         the config and the data that the run was trained with, wherever they lie now. Raises
         UserError or RunError for problems that only the data or the machine can show.
         """
-        device = _resolve_device(config.device)
+        device = resolve_device(config.device)
         if run is not None:
             run.check_config()
         data = load(config.data, download=run is None)
@@ -82,9 +82,16 @@ class Experiment:
             return Transform(self.config.data.transform)(split.pixels).to(self.device)
 
 
-def check_data(config: Config) -> None:
-    """Raise UserError if the data, which are read for this, do not suit the config."""
-    _check(config, load(config.data))
+def check_data(config: Config, loaded: dict[str, Dataset]) -> None:
+    """Raise UserError if the data, which are read for this, do not suit the config.
+
+    ``loaded`` keeps those that were read last, as many configs in a row may have the same.
+    """
+    key = config.data.model_dump_json()
+    if key not in loaded:
+        loaded.clear()
+        loaded[key] = load(config.data)
+    _check(config, loaded[key])
 
 
 def _check(config: Config, data: Dataset) -> None:
@@ -100,7 +107,7 @@ def _check(config: Config, data: Dataset) -> None:
         raise UserError(complaint)
 
 
-def _resolve_device(name: str) -> str:
+def resolve_device(name: str) -> str:
     """Turn auto into cpu or cuda. Raises UserError if cuda is asked for and torch sees no GPU."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,7 +2,6 @@
 
 import math
 import os
-import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -39,8 +38,10 @@ from vaexp.runs.guarded import ENVIRONMENT, LOG
 from vaexp.runs.heartbeat import beating
 from vaexp.runs.tensorboard import add_test, check_installed
 from vaexp.runs.trained import load_weights
+from vaexp.runs.unforeseen import fault
 from vaexp.seeding import seeded
 from vaexp.tables import show_entry
+from vaexp.visible import visible
 
 FEW_DRAWS = 2
 """Draws of z for each training and validation image. Those of test images, whose numbers are cited
@@ -86,7 +87,7 @@ def train(
             _note_environment(experiment, run, processes)
             reporter.say(f"run folder {run.path}")
             if experiment.data.doubt is not None:
-                reporter.say(f"note: {experiment.data.doubt}")
+                reporter.log(f"note: {experiment.data.doubt}")  # stderr has it already
             fit(experiment, run, reporter, processes, figures=figures)
             _measure(experiment, run, reporter, images)
             add_test(run)
@@ -118,14 +119,11 @@ def _failed(run: RunFolder, reporter: Reporter, error: BaseException) -> RunErro
     what = str(error) if foreseen else in_a_line(error)
     with suppress(OSError):  # the first error counts
         run.end("failed", 1, what)
-    reporter.log(what if foreseen else traceback.format_exc())
-    place = "" if str(run.path) in what else f"{run.path}: "
-    if foreseen:
-        return RunError(f"{place}{what}")
-    return RunError(
-        f"{place}{what}; vaexp train --resume {run.path} goes on after the last checkpoint "
-        "(train.log has the traceback)"
-    )
+    if foreseen or not isinstance(error, Exception):
+        reporter.log(what)
+        return RunError(what if str(run.path) in what else f"{run.path}: {what}")
+    go_on = f"vaexp train --resume {visible(str(run.path))} goes on after the last checkpoint"
+    return fault(run, error, go_on)
 
 
 def _note_environment(experiment: Experiment, run: RunFolder, processes: Processes) -> None:

@@ -18,6 +18,7 @@ from vaexp.pages.live import Live, policy
 from vaexp.pages.page import rendered
 from vaexp.runs.folder import RunFolder, short_names
 from vaexp.runs.trained import TrainedModel
+from vaexp.runs.unforeseen import LEFT_OUT, fault
 from vaexp.visible import visible
 
 IMAGES = 300  # test images in a page
@@ -49,8 +50,10 @@ def explored(runs: Sequence[RunFolder]) -> tuple[list[Explored], dict[str, str]]
             if len(runs) == 1:
                 raise
             left_out[str(run.path)] = str(error)
-        except OSError as error:
+        except OSError as error:  # a disk that fails, or a file that may not be read
             left_out[str(run.path)] = in_a_line(error)
+        except Exception as error:
+            left_out[str(run.path)] = str(fault(run, error, LEFT_OUT))
     if not read:
         raise RunError("\n".join(left_out.values()))
     return read, left_out

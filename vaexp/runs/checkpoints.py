@@ -18,6 +18,18 @@ MOST_STATE = 2**35  # of weights, the optimizer's two copies of them and the gen
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def as_text(path: Path, file: BinaryIO) -> Path:
+    """The path of an open file, or another one where it is no text in UTF-8.
+
+    Safetensors opens no other. Systems that have such paths name open files by their numbers too.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return Path(f"/dev/fd/{file.fileno()}")
+    return path
+
+
 def misfit(path: Path, shapes: Shapes) -> str | None:
     """Why the weights in a safetensors file do not fit a model with these shapes; None if they do.
 

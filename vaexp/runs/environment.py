@@ -8,11 +8,15 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vaexp import __version__
+from vaexp.errors import in_a_line
+
+T = TypeVar("T")
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "safetensors", "matplotlib", "pydantic")
 
@@ -23,17 +27,31 @@ def describe(*, seed: int, device: str) -> dict[str, Any]:
 
     return {
         "git": git_state(),
-        "versions": {"python": platform.python_version(), "vaexp": __version__}
-        | {package: _version(package) for package in PACKAGES},
-        "platform": platform.platform(),
-        "host": socket.gethostname(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
+        "versions": versions(),
+        "platform": _asked(platform.platform),
+        "host": _asked(socket.gethostname),
+        "processor": _asked(torch.backends.cpu.get_cpu_capability),
+        "cores": _asked(os.cpu_count),
         "argv": sys.argv,
         "seed": seed,
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "device": _asked(torch.cuda.get_device_name) if device == "cuda" else device,
         "threads": torch.get_num_threads(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, of vaexp and of the packages that its numbers depend on."""
+    own = {"python": platform.python_version(), "vaexp": __version__}
+    return own | {package: _version(package) for package in PACKAGES}
+
+
+def _asked(ask: Callable[[], T | None]) -> T | str:
+    """What the system answers, or why it is unknown."""
+    try:
+        answer = ask()
+    except Exception as error:  # whatever a platform, a driver or a sandbox makes of the question
+        return f"unknown, because {in_a_line(error)}"
+    return "unknown, because the system does not say" if answer is None else answer
 
 
 def _version(package: str) -> str:
@@ -43,14 +61,14 @@ def _version(package: str) -> str:
         return "unknown, because it is not installed as a package"
 
 
-def git_state() -> dict[str, Any] | str | None:
-    """The commit and dirty flag of the clone that vaexp runs from, or None without a clone.
+def git_state() -> dict[str, Any] | str:
+    """The commit and dirty flag of the clone that vaexp runs from, or a text why they are unknown.
 
-    If git cannot be asked, it is a text that says why.
+    In the environment.json of earlier versions a package without a clone has null here.
     """
     package = Path(__file__).parents[1]
     if not (package.parent / ".git").exists():
-        return None
+        return "unknown, because vaexp runs from an installed package and no clone"
     # A hook of another repository sets variables, such as GIT_DIR, that point to that one.
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from vaexp.config import Config, flatten
 from vaexp.errors import RunError, UserError, in_a_line
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.unforeseen import LEFT_OUT, fault
 
 Row = dict[str, Any]
 
@@ -41,6 +42,8 @@ def read_all(paths: Iterable[Path]) -> tuple[list[Content], list[str]]:
             wrong.append(str(error))
         except OSError as error:  # a disk that fails, or a file that may not be read
             wrong.append(f"{path}: {in_a_line(error)}")
+        except Exception as error:
+            wrong.append(str(fault(RunFolder(path), error, LEFT_OUT)))
     return found, wrong
 
 

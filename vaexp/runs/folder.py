@@ -23,7 +23,7 @@ from vaexp.errors import RunError, UserError
 from vaexp.files import UMASK, write_text
 from vaexp.locks import Held, locked
 from vaexp.runs import parts
-from vaexp.runs.checkpoints import Shapes, misfit, read_state, read_weights
+from vaexp.runs.checkpoints import Shapes, as_text, misfit, read_state, read_weights
 from vaexp.runs.guarded import (
     CONFIG,
     ENVIRONMENT,
@@ -278,7 +278,7 @@ class RunFolder:
         self.files.write_json(EVALUATION, self.evaluation() | {group: dict(notes)})
 
     def evaluation(self) -> dict[str, Any]:
-        """Read evaluation.json: {group: {"absent": {measure: reason}}}."""
+        """Read evaluation.json: {group: {"absent": {measure: reason}, "versions": ...}}."""
         return self.files.json(EVALUATION, parts.EVALUATION) if self.has(EVALUATION) else {}
 
     def evidence(self, group: str) -> dict[str, "np.ndarray[Any, Any]"]:
@@ -337,10 +337,11 @@ class RunFolder:
             )
             raise RunError(f"{path}: missing; {what_helps}")
         try:
-            with self.files.open(WEIGHTS):
-                why = None if shapes is None else misfit(path, shapes)
+            with self.files.open(WEIGHTS) as file:
+                there = as_text(path, file)
+                why = None if shapes is None else misfit(there, shapes)
                 if why is None:
-                    return read_weights(path)
+                    return read_weights(there)
         except (SafetensorError, OSError, ValueError) as error:
             why = visible(str(error))
             raise RunError(f"{path}: damaged ({why}); copy the run folder again") from None

@@ -1,4 +1,4 @@
-"""What a run folder says of the images that its model was trained on: their size and their labels.
+"""What a run folder says of the images that its model was trained on: size, labels and origin.
 
 It stands in environment.json, beside the hash of the data. It is a fact on their files and no
 setting: the config names only where these lie, and a run is to be read where they are not. Runs of
@@ -21,6 +21,14 @@ def image_shape(run: RunFolder) -> tuple[int, int]:
 def image_labels(run: RunFolder) -> list[int]:
     """The digits of the training images before any were left out; none without labels."""
     return [*_recorded(run).get("image_labels", range(CLASSES))]
+
+
+def are_known(run: RunFolder) -> bool:
+    """Whether the hashes of published images were those that are published.
+
+    Own images are what their files say, and earlier versions did not ask.
+    """
+    return bool(_recorded(run).get("data_known", True))
 
 
 def _recorded(run: RunFolder) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def read_run(run: RunFolder) -> Listed:
     try:
         run.files.check()
         config, info = run.config(), run.info()
+        edited = run.edited(config)
         return Listed(
             run=str(run.path),
             status=run.status(),
@@ -130,12 +131,12 @@ def read_run(run: RunFolder) -> Listed:
                 split: {name: _short(entry) for name, entry in entries.items()}
                 for split, entries in run.metrics().items()
             },
-            error=info["error"] or run.edited(config),
+            error=info["error"] or edited,
             described=sorted(config.described()),
         )
-    except (RunError, UserError, ValueError, KeyError, TypeError) as error:
+    except (RunError, UserError) as error:
         why = str(error)
-    except OSError as error:
+    except Exception as error:  # one run never breaks the list of the others
         why = in_a_line(error)
     wrong = visible("; ".join(why.splitlines()))
     return Listed(str(run.path), "damaged", size=size_on_disk(run.path), error=wrong)

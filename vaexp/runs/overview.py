@@ -6,6 +6,7 @@ from typing import Any
 
 from vaexp.config import differing
 from vaexp.runs.folder import RunFolder
+from vaexp.runs.images import are_known
 from vaexp.runs.keys import check_keys, entry_of, value_of
 from vaexp.runs.listing import HEADLINE, Listed
 from vaexp.tables import (
@@ -147,12 +148,15 @@ def render_run(folder: RunFolder, run: Listed, as_json: bool) -> str:
 
 
 def _state(folder: RunFolder, run: Listed) -> dict[str, Any]:
-    info = {} if run.status == "damaged" else folder.info()
+    damaged = run.status == "damaged"
+    info = {} if damaged else folder.info()
+    known = damaged or are_known(folder)
     return {
         "folder": run.run,
         "status": run.status,
         "error": run.error,
         "model": run.model,
+        "images": "" if known else "not known to be the published ones; train.log says why",
         "started": run.started,
         "resumed": ", ".join(info.get("resumed", [])),
         "ended": info.get("end"),

@@ -66,6 +66,7 @@ class Environment(_Part):
     data_sha256: str
     image_shape: Annotated[list[Side], Field(min_length=2, max_length=2)] = [*IMAGE_SHAPE]
     image_labels: list[Digit] = []
+    data_known: bool = True
 
 
 class Entry(_FlatPart):
@@ -120,6 +121,9 @@ class Notes(_FlatPart):
     """The notes on a group of measures in evaluation.json."""
 
     absent: dict[str, str] = {}
+    measured: str | None = None
+    device: str | None = None
+    versions: dict[str, str] = {}
 
 
 Evaluation = dict[str, Notes]
