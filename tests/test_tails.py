@@ -136,7 +136,7 @@ def test_contradictions_are_said_once_for_each_kind(forge: Any, cli: Any) -> Non
     ]
     assert signs.startswith(f"Do not read elbo by its mean alone. elbo of {a.name[16:]}: the mean ")
     assert signs.endswith("have different signs.")
-    assert errors.startswith("Do not read elbo, rate, distortion by their means alone. distortion ")
+    assert errors.startswith("Do not read elbo, distortion, rate by their means alone. distortion ")
     assert errors.endswith(" The same holds to a smaller degree for 2 other numbers.")
 
 
