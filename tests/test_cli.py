@@ -225,6 +225,7 @@ def test_schema_is_that_of_every_kind(cli: Any) -> None:
 def test_shipped_configs_are_listed_shown_and_copied(cli: Any) -> None:
     listed = json.loads(cli.ok("configs", "list", "--json"))
     assert list(listed) == list(shipped_configs())
+    assert all(text.endswith(".") for text in listed.values())  # a whole sentence
     lines = cli.ok("configs", "list").splitlines()
     assert [line.split()[0] for line in lines] == list(listed)
     shown = cli.ok("configs", "show", "quickstart")

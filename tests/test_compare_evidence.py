@@ -298,7 +298,7 @@ def test_the_table_over_seeds(forge: Any, invoke: Any) -> None:
         for seed in (1, 2)
     ]
     done = invoke("compare", *runs, "--format", "md")
-    assert "### Over seeds: mean ± standard deviation of 2, 2 runs" in done.stdout
+    assert "### Over seeds: mean ± standard deviation of 2 runs" in done.stdout
     assert "| metric | model.beta=1 | model.beta=4 | minus model.beta=1 |" in done.stdout
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_equal_runs_are_tied(forge: Any, comparison: Any, invoke: Any) -> None:
     assert f"best first: {c}, {a} = {b} = {d}. Runs joined by = have exactly equal" in text
     first = text[: text.index("###", 3)]
     places = {
-        line.split(" | ")[0].strip("| "): line.split(" | ")[-2]
+        line.split(" | ")[0].strip("| "): line.split(" | ")[1]
         for line in first.splitlines()
         if line.startswith("| ")
     }
@@ -172,6 +173,63 @@ def test_one_run_that_remains_is_not_compared(forge: Any, invoke: Any) -> None:
 
 def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_runs_without_a_measure_are_counted_and_not_shown_as_empty_rows(
+    forge: Any, invoke: Any
+) -> None:
+    runs = [forge(name, values={"elbo": ELBO}) for name in "abcd"]
+    runs.append(forge("e", values={"elbo": ELBO, "sigma": ELBO + 701}))
+    runs.append(forge("f", values={"elbo": ELBO, "sigma": ELBO + 702}))
+    text = invoke("compare", *runs).stdout
+    part = text[text.index("Test metrics, ± standard error over images") :].split("\n\n")
+    assert part[0].splitlines()[1] == "4 of the runs have none of these."
+    assert len(part[1].splitlines()) == 2 + 2
+    assert re.search(r"Not compared with .*e-\w+, f-\w+: measures that one of two runs lacks", text)
+    assert text.count("measures that one of two runs lacks.") == 1
+
+
+def test_many_runs_fill_no_book(forge: Any, invoke: Any) -> None:
+    """Of more than twelve runs a terminal shows the main table, and sentences name twelve."""
+    runs = [
+        forge(
+            f"r{i:02d}",
+            values={"elbo": ELBO + i, "distortion": ELBO} | ({"sigma": ELBO} if i else {}),
+        )
+        for i in range(40)
+    ]
+    text = invoke("compare", *runs).stdout
+    assert "distortion" not in text
+    assert "distortion" in invoke("compare", *runs[:12]).stdout
+    assert "distortion" in invoke("compare", *runs, "--all").stdout
+    assert "distortion" in invoke("compare", *runs, "--format", "md").stdout
+    assert "2 more measures: --all" in text
+    sentences = [line for line in text.splitlines() if ", and " in line and " more" in line]
+    assert sentences
+    assert max(line.count("r0") + line.count("r1") for line in text.splitlines()) <= 12
+    assert len(text.splitlines()) < 2 * 40 + 20
+
+
+def test_many_groups_of_seeds_are_named_after_a_run(forge: Any, invoke: Any) -> None:
+    """Their settings are columns, and a kind has none of another's."""
+    runs = [
+        forge(f"{kind}{beta}{seed}", f"seed={seed}", *settings, values={"elbo": ELBO + seed})
+        for kind, beta, settings in [
+            ("vae", "1", ["model.beta=1"]),
+            ("vae", "2", ["model.beta=2"]),
+            ("vae", "4", ["model.beta=4"]),
+            ("ppca", "", ["model.kind=ppca"]),
+        ]
+        for seed in (1, 2)
+    ]
+    text = invoke("compare", *runs).stdout
+    table = text[text.index("Over seeds: mean ± standard deviation of 2 runs") :].split("\n\n")[1]
+    head, _, *rows = [re.split(r" {3,}", line.strip()) for line in table.splitlines()]
+    assert head[0] == "runs"
+    first = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert [name.split("-")[0] for name in first] == ["vae11", "vae21", "vae41", "ppca1"]
+    assert all(name.endswith(" and 1 more") for name in first)
+    assert [row["model.beta"] for row in first.values()] == ["1", "2", "4", "–"]
 
 
 def test_the_csv_of_runs_and_of_compare_join(forge: Any, invoke: Any) -> None:

@@ -331,6 +331,15 @@ def test_curves_name_units_and_what_they_show():
     assert sigma.get_yscale() == "log"
 
 
+def test_a_sigma_that_does_not_change_is_a_sentence():
+    records = history(20, sigma=True)
+    for record in records:
+        record["train"]["sigma"] = record["validation"]["sigma"] = 1.0
+    figure = training_curves(records, SETTINGS)
+    assert len(figure.axes) == 3
+    assert "σ of the decoder is 1, in units of x, in every epoch." in " ".join(texts(figure))
+
+
 @pytest.mark.parametrize("epochs", [5, 50])
 def test_an_outlier_does_not_squash_the_curve_and_is_said(epochs):
     records = history(epochs)

@@ -323,6 +323,27 @@ def test_variances_have_one_scale_and_those_far_above_the_data_are_said() -> Non
     assert "have the last colour; the largest is 40" in texts(figure)
 
 
+def test_variances_that_would_have_one_colour_are_sentences() -> None:
+    """As at sigma = 1, where every pixel of a draw varies by more than the scale has."""
+    arrays = variances()
+    arrays["mean_of_variance_pixels"] = np.full_like(arrays["variance_data_pixels"], 40.0)
+    figure = decoder_moments(arrays | strata(1), SETTINGS)
+    assert len([axes for axes in figure.axes if axes.images]) == 2
+    said = texts(figure).replace("\n", " ")
+    assert "There is no map of E σ²(z), which is 40 for every pixel, with the sum " in said
+    assert "There is no map of draws x ~ p(x|z), which lies between 40" in said
+    assert "have the last colour" not in said
+
+
+def test_the_line_of_the_codes_region_is_in_view() -> None:
+    generator = np.random.default_rng(1)
+    found = {name: 5 + generator.random(300) for name in ("codes", "prior", "mixture")}
+    rows = {name: np.zeros((10, 28, 28)) for name in ("prior", "mixture")}
+    axes = prior_and_codes(found, rows, {name: name for name in rows}, SETTINGS).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 0 < high
+
+
 def test_coverage_has_its_nominal_lines() -> None:
     figure = decoder_moments(variances() | strata(10), SETTINGS)
     axes = figure.axes[0]

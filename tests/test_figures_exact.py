@@ -8,7 +8,7 @@ from pages import assert_readable, pixels, texts
 
 from vaexp.experiment.draw.gmm import mixture_history
 from vaexp.figures.charts import log_axis, number, percent, spread
-from vaexp.figures.em import em_staircase
+from vaexp.figures.em import _gain, em_staircase
 from vaexp.figures.images import samples
 from vaexp.figures.linear import factors, noise, principal_axes, scaled_spectrum, spectrum
 from vaexp.figures.mixture import components, confusion
@@ -64,6 +64,14 @@ def mixture(components, shape=(28, 28)):
     return mean, 0.1 + 0.4 * mean, generator.dirichlet(np.full(components, 2.0))
 
 
+def alike_in(components, what):
+    """A mixture whose sigma is the same in all pixels of a component, or in all components."""
+    mean, stddev, weight = mixture(components)
+    if what == "pixels":
+        return mean, np.broadcast_to(stddev[:, :1, :1], mean.shape), weight
+    return mean, np.broadcast_to(stddev[:1], mean.shape), weight
+
+
 def counts(components):
     generator = np.random.default_rng(components)
     majority = np.eye(10)[generator.integers(0, 10, components)]
@@ -110,6 +118,9 @@ EVERY = {
     "components, narrow": lambda: components(*mixture(10, (12, 5)), SETTINGS),
     "components, large": lambda: components(*mixture(10, (96, 128)), SETTINGS),
     "components, means": lambda: components(mixture(50)[0], None, mixture(50)[2], SETTINGS),
+    "components, alike": lambda: components(*alike_in(10, "pixels"), SETTINGS),
+    "components, one of one": lambda: components(*alike_in(1, "components"), SETTINGS),
+    "components, tied": lambda: components(*alike_in(10, "components"), SETTINGS),
     "confusion, 1": lambda: confusion(counts(1), range(10), SETTINGS),
     "confusion, 20": lambda: confusion(counts(20), range(10), SETTINGS),
     "confusion, 50": lambda: confusion(counts(50), range(10), SETTINGS),
@@ -367,6 +378,7 @@ def test_a_component_that_died_does_not_stretch_the_axis():
 def test_components_are_sorted_by_weight():
     mean = np.broadcast_to(np.array([0.2, 0.4, 0.6])[:, None, None], (3, 28, 28))
     stddev = mean / 2
+    stddev[:, 0, 0] = 0.01
     weight = np.array([0.3, 0.004, 0.696])
     figure = components(mean, stddev, weight, SETTINGS)
     found = texts(figure)
@@ -379,6 +391,29 @@ def test_components_are_sorted_by_weight():
         np.testing.assert_array_equal(inside, np.repeat(wanted, 28))
     assert deviations.images[0].get_clim() == (0.0, 0.3)
     assert "standard deviation, units of x" in found
+
+
+def test_a_sigma_of_all_pixels_of_a_component_is_a_number():
+    figure = components(*alike_in(3, "pixels"), SETTINGS)
+    assert len(figure.axes) == 1  # the means
+    _, stddev, weight = alike_in(3, "pixels")
+    found = texts(figure)
+    start = found.index("σ") + 1
+    wanted = [f"{stddev[k, 0, 0]:.3f}" for k in np.argsort(-weight)]
+    assert found[start : start + 3] == wanted
+
+
+def test_a_sigma_that_all_components_share_is_drawn_once():
+    _means, deviation, _bar = components(*alike_in(3, "components"), SETTINGS).axes
+    board = deviation.images[0].get_array().filled(np.nan)
+    np.testing.assert_array_equal(board[1:-1, 1:-1], alike_in(3, "components")[1][0])
+
+
+def test_what_a_step_gained_takes_seven_characters():
+    values = [59.3, 0.0847, 0.00955, 0.00462, 1e-4, 123_456.0, 2345.6, -0.0123]
+    written = [_gain(value) for value in values]
+    assert written[:4] == ["+59.3", "+0.0847", "+0.0095", "+0.0046"]
+    assert max(map(len, written)) <= 7
 
 
 def test_the_heaviest_components_are_shown_and_their_weight_is_said():

@@ -203,14 +203,25 @@ def test_prior_circles_say_the_share_of_mass_inside():
 def test_the_posterior_view_holds_three_deviations_and_the_codes(spread):
     mean, covariance, label = codes(2000, spread)
     axes = posterior(mean, covariance, label, AXES, SETTINGS).axes[0]
-    low, high = axes.get_xlim()
-    assert low == -high
-    assert axes.get_ylim() == (low, high)
-    assert high >= max(3, np.abs(mean).max())
+    limits = np.array([axes.get_xlim(), axes.get_ylim()])
+    assert np.ptp(limits[0]) == pytest.approx(np.ptp(limits[1]))
+    assert (limits[:, 0] <= np.minimum(-3, mean.min(axis=0))).all()
+    assert (limits[:, 1] >= np.maximum(3, mean.max(axis=0))).all()
     box = axes.get_position()
     width, height = axes.figure.bbox.size
     assert box.width * width == pytest.approx(box.height * height)
     assert {str(digit) for digit in range(10)} <= set(texts(axes.figure))
+
+
+def test_codes_to_one_side_of_the_prior_leave_no_empty_half():
+    mean, covariance, label = codes(2000)
+    axes = posterior(mean + np.array([20, 5]), covariance, label, AXES, SETTINGS).axes[0]
+    low, high = axes.get_xlim()
+    assert -4 < low < -3
+    assert 20 < high < 27
+    assert "out of view" not in " ".join(texts(axes.figure))
+    alone = posterior(mean[:, :1] + 20, covariance[:, :1, :1], label, AXES, SETTINGS).axes[0]
+    assert alone.get_xlim()[0] > -4
 
 
 def test_stray_and_broken_codes_are_counted_not_drawn():

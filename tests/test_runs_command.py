@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from vaexp.runs import index
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.listing import HEADLINE, list_runs, read_run
+from vaexp.tables import show_number
 
 ELBO = np.arange(8.0) - 700
 
@@ -415,7 +417,10 @@ def test_the_list_keeps_what_it_has_read_of_folders_below(
 
 def test_show(fixed: Path, invoke: Any) -> None:
     text = invoke("runs", "show", fixed).stdout
-    for part in ("model.beta", "test.elbo", "validation.elbo", "train.rate", "[σ = 1]"):
+    for part in (
+        *("model.beta", "test.elbo (nats, lower bound)", "validation.elbo", "train.rate (nats)"),
+        *("Training metrics", "Validation metrics", "Test metrics", "[σ = 1]"),
+    ):
         assert part in text
     for picture in fixed.glob("figures/*.png"):
         assert str(picture) in text
@@ -423,6 +428,29 @@ def test_show(fixed: Path, invoke: Any) -> None:
     assert answer["metrics"] == json.loads((fixed / "metrics.json").read_text())
     assert answer["settings"]["model.latent_dim"] == 2
     assert str(fixed / "figures" / "samples.png") in answer["pictures"]
+
+
+def test_a_mean_is_shown_with_its_tails(learned: Path, invoke: Any) -> None:
+    text = invoke("runs", "show", learned).stdout
+    for split in ("train", "validation", "test"):
+        entry = json.loads((learned / "metrics.json").read_text())[split]["elbo"]
+        after = text[text.index(f"  {split}.elbo") :].splitlines()
+        assert after[1].split() == ["·", "median", show_number(entry["median"], None)]
+
+
+def test_the_metrics_that_most_runs_have_come_first(forge: Any, invoke: Any) -> None:
+    """Exact models have log_prob and elbo, and the others only elbo."""
+    forge("a")
+    forge("b")
+    exact = forge("c")
+    path = exact / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["test"]["log_prob"] = metrics["test"]["elbo"]
+    path.write_text(json.dumps(metrics))
+    heads = invoke("runs", exact.parent).stdout.splitlines()[0]
+    columns = [part.strip() for part in re.split(r" {3,}", heads.strip())]
+    assert columns[:3] == ["run", "status", "elbo, test"]
+    assert columns.index("log_prob, test") < columns.index("steps")
 
 
 def test_a_damaged_run_is_shown_as_one(forge: Any, invoke: Any) -> None:

@@ -11,7 +11,16 @@ import pytest
 from terminals import on_terminal
 
 from vaexp.pages.page import of_table
-from vaexp.tables import Table, comma_separated, markdown, show_entry, show_size, text_table
+from vaexp.tables import (
+    Table,
+    comma_separated,
+    fold,
+    markdown,
+    show_entry,
+    show_number,
+    show_size,
+    text_table,
+)
 
 TABLE = Table(
     "A title",
@@ -167,8 +176,9 @@ def test_no_value_is_lost_in_a_pipe(folder: Path, cli: Any, count: int) -> None:
         assert f" {show_entry(_entry(run))}" in text
         if count > 3:
             [line, *_] = [line for line in tables_of(text) if line.split()[0] == short]
-            assert line.split()[1] == str(1 + i)  # beta
-            assert show_entry(_entry(run)) in line
+            rank, elbo, *_, beta, _folder = re.split(r" {3,}", line.strip())[1:]
+            assert (rank.rstrip("="), beta) == (str(count - i), str(1 + i))
+            assert elbo == show_entry(_entry(run))
             assert line.endswith(str(run))
     # rate is the same in all runs, and said once
     assert text.count("2.5") == (1 if count > 3 else count)
@@ -178,7 +188,7 @@ def test_no_value_is_lost_in_a_pipe(folder: Path, cli: Any, count: int) -> None:
 def test_tables_fit_a_terminal_and_lose_nothing(folder: Path, width: int, count: int) -> None:
     runs = sorted(folder.iterdir())[:count]
     text = on_terminal(width, "compare", *runs)
-    assert max(map(len, tables_of(text))) <= width
+    assert max(map(len, text.splitlines())) <= width  # the sentences below the tables as well
     joined = cells(text)
     for run in runs:
         assert cells(show_entry(_entry(run)).split(" [")[0]) in joined
@@ -198,6 +208,27 @@ def test_the_list_fits_a_terminal(folder: Path, width: int) -> None:
         # 48 columns that are left beside the name: no layout of one line could show it whole.
         assert sum(line.startswith("  2026") for line in text.splitlines()) == 200 * len(heads)
         assert len(text.splitlines()) < 200 * (len(heads) + 1) + 10 * len(heads)
+
+
+def test_a_long_word_is_folded_where_its_parts_meet() -> None:
+    name = "20261130-101623-latent_dim-5-seed-1-6a04"
+    assert fold(name, 37) == ["20261130-101623-latent_dim-5-seed-1-", "6a04"]
+    assert fold("abcdefgh", 5) == ["abcde", "fgh"]
+    assert fold("a-bcdefgh", 5) == ["a-bcd", "efgh"]  # a part of one letter would be wasteful
+    assert fold("see runs/a-long-name/x", 9) == ["see", "runs/a-", "long-", "name/x"]
+
+
+def test_columns_in_which_nothing_stands_are_left_out() -> None:
+    table = Table(
+        "t", ["metric", "a", "b", "b minus a"], [["x", "1", "–", "–"], ["y", "", "–", ""]]
+    )
+    assert table.without_empty(3).headers == ["metric", "a", "b"]
+    assert table.without_empty(1).rows == [["x", "1"], ["y", ""]]
+
+
+def test_numbers_without_an_error_have_thousands_set_apart_as_those_with_one() -> None:
+    assert show_number(2436.4, None) == "2,436.4"
+    assert show_number(-2391.04, 7.1) == "-2,391.0 ± 7.1"
 
 
 def _entry(run: Path) -> dict[str, Any]:

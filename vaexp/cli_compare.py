@@ -112,12 +112,16 @@ def _draw(comparison: "Comparison", html: bool, out: Path | None) -> None:
         side, page = (runs[0].files.place(f"figures/{name}{end}") for end in (".png", ".html"))
     else:
         side, page = (folder_to_write(out, "--out") / f"{name}{end}" for end in (".png", ".html"))
-    pictures = draw_comparison(runs, comparison, side)
+    pictures = draw_comparison(runs, comparison, side, _say)
     for path in pictures:
         typer.echo(f"figure {path}", err=True)
     if html:
         write_text(page, page_of(comparison, pictures, page).html())
         typer.echo(f"page {page}", err=True)
+
+
+def _say(message: str) -> None:
+    typer.echo(visible_lines(message), err=True)
 
 
 def report(
@@ -242,7 +246,7 @@ def _drawn_together(runs: "list[RunFolder]", comparison: "Comparison", path: Pat
     from vaexp.comparison.pictures import draw_comparison
 
     try:
-        return draw_comparison(runs, comparison, path)
+        return draw_comparison(runs, comparison, path, _say)
     except (RunError, UserError) as error:
         why = str(error).removeprefix("--figure: ")
         typer.echo(visible_lines(f"not drawn side by side: {why}"), err=True)

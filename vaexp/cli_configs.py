@@ -200,15 +200,17 @@ def configs_list(
     Example: [bold]vaexp configs list[/bold]
     """
     from vaexp.config import shipped_configs, shipped_sweeps, summary
+    from vaexp.tables import EASY, fold, width_of_terminal
 
     shipped = shipped_sweeps() if sweeps else shipped_configs()
     summaries = {name: summary(path) for name, path in shipped.items()}
     if as_json:
         print_answer(json.dumps(summaries))
         return
-    width = max(map(len, summaries))
+    indent, width = max(map(len, summaries)) + 2, width_of_terminal()
     for name, text in summaries.items():
-        print_answer(f"{name:<{width}}  {text}")
+        lines = [text] if width is None else fold(text, max(EASY, width - indent))
+        print_answer(f"{name:<{indent}}" + ("\n" + " " * indent).join(lines))
     if not sweeps:
         typer.echo("vaexp configs list --sweeps lists the sweeps", err=True)
 

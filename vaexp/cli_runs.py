@@ -120,8 +120,8 @@ def show(run: RunArgument, as_json: JsonFlag = False) -> None:
 
     Example: [bold]vaexp runs show latest[/bold]
     """
+    from vaexp.comparison.one import render_run
     from vaexp.runs.listing import read_run
-    from vaexp.runs.overview import render_run
 
     folder = opened(run)
     print_answer(render_run(folder, read_run(folder), as_json), nl=False)

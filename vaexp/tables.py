@@ -83,7 +83,7 @@ def rounded(value: float, se: float | None, *, signed: bool = False) -> str:
     """A value alone, with as many digits as its standard error leaves significant."""
     sign = "+" if signed else ""
     if not se or _is_rounding(value, se):
-        return f"{value:{sign},.0f}" if abs(value) >= 99_999.5 else f"{value:{sign}.5g}"
+        return f"{value:{sign},.0f}" if abs(value) >= 99_999.5 else f"{value:{sign},.5g}"
     return f"{value:{sign},.{_digits(se)}f}"
 
 
@@ -116,6 +116,7 @@ def _digits(se: float) -> int:
 GAP, INDENT = 3, 2
 BEYOND_LATIN = re.compile("[^\u0000-\u02ff]")  # the others are not wide, and none joins another
 LEAST = 8  # characters of a column that is folded
+JOINTS = "-/_,=+"  # where a name or a path may be folded
 EASY = 24  # characters, which hold a density, its error and its floor; remarks may be folded
 
 
@@ -174,6 +175,13 @@ class Table:
             " ".join(part for part in (self.above, shared) if part),
         )
 
+    def without_empty(self, first: int) -> "Table":
+        """The table without columns, from the one at ``first`` on, in which nothing stands."""
+        every = range(len(self.headers))
+        kept = [i for i in every if i < first or {row[i] for row in self.rows} - {ABSENT, ""}]
+        headers, *rows = ([row[i] for i in kept] for row in (self.headers, *self.rows))
+        return Table(self.title, headers, rows, self.above)
+
 
 def _shared_note(cells: Sequence[str]) -> str:
     """The last note in brackets that all values of a column have, with the space before it."""
@@ -183,8 +191,21 @@ def _shared_note(cells: Sequence[str]) -> str:
 
 def print_table(table: Table) -> None:
     """Print a table to stdout: as wide as it needs in a pipe, within the width of a terminal."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(text_table(table, width))
+    print(text_table(table, width_of_terminal()))
+
+
+def on_lines(sentences: Sequence[str]) -> str:
+    """Sentences for stdout, each on a line of its own. A terminal has them folded at spaces."""
+    width, gap = width_of_terminal(), "\n" + " " * INDENT
+    if width is None:
+        return "\n".join(sentences)
+    room = max(LEAST, width - INDENT)
+    return "\n".join(gap.join(fold(visible(sentence), room)) for sentence in sentences)
+
+
+def width_of_terminal() -> int | None:
+    """The columns of the terminal that stdout is, or None if it is a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def text_table(table: Table, width: int | None = None) -> str:
@@ -205,7 +226,7 @@ def text_table(table: Table, width: int | None = None) -> str:
 def _lines(table: Table, width: int | None) -> tuple[list[str], int]:
     """The lines of a table, and the number of blocks of columns."""
     above = [part for part in (visible(table.title), visible(table.above)) if part]
-    above = [line for part in above for line in _fold(part, width or len(part))]
+    above = [line for part in above for line in fold(part, width or len(part))]
     if not table.headers:
         return above, 0
     cells = [[visible(cell) for cell in row] for row in (table.headers, *table.rows)]
@@ -218,12 +239,12 @@ def _lines(table: Table, width: int | None) -> tuple[list[str], int]:
         blocks = _blocks(widths, width)
         for block in blocks:  # what is left of the width goes to the columns that are folded
             left = max(0, width - INDENT - sum(widths[i] + GAP for i in block) + GAP)
-            for i in block[1:]:
+            for i in (*block[1:], *block[: len(blocks) == 1]):
                 more = min(left, natural[i] - widths[i])
                 widths[i], left = widths[i] + more, left - more
     if len(blocks) > 1:
         why = f"In {len(blocks)} blocks of columns, as they do not fit into {width} characters:"
-        above += _fold(why, width or 0)
+        above += fold(why, width or 0)
     lines = above
     for block in blocks:
         lines += [*([""] if lines else []), *_block(columns, widths, block, width)]
@@ -275,7 +296,7 @@ def _block(
     """The lines of some of the columns: headers, a rule and rows."""
     lines = []
     for number in range(len(columns[0])):
-        folded = [_fold(columns[i][number], widths[i]) for i in block]
+        folded = [fold(columns[i][number], widths[i]) for i in block]
         for level in range(max(map(len, folded))):
             texts = [
                 _padded(lines_of[level] if level < len(lines_of) else "", widths[i])
@@ -288,8 +309,11 @@ def _block(
     return lines
 
 
-def _fold(text: str, width: int) -> list[str]:
-    """The text in lines of at most this width, folded at spaces where there are some."""
+def fold(text: str, width: int) -> list[str]:
+    """The text in lines of at most this width, folded at spaces where there are some.
+
+    A word that alone is too wide, such as a path, is folded behind one of JOINTS if it can be.
+    """
     if _width(text) <= width:
         return [text]
     lines, line = [], ""
@@ -300,13 +324,22 @@ def _fold(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        line = ""
-        for character in word:
-            if line and _width(line + character) > width:
-                lines.append(line)
-                line = ""
-            line += character
+        *full, line = _broken(word, width)
+        lines += full
     return [*lines, line]
+
+
+def _broken(word: str, width: int) -> list[str]:
+    """A word in parts of at most this width."""
+    parts, part = [], ""
+    for character in word:
+        if part and _width(part + character) > width:
+            joint = max(part.rfind(one) for one in JOINTS) + 1
+            end = joint if joint > len(part) // 2 else len(part)
+            parts.append(part[:end])
+            part = part[end:]
+        part += character
+    return [*parts, part]
 
 
 def _width(text: str) -> int:
@@ -332,9 +365,9 @@ def markdown(table: Table) -> str:
 
     rule = ["---"] * len(table.headers)
     lines = [line(table.headers), line(rule), *map(line, table.rows)] if table.headers else []
-    parts = [f"### {visible(table.title)}\n\n" if table.title else ""]
-    parts += [f"{visible(table.above)}\n\n" if table.above else ""]
-    return "".join(parts) + "\n".join(lines) + "\n"
+    above = f"### {visible(table.title)}\n\n" if table.title else ""
+    above += f"{visible(table.above)}\n\n" if table.above else ""
+    return above + "\n".join(lines) + "\n"
 
 
 def comma_separated(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

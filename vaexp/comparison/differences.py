@@ -9,6 +9,9 @@ import numpy as np
 from vaexp.evaluation.scope import Scope
 from vaexp.evaluation.tails import Tails
 
+NOT_ON_BOTH = "not measured on both"
+"""Why there is no difference of a metric that one of the runs lacks."""
+
 
 class Side(NamedTuple):
     """What is needed of one run to compare it with others."""
@@ -104,7 +107,7 @@ def _out_of_scope(
 def difference(name: str, reference: Side, other: Side) -> Difference:
     """A metric of ``other`` minus that of ``reference``, paired where images have values."""
     if name not in reference.entries or name not in other.entries:
-        return Difference(refused="not measured on both")
+        return Difference(refused=NOT_ON_BOTH)
     refused = incomparable(reference, name, other, name)
     if refused is not None:
         return Difference(refused=refused)

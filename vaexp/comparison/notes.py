@@ -1,13 +1,14 @@
 """The sentences that stand below the tables of a comparison."""
 
 from dataclasses import asdict
+from typing import Any
 
 from vaexp.comparison.compare import Comparison
+from vaexp.comparison.differences import NOT_ON_BOTH
 from vaexp.comparison.ranking import Ranking
-from vaexp.evaluation.tails import disagreement
+from vaexp.evaluation.tails import disagreement, errors_apart
 
-FEW_TAILS = 3  # contradictions of mean and median that are all said; of more, one is the example
-MOST_RANKED = 12  # runs in the sentence; the table says the place of each of more
+MOST_NAMED = 12  # runs in a sentence; the table says the place of each of more
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -44,7 +45,7 @@ def _ranking_lines(comparison: Comparison) -> list[str]:
     for run, reason in comparison.unranked.items():
         reasons.setdefault(reason, []).append(run)
     return lines + [
-        f"Not ranked: {', '.join(runs)}. The reason: {reason}." for reason, runs in reasons.items()
+        f"Not ranked: {_some(runs)}. The reason: {reason}." for reason, runs in reasons.items()
     ]
 
 
@@ -63,14 +64,14 @@ def _ranking_line(comparison: Comparison, ranking: Ranking) -> str:
     if ranking.tied:
         line += " Runs joined by = have exactly equal numbers and are tied."
     if ranking.close:
-        close = "; ".join(", ".join(runs) for runs in ranking.close)
+        close = _some([", ".join(runs) for runs in ranking.close], "; ")
         line += f" Within two standard errors of the next: {close}."
     for name in dict.fromkeys(ranking.instead.values()):
-        runs = ", ".join(run for run, other in ranking.instead.items() if other == name)
+        runs = _some([run for run, other in ranking.instead.items() if other == name])
         line += f" {name} takes its place for {runs}."
     unbounded = (one["unbounded"] for one in entries.values() if "unbounded" in one)
     for reason in dict.fromkeys(unbounded):
-        runs = ", ".join(run for run, one in entries.items() if one.get("unbounded") == reason)
+        runs = _some([run for run, one in entries.items() if one.get("unbounded") == reason])
         line += f" Nothing bounds the density of {runs}: {reason}. Its rank says little."
     floors = {(one.get("sigma_floor"), one.get("covariance_floor")) for one in entries.values()}
     if len(floors - {(None, None)}) > 1:
@@ -81,11 +82,17 @@ def _ranking_line(comparison: Comparison, ranking: Ranking) -> str:
 def _in_order(ranking: Ranking) -> str:
     """The runs in their order, with those that are tied joined."""
     joined = {b: "=" for runs in ranking.tied for b in runs[1:]}
-    text, *_ = shown = ranking.order[:MOST_RANKED]
+    text, *_ = shown = ranking.order[:MOST_NAMED]
     for run in shown[1:]:
         text += f" = {run}" if run in joined else f", {run}"
     left = len(ranking.order) - len(shown)
     return f"{text}, and {left} more, whose places are in the table" if left else text
+
+
+def _some(names: list[str], between: str = ", ") -> str:
+    """Names in a sentence, or the first of them and how many more there are."""
+    left = len(names) - MOST_NAMED
+    return between.join([*names[:MOST_NAMED], *([f"and {left} more"] if left > 0 else [])])
 
 
 def _refusals(comparison: Comparison) -> list[str]:
@@ -96,13 +103,18 @@ def _refusals(comparison: Comparison) -> list[str]:
             if difference.refused is not None:
                 metrics.setdefault((run, difference.refused), []).append(name)
     runs: dict[tuple[str, str], list[str]] = {}
+    lacking = [run for run, reason in metrics if reason == NOT_ON_BOTH]
     for (run, reason), names in metrics.items():
-        few = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
-        runs.setdefault((", ".join(few), reason), []).append(run)
-    return [
-        f"Not compared with {', '.join(named)}: {few}, as {reason}."
+        if reason != NOT_ON_BOTH:
+            few = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
+            runs.setdefault((", ".join(few), reason), []).append(run)
+    lines = [
+        f"Not compared with {_some(named)}: {few}, as {reason}."
         for (few, reason), named in runs.items()
     ]
+    if lacking:
+        lines.append(f"Not compared with {_some(lacking)}: measures that one of two runs lacks.")
+    return lines
 
 
 def _unknown_images(comparison: Comparison) -> list[str]:
@@ -116,22 +128,30 @@ def _unknown_images(comparison: Comparison) -> list[str]:
 
 
 def _tail_notes(comparison: Comparison) -> list[str]:
-    """Sentences on the metrics whose mean and median contradict each other."""
-    lines = []
+    """Sentences on the metrics whose mean and median contradict each other.
+
+    There is one sentence on those whose signs differ, and one on all others. Each gives the numbers
+    that contradict each other most.
+    """
+    found: dict[bool, list[tuple[str, str, dict[str, Any]]]] = {True: [], False: []}
     for name, entries in comparison.metrics.items():
-        found = [
-            f"{run}: {how}"
-            for run, entry in zip(comparison.runs, entries, strict=True)
-            if (how := disagreement(entry or {})) is not None
-        ]
-        found += [
-            f"{run} minus {comparison.baseline}: {how}"
-            for run, difference in zip(comparison.others, comparison.differences[name], strict=True)
-            if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
-        ]
-        if len(found) <= FEW_TAILS:
-            lines += [f"Do not read {name} by its mean alone. {'; '.join(found)}."] if found else []
-        else:
-            alike = f"The same holds for {len(found) - 1} other runs and differences"
-            lines.append(f"Do not read {name} by its mean alone. {found[0]}. {alike}.")
+        minus = [f"{run} minus {comparison.baseline}" for run in comparison.others]
+        differences = [asdict(one) | asdict(one.tails) for one in comparison.differences[name]]
+        for whose, facts in [
+            *zip(comparison.runs, entries, strict=True),
+            *zip(minus, differences, strict=True),
+        ]:
+            if facts is not None and disagreement(facts) is not None:
+                found[facts["value"] * facts["median"] < 0].append((name, whose, facts))
+    lines = []
+    for some in (one for one in found.values() if one):
+        names = [*dict.fromkeys(name for name, _, _ in some)]
+        name, whose, facts = max(some, key=lambda one: errors_apart(one[2]))
+        own = "its mean" if len(names) == 1 else "their means"
+        line = f"Do not read {', '.join(names)} by {own} alone. {name} of {whose}: "
+        line += f"{disagreement(facts)}."
+        if others := len(some) - 1:
+            which = "1 other number" if others == 1 else f"{others} other numbers"
+            line += f" The same holds to a smaller degree for {which}."
+        lines.append(line)
     return lines

@@ -1,7 +1,9 @@
 """Pictures of several runs: draws, places in the rate-distortion plane, and training curves."""
 
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,50 +21,68 @@ from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
 from vaexp.seeding import HELD_OUT_SEED, seeded
 
+Histories = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+"""By the name of a run, the lines of its metrics.jsonl."""
 MOST_DRAWN = 16  # runs side by side; the rate-distortion plane has all of them
 
 
-def draw_comparison(runs: list[RunFolder], comparison: Comparison, side: Path) -> list[Path]:
+def draw_comparison(
+    runs: list[RunFolder], comparison: Comparison, side: Path, say: Callable[[str], None]
+) -> list[Path]:
     """Draw runs side by side and, if they are comparable there, in the rate-distortion plane.
 
     Comparable runs that were trained by gradients also have their training curves together. The
-    first picture is saved at the path ``side``, and the others beside it. Returns their paths.
+    first picture is saved at the path ``side``, and the others beside it. Returns their paths, and
+    says why others were not drawn.
     """
     side_by_side(runs, comparison, side)
-    entries = {name: comparison.metrics.get(name) for name in ("rate", "distortion")}
-    refused = comparison.differences.get("distortion", [])
-    if any(entry is None or None in entry for entry in entries.values()) or any(
-        difference.refused for difference in refused
-    ):
+    refused = _not_in_a_plane(comparison)
+    if refused is not None:
+        say(f"no picture of the rate-distortion plane and the training curves: {refused}")
         return [side]
     rate, distortion = (
-        np.array([entry["value"] for entry in entries[name] or [] if entry])
+        np.array([entry["value"] for entry in comparison.metrics[name] if entry])
         for name in ("rate", "distortion")
     )
     beta = np.array([run.config().model.kl_factor for run in runs], dtype=float)
     plane = side.with_name(f"{side.stem}-rate-distortion.png")
     subtitle = f"{len(runs)} runs, nats per image of the test split"
     save(rate_distortion(comparison.runs, rate, distortion, beta, subtitle), plane)
-    curves = side.with_name(f"{side.stem}-training-curves.png")
-    return [side, plane, *([curves] if _draw_curves(runs, comparison, curves) else [])]
-
-
-def _draw_curves(runs: list[RunFolder], comparison: Comparison, path: Path) -> bool:
-    """Draw the training curves of all runs in one picture, if they have some and are not too many.
-
-    Returns whether they have. A run whose metrics.jsonl is lost has none.
-    """
-    if len(runs) > MOST or any(run.config().model.unit != "epoch" for run in runs):
-        return False
     histories = {
         name: [records]
         for name, run in zip(comparison.runs, runs, strict=True)
-        if (records := run.records())
+        if (records := run.records())  # which may be lost
     }
+    refused = _no_curves(runs, histories)
+    if refused is not None:
+        say(f"no picture of the training curves: {refused}")
+        return [side, plane]
+    curves = side.with_name(f"{side.stem}-training-curves.png")
+    save(joint_curves(histories, "Training curves", f"{len(runs)} runs"), curves)
+    return [side, plane, curves]
+
+
+def _not_in_a_plane(comparison: Comparison) -> str | None:
+    """Why the runs have no places in one rate-distortion plane, or None."""
+    for name in ("rate", "distortion"):
+        if None in comparison.metrics.get(name, [None]):
+            return f"{name} was not measured on all runs"
+    differences = comparison.differences["distortion"]
+    for run, difference in zip(comparison.others, differences, strict=True):
+        if difference.refused is not None:
+            return f"for {comparison.baseline} and {run}, {difference.refused}"
+    return None
+
+
+def _no_curves(runs: list[RunFolder], histories: Histories) -> str | None:
+    """Why the training curves of runs are not drawn in one picture, or None."""
+    if len(runs) > MOST:
+        return f"there are more than {MOST} runs"
+    if any(run.config().model.unit != "epoch" for run in runs):
+        return "some runs were fitted by EM"
     if all(len(history) == 1 for (history,) in histories.values()):
-        return False
-    save(joint_curves(histories, "Training curves", f"{len(runs)} runs"), path)
-    return True
+        return "no run has more than one epoch"
+    return None
 
 
 def side_by_side(runs: list[RunFolder], comparison: Comparison, path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.differences import Difference
 from vaexp.comparison.notes import notes
-from vaexp.comparison.view import MOST_COLUMNS, group, tables
+from vaexp.comparison.view import MAIN, MOST_COLUMNS, group, tables
 from vaexp.evaluation.groups import shown_by_default
-from vaexp.tables import comma_separated, markdown, print_table
+from vaexp.tables import comma_separated, markdown, on_lines, print_table
 
+MOST_IN_FULL = 12  # runs of which a terminal shows the headlines of every group
 FACTS = (
     *("value", "se", "mc_se", "n", "unit", "kind", "measure", "of", "k", "sigma", "sigma_floor"),
     *("covariance_floor", "group"),
@@ -42,16 +43,23 @@ def render(comparison: Comparison, format_: str, *, every: bool = True) -> str:
         lines.append(f"{hidden} more measures: --all, or --format json.")
     if not every and len(comparison.runs) > MOST_COLUMNS:
         lines.append("Medians and trimmed means of all measures: --all, or --format md.")
-    return "\n".join(lines) + "\n"
+    return on_lines(lines) + "\n"
 
 
 def _headlines(comparison: Comparison) -> Comparison:
-    """The comparison with only the headlines of the groups that ``vaexp evaluate`` measured."""
+    """The comparison with only the headlines of the groups that ``vaexp evaluate`` measured.
+
+    Of many runs it has only the metrics of the table in which each run is a row. What runs are
+    ranked by is always there.
+    """
+    many = len(comparison.runs) > MOST_IN_FULL
     kept = {
         name
         for name, entries in comparison.metrics.items()
-        if shown_by_default(name, group(entries))
+        if (name in MAIN if many else shown_by_default(name, group(entries)))
     }
+    for ranking in comparison.rankings:
+        kept |= {ranking.metric, *ranking.instead.values()}
     return replace(
         comparison,
         metrics={name: row for name, row in comparison.metrics.items() if name in kept},

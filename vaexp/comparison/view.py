@@ -1,7 +1,7 @@
 """A comparison as titled tables: two or three runs are columns, and more are rows."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from vaexp.comparison.compare import Comparison
@@ -14,6 +14,8 @@ from vaexp.runs.listing import HEADLINE
 from vaexp.tables import ABSENT, Table, show_entry, show_error, show_number, show_value
 
 MOST_COLUMNS = 3  # runs, or groups of runs, that are columns
+MAIN = (*HEADLINE, "rate")
+"""The metrics of the table in which each run is a row."""
 
 
 def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
@@ -41,7 +43,9 @@ def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
         Table("Runs", ["run", "model", "folder"], legend),
         Table("Settings that differ", ["setting", *comparison.runs], settings),
         *[
-            Table(title, headers, [[row.title, *row.values, *row.differences] for row in rows])
+            Table(
+                title, headers, [[row.title, *row.values, *row.differences] for row in rows]
+            ).without_empty(1 + len(comparison.runs))
             for title, rows in _by_group(comparison).items()
         ],
         *_seed_tables(comparison),
@@ -95,7 +99,7 @@ def _by_group(comparison: Comparison) -> dict[str, list[_Row]]:
         row = _Row(
             name, metric_name(name, entries), False, values, list(map(show_difference, differences))
         )
-        rows.setdefault(_title(entries), []).extend([row, *_tails(name, entries, differences)])
+        rows.setdefault(title_of(entries), []).extend([row, *_tails(name, entries, differences)])
     titles = [TITLE, *(group.title for group in GROUPS.values())]
     known = [title for title in titles if title in rows]
     return {title: rows[title] for title in dict.fromkeys([*known, *rows])}
@@ -128,7 +132,7 @@ def tail_rows(entry: dict[str, Any]) -> list[list[str]]:
 TITLE = "Test metrics, ± standard error over images"
 
 
-def _title(entries: Sequence[dict[str, Any] | None]) -> str:
+def title_of(entries: Sequence[dict[str, Any] | None]) -> str:
     """The title of the table that a metric belongs to."""
     name = group(entries)
     known = None if name is None else GROUPS.get(name)  # another version of vaexp may know it
@@ -138,18 +142,17 @@ def _title(entries: Sequence[dict[str, Any] | None]) -> str:
 def _runs_as_rows(comparison: Comparison, tails: bool) -> list[Table]:
     """The tables in which each run is a row: the headlines, and then all metrics by group."""
     runs, settings = comparison.runs, comparison.settings
-    shown = [name for name in (*HEADLINE, "rate") if name in comparison.metrics]
+    shown = [name for name in MAIN if name in comparison.metrics]
     places = _places(comparison)
-    columns = [[key, *map(show_value, values)] for key, values in settings.items()]
+    columns = [["rank", *(places.get(run, ABSENT) for run in runs)]] if places else []
     columns += [
         [metric_name(name, entries), *map(show_entry, entries)]
         for name in shown
         for entries in [comparison.metrics[name]]
     ]
-    if places:
-        columns.append(["rank", *(places.get(run, ABSENT) for run in runs)])
+    columns += [[key, *map(show_value, values)] for key, values in settings.items()]
     columns.append(["folder", *comparison.paths])
-    title = f"{len(runs)} runs: settings that differ, and test metrics ± standard error over images"
+    title = f"{len(runs)} runs: test metrics ± standard error over images, and settings that differ"
     main = Table(title, ["", *runs], columns, _common(comparison)).transposed("run")
     answer = [main.without_shared()]
     by_group = _by_group(comparison)
@@ -178,9 +181,14 @@ def _places(comparison: Comparison) -> dict[str, str]:
 
 
 def _rows_of(title: str, runs: Sequence[str], columns: list[list[str]]) -> list[Table]:
-    """A table with a row for each run, or none if nothing stands in its columns."""
-    table = Table(title, ["", *runs], columns).transposed("run").without_shared()
-    return [table] if len(table.headers) > 1 or table.above else []
+    """A table with a row for each run that has any of it, or none if nothing stands in it."""
+    rows = Table(title, ["", *runs], columns).transposed("run")
+    some = [row for row in rows.rows if set(row[1:]) != {ABSENT}]
+    left = len(rows.rows) - len(some)
+    above = f"{left} of the runs have none of these." if left > 1 else ""
+    above = "1 of the runs has none of these." if left == 1 else above
+    table = replace(rows, rows=some, above=above).without_shared()
+    return [table] if some and (len(table.headers) > 1 or table.above) else []
 
 
 def _column(row: _Row) -> str:
@@ -212,16 +220,12 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
     rows = [
         [metric_name(name, comparison.metrics[name]), *cells] for name, cells in columns.items()
     ]
-    names = [
-        ", ".join(f"{key}={show_value(value)}" for key, value in one.settings.items())
-        or "mean ± sd"
-        for one in groups
-    ]
+    names = [_settings_of(one) or "mean ± sd" for one in groups]
     headers = ["metric", names[0]]
     headers += [cell for name in names[1:] for cell in (name, f"minus {names[0]}")]
     counts = [str(len(one.runs)) for one in groups]
-    if len(groups) > MOST_COLUMNS and len(set(counts)) == 1:
-        counts = counts[:1]
+    if len(groups) > MOST_COLUMNS or len(set(counts)) == 1:
+        counts = [" or ".join(dict.fromkeys(counts))]
     title = (
         f"Over seeds: mean ± standard deviation of {', '.join(counts)} runs; differences, "
         "unpaired, ± standard error over seeds; last, ± standard error over the test images, which "
@@ -229,10 +233,21 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
     )
     if len(groups) <= MOST_COLUMNS:
         return [Table(title, headers, rows)]
+    names = [f"{one.runs[0]} and {len(one.runs) - 1} more" for one in groups]
+    settings = [
+        [key, *(show_value(one.settings[key]) for one in groups)] for key in groups[0].settings
+    ]
     means = [[row[0], row[1], *row[2::2]] for row in rows]
-    minus = [[f"{row[0]} minus {names[0]}", ABSENT, *row[3::2]] for row in rows]
-    table = Table(title, ["metric", *names], [*means, *minus])
-    return [table.transposed("settings").without_shared()]
+    minus = [[f"{row[0]} minus the first row", ABSENT, *row[3::2]] for row in rows]
+    table = Table(title, ["", *names], [*settings, *means, *minus])
+    return [table.transposed("runs").without_shared()]
+
+
+def _settings_of(group: OverSeeds) -> str:
+    """The settings that tell a group from the others, except those that it does not have."""
+    return ", ".join(
+        f"{key}={show_value(value)}" for key, value in group.settings.items() if value is not None
+    )
 
 
 def _seed_cells(one: OverSeeds, name: str, other: bool) -> list[str]:

@@ -27,7 +27,7 @@ MARGINALS = "marginals of a full covariance, on the axes as fitted"
 SHARED = 0.6  # of what an image changes in the terms of others; see ``index_information``
 GIVEN_LABEL = "_given_label"  # how the names of the two parts within the images of each label end
 NO_LABEL = "the model is not given the label"
-CURVE_EPSILON = torch.logspace(-5, 2, 71, dtype=torch.float64)
+DECADES = (-5, 2)  # of epsilon in the curve of collapse, which goes on to the largest KL
 
 
 @torch.no_grad()
@@ -244,6 +244,7 @@ def _vector_use(
 
     spread = mean_variance(mean)
     collapsed = share_below(kl, torch.tensor([EPSILON]))[0] >= 1 - DELTA
+    epsilon = _epsilons(float(kl.max()))
 
     def count(chosen: Tensor, facts: dict[str, Any]) -> Estimate:
         beside = facts | {"of_latents": latents} | axes
@@ -260,10 +261,18 @@ def _vector_use(
         arrays={
             "kl_per_latent": kl.mean(0).cpu().numpy(),
             "mean_variance_per_latent": spread.cpu().numpy(),
-            "collapse_epsilon": CURVE_EPSILON.numpy(),
-            "collapse_curve": share_below(kl, CURVE_EPSILON).cpu().numpy(),
+            "collapse_epsilon": epsilon.numpy(),
+            "collapse_curve": share_below(kl, epsilon).cpu().numpy(),
         },
     )
+
+
+def _epsilons(largest: float) -> Tensor:
+    """The epsilons of the curve of collapse, ten in a decade, up to all finite KL, in nats."""
+    low, high = DECADES
+    if math.isfinite(largest):
+        high = max(high, math.floor(math.log10(max(largest, 1.0))) + 1)
+    return torch.logspace(low, high, 10 * (high - low) + 1, dtype=torch.float64)
 
 
 def _mixture_use(model: GMM, x: Tensor) -> Evidence:

@@ -287,7 +287,7 @@ def caption(trained: TrainedModel, factors: Factors | None = None) -> str:
     factors that pixels share. A model without such factors needs no word on it.
     """
     section = trained.config.model
-    words = f"{trained.config.describe()}, {section.unit} {trained.at}"
+    words = f"{trained.config.describe()}, {section.unit}\N{NO-BREAK SPACE}{trained.at}"
     return words + (f", σ(z) {factors} the factors" if factors and section.shared_factors else "")
 
 

@@ -13,6 +13,7 @@ from vaexp.figures.charts import (
     draw_curves,
     legend_at,
     log_view,
+    number,
     out_of_view,
     plain_axis,
     times_of,
@@ -41,6 +42,8 @@ _PANELS = {
 def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figure:
     """The ELBO, rate, distortion and, where there is one, sigma against epochs.
 
+    A sigma that is the same in all epochs is a sentence and no panel.
+
     `history` holds a record for each of one or more epochs, the lines of metrics.jsonl:
     {"epoch": 1, "beta": 1.0, "train": {"elbo", "rate", "distortion", "objective", "sigma"?},
     "validation": {"elbo", "rate", "distortion", "sigma"?} or absent}. The objective is drawn beside
@@ -50,11 +53,16 @@ def training_curves(history: Sequence[Mapping[str, Any]], subtitle: str) -> Figu
     epochs = times_of(history, "epoch")
     betas = [float(record.get("beta", 1.0)) for record in history]
     panels = _panels(history, epochs, tempered=any(beta != 1 for beta in betas))
+    constant = _constant(panels.get("sigma", []))
+    if constant is not None:
+        del panels["sigma"]
     limits = {key: _limits([curve.values for curve in panels[key]], key) for key in panels}
     validated = any(np.isfinite(curves[1].values).any() for curves in panels.values())
     note = "The ELBO is minus the sum of rate and distortion. "
     note += "Training values are averages over the epoch, while the weights change"
     note += "; validation is measured after it.\n" if validated else ".\n"
+    if constant is not None:
+        note += f"σ of the decoder is {number(constant)}, in units of x, in every epoch.\n"
     note += "\n".join(_away(_PANELS[key].split("  ")[0], panels[key], limits[key])
                       for key in panels)  # fmt: skip
 
@@ -100,6 +108,14 @@ def _panels(
         if key != "sigma" or any(np.isfinite(curve.values).any() for curve in curves):
             panels[key] = curves
     return panels
+
+
+def _constant(curves: Sequence[Curve]) -> float | None:
+    """The value that several epochs share in all of these curves, or None."""
+    found = np.concatenate([curve.values for curve in curves]) if curves else np.empty(0)
+    found = found[np.isfinite(found)]
+    alike = len(found) > 0 and np.ptp(found) <= 1e-6 * np.max(np.abs(found))
+    return float(found[0]) if alike else None
 
 
 def _handles(betas: Sequence[float], *, validated: bool) -> list[Line2D]:

@@ -69,9 +69,10 @@ def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") 
 
 
 def _variance_maps(arrays: Mapping[str, Array], within_is: str) -> tuple[list[Map], str]:
-    """Maps of the variances on one scale, and a sentence on those above it, or "".
+    """Maps of the variances on one scale, and sentences on those above it, or "".
 
-    `within_is` names the mean over z of the variance of p(x|z).
+    `within_is` names the mean over z of the variance of p(x|z). A map that would have one colour is
+    left out, and a sentence says what it would show.
     """
     data, of_mean, within = (
         arrays[f"{name}_pixels"]
@@ -85,14 +86,21 @@ def _variance_maps(arrays: Mapping[str, Array], within_is: str) -> tuple[list[Ma
     }
     largest = max(float(np.max(part)) for part in parts.values())
     most = min(largest, _MOST * float(np.max(data))) or 1.0
-    maps = [
-        Map(name, f"sum {number(float(np.sum(part)))}", part, Normalize(0, most))
-        for name, part in parts.items()
-    ]
-    if largest <= most:
-        return maps, ""
-    said = f"Variances above {number(most)} have the last colour; the largest is "
-    return maps, f"{said}{number(largest)}.\n"
+    maps, said = [], ""
+    for name, part in parts.items():
+        low, high, total = (number(float(one(part))) for one in (np.min, np.max, np.sum))
+        one_colour = low == high or np.min(part) > most
+        if not one_colour:
+            maps.append(Map(name, f"sum {total}", part, Normalize(0, most)))
+            continue
+        which = name.removeprefix("of which ").removeprefix("and ")
+        where = f"is {low}" if low == high else f"lies between {low} and {high}"
+        said += f"There is no map of {which}, which {where} for every pixel, with the sum {total}. "
+    said += "\n" if said else ""
+    if any(np.max(one.values) > most for one in maps):
+        said += f"Variances above {number(most)} have the last colour; the largest is "
+        said += f"{number(largest)}.\n"
+    return maps, said
 
 
 def _reading(strata: int) -> str:

@@ -294,7 +294,7 @@ def _gain(value: float) -> str:
         digits, power = f"{size:.1e}".split("e")
         written = f"{digits}e{int(power)}"
     else:
-        written = f"{size:,.0f}" if size >= 1000 else f"{size:.3g}"
+        written = f"{size:,.0f}" if size >= 1000 else f"{size:.{3 if size >= 0.01 else 2}g}"
     sign = "+" if value > 0 else "−" if value < 0 else ""
     return sign + written.replace("-", "−")
 

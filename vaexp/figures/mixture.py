@@ -1,7 +1,8 @@
 """What each component of a mixture looks like, and which digits a component or cluster gathers."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import matplotlib as mpl
 import numpy as np
@@ -47,55 +48,134 @@ def components(
     """Mean, standard deviation and weight of a mixture's components, the heaviest first.
 
     `mean` (K, H, W) is on the display scale. `stddev` (K, H, W), in units of x, is drawn as heat
-    maps with one scale for all; None leaves them out. `weight` (K,) sums to 1. Of more than `limit`
-    components the heaviest are drawn, and the note says which share of the weight they have.
+    maps with one scale for all; None leaves them out. One that is the same for all pixels of each
+    component is a number over its mean, and one that all components share is drawn once. `weight`
+    (K,) sums to 1. Of more than `limit` components the heaviest are drawn, and the note says which
+    share of the weight they have.
     """
     order = np.argsort(-weight, kind="stable")[:limit]
-    parts = [mean[order]] if stddev is None else [mean[order], stddev[order]]
-    names = ["k", "weight", "mean", "std. dev."][: 2 + len(parts)]
-    texts = [[f"{k}" for k in order], [percent(float(weight[k])) for k in order]]
-    widest = max(text_width(text, SMALL) for line in texts for text in line)
-    before = round(max(text_width(name, SMALL) for name in names)) + 16
-    height, width = mean.shape[1] + 2, mean.shape[2] + 2  # of a tile, with a frame of one pixel
-    above, between, bar = 2 * line_height(SMALL) + 2, 4, 95 if stddev is not None else 0
-    grid = _grid_of_tiles(len(order), len(parts), width, height, widest, above + 20)
-    scale, pitch, rows, across, down = grid
-    before += max(round((widest - width * scale) / 2), 0)  # as far as its caption is wider
+    texts = {
+        "k": [f"{k}" for k in order],
+        "weight": [percent(float(weight[k])) for k in order],
+    }
+    maps, once, alike = stddev, None, ""
+    if stddev is not None:
+        rounding = 1e-6 * float(np.max(stddev))
+        if np.max(np.ptp(stddev, axis=(1, 2))) <= rounding:
+            texts["σ"] = [f"{stddev[k, 0, 0]:#.3g}".rstrip(".") for k in order]
+            alike = "σ, in units of x, is that of every pixel of the component.\n"
+            maps = None
+        elif len(weight) > 1 and np.max(np.ptp(stddev, axis=0)) <= rounding:
+            alike = "The standard deviations are those of every component, and are drawn once.\n"
+            maps, once = None, stddev[0]
+    parts = {"mean": mean[order]} | ({} if maps is None else {"std. dev.": maps[order]})
+    note = _counted(weight, order) + alike + ink_note(parts["mean"])
+    tiles = _Tiles.of(texts, parts, once)
+    title = "Components of the mixture" if len(weight) > 1 else "The one component of the mixture"
+    figure, top = page(*tiles.body, title, subtitle, note)
+    tiles.draw(figure, top)
+    return figure
 
+
+def _counted(weight: Array, order: Array) -> str:
+    """How the components are counted, and which share of the weight those in `order` have."""
     note = "Components are counted from k = 0"
     note += " and sorted by weight.\n" if len(weight) > 1 else ".\n"
     if len(order) < len(weight):
         note += f"The {len(order)} heaviest of {len(weight)} are shown, which have "
         note += f"{percent(float(weight[order].sum() / weight.sum()))} of the weight.\n"
-    note += ink_note(parts[0])
-    body = (before + round(across * pitch * scale), rows * down - 20 + bar)
-    title = "Components of the mixture" if len(weight) > 1 else "The one component of the mixture"
-    figure, top = page(*body, title, subtitle, note)
+    return note
 
-    left = MARGIN + before
-    highest = float(np.max(parts[-1])) or 1.0
-    for row in range(rows):
-        chosen = slice(row * across, (row + 1) * across)
-        y = top + row * down
-        for line, text in enumerate(texts):
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The captions and images of components, laid out on a page."""
+
+    texts: dict[str, list[str]]
+    """Captions over the images of each component, by their name."""
+    parts: dict[str, Array]
+    """Images (K, H, W) under each other, by their name. The first are means, others are maps."""
+    once: Array | None
+    """A map (H, W) that all components share."""
+    grid: "_Grid"
+    widest: float
+    """The widest caption, in page pixels."""
+
+    @classmethod
+    def of(cls, texts: dict[str, list[str]], parts: dict[str, Array], once: Array | None) -> Self:
+        """Lay out the components, as large as they fit on a page."""
+        widest = max(text_width(text, SMALL) for line in texts.values() for text in line)
+        height, width = parts["mean"].shape[1] + 2, parts["mean"].shape[2] + 2  # with a frame
+        beside = len(texts) * line_height(SMALL) + 22
+        count = len(parts["mean"])
+        grid = _grid_of_tiles(count, len(parts), width, height, widest, beside)
+        return cls(texts, parts, once, grid, widest)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of a tile in image pixels, with a frame of one pixel."""
+        return self.parts["mean"].shape[1] + 2, self.parts["mean"].shape[2] + 2
+
+    @property
+    def before(self) -> int:
+        """The page pixels to the left of the first tile."""
+        names = [*self.texts, *self.parts, *(["std. dev."] if self.once is not None else [])]
+        room = round(max(text_width(name, SMALL) for name in names)) + 16
+        wider = round((self.widest - self.size[1] * self.grid.scale) / 2)  # a caption than a tile
+        return room + max(wider, 0)
+
+    @property
+    def body(self) -> tuple[int, int]:
+        """The width and height of all of it, in page pixels."""
+        grid, bar = self.grid, 95 if "std. dev." in self.parts or self.once is not None else 0
+        shared = 0 if self.once is None else round(self.size[0] * grid.scale) + 20
+        width = self.before + round(grid.across * grid.pitch * grid.scale)
+        return width, grid.rows * grid.down - 20 + shared + bar
+
+    def draw(self, figure: Figure, top: int) -> None:
+        """Draw captions, images and the colour bar of the maps, below a row of the page."""
+        left, grid = MARGIN + self.before, self.grid
+        maps = self.parts.get("std. dev.") if self.once is None else self.once
+        highest = 1.0 if maps is None else float(np.max(maps)) or 1.0
+        axes = None
+        for row in range(grid.rows):
+            chosen = slice(row * grid.across, (row + 1) * grid.across)
+            y = top + row * grid.down
+            self._captions(figure, left, y, chosen)
+            for part, (name, images) in enumerate(self.parts.items()):
+                at = y + len(self.texts) * line_height(SMALL) + 2
+                at += part * (self.size[0] * grid.scale + 4)
+                axes = self._images(figure, left, at, name, images[chosen], highest)
+        y = top + grid.rows * grid.down
+        if self.once is not None:
+            axes = self._images(figure, left, y, "std. dev.", self.once[None], highest)
+            y += round(self.size[0] * grid.scale) + 20
+        if axes is not None and maps is not None:
+            label = "standard deviation, units of x"
+            colour_bar(figure, axes.images[0], left, y - 2, 320, label)
+
+    def _captions(self, figure: Figure, left: float, y: float, chosen: slice) -> None:
+        """Write the captions over a row of components."""
+        style: dict[str, Any] = {"fontsize": SMALL, "va": "top"}
+        for line, (name, texts) in enumerate(self.texts.items()):
             at = y + line * line_height(SMALL)
-            style: dict[str, Any] = {"fontsize": SMALL, "va": "top"}
-            write(figure, left - 12, at, names[line], color=MUTED, ha="right", **style)
-            for column, caption in enumerate(text[chosen]):
-                middle = left + (column * pitch + width / 2) * scale
+            write(figure, left - 12, at, name, color=MUTED, ha="right", **style)
+            for column, caption in enumerate(texts[chosen]):
+                middle = left + (column * self.grid.pitch + self.size[1] / 2) * self.grid.scale
                 colour = MUTED if line == 0 else DARK
                 write(figure, middle, at, caption, color=colour, ha="center", **style)
-        for part, images in enumerate(parts):
-            at = y + above + part * (height * scale + between)
-            write(figure, left - 12, at + height * scale / 2, names[2 + part], fontsize=SMALL,
-                  color=MUTED, ha="right", va="center")  # fmt: skip
-            board = _tiles(images[chosen], pitch, blank=np.nan if part else 0.0)
-            colours = HEAT.with_extremes(bad="white") if part else INK
-            axes = draw(figure, board, left, at, scale, colours, (0.0, highest if part else 1.0))
-    if stddev is not None:
-        y = top + rows * down - 20 + 18
-        colour_bar(figure, axes.images[0], left, y, 320, "standard deviation, units of x")
-    return figure
+
+    def _images(
+        self, figure: Figure, left: float, y: float, name: str, images: Array, highest: float
+    ) -> Axes:
+        """Draw a row of tiles, means in ink and maps in colours up to `highest`."""
+        middle, is_map = y + self.size[0] * self.grid.scale / 2, name != "mean"
+        style: dict[str, Any] = {"fontsize": SMALL, "ha": "right", "va": "center"}
+        write(figure, left - 12, middle, name, color=MUTED, **style)
+        board = _tiles(images, self.grid.pitch, blank=np.nan if is_map else 0.0)
+        colours = HEAT.with_extremes(bad="white") if is_map else INK
+        limits = (0.0, highest if is_map else 1.0)
+        return draw(figure, board, left, y, self.grid.scale, colours, limits)
 
 
 class _Grid(NamedTuple):

@@ -33,6 +33,7 @@ Labels = NDArray[np.integer[Any]]
 
 _OUTLINED = 3  # images of each label whose q is outlined where all labels share a panel
 _OUTLINED_ALONE = 12  # images whose q is outlined in a panel of one label
+_LEAST = 3.3  # standard deviations of the prior that a view holds on each side
 _BEFORE, _UNDER, _BETWEEN = 85, 75, 26  # pixels left of a panel, under it, and from one to the next
 
 
@@ -93,16 +94,16 @@ def posterior(
     finite = np.isfinite(mean).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2))
     if not finite.any():
         raise RunError("no posterior mean is finite: the model's weights are broken")
-    half, away = _view(mean)
+    view, away = _view(mean)
     labels = np.zeros(len(mean), dtype=np.int64) if label is None else label
     codes = _Codes(mean, covariance, labels, label is not None).chosen(np.flatnonzero(finite))
     title = f"The posterior q(z|x) of {len(mean):,} test images"
     note = _widths(codes) + away + note
     if mean.shape[1] == 1:
-        return _on_a_line(codes, axis_names[0], half, (title, subtitle, note), given_label)
+        return _on_a_line(codes, axis_names[0], view, (title, subtitle, note), given_label)
     if given_label:
-        return _panels(codes, axis_names, half, (title, subtitle, note))
-    return _plane(codes, axis_names, half, (title, subtitle, note))
+        return _panels(codes, axis_names, view, (title, subtitle, note))
+    return _plane(codes, axis_names, view, (title, subtitle, note))
 
 
 def _widths(codes: _Codes) -> str:
@@ -117,22 +118,39 @@ def _widths(codes: _Codes) -> str:
     )
 
 
-def _view(values: Array) -> tuple[float, str]:
-    """Half the width of a square view, and a sentence on the codes (N, L) that lie outside, or "".
+class _View(NamedTuple):
+    """A square part of the plane, or an interval of the axis, that a figure shows."""
+
+    across: tuple[float, float]
+    up: tuple[float, float]
+
+    @property
+    def side(self) -> float:
+        """Its side in units of z."""
+        return self.across[1] - self.across[0]
+
+
+def _view(values: Array) -> tuple[_View, str]:
+    """A view of the codes (N, L), L = 1 or 2, and a sentence on those outside of it, or "".
 
     The view holds 3 standard deviations of the prior, and all codes but those far from the others.
     """
     reach = np.max(np.abs(values), axis=1)
-    finite = reach[np.isfinite(reach)]
+    finite = values[np.isfinite(reach)]
     # All codes, but for those more than twice as far out as 99 in 100 are.
-    bulk = 2 * float(np.quantile(finite, 0.99, method="lower"))
-    half = max(3.3, 1.05 * float(np.max(finite[finite <= bulk], initial=0)))
-    away = int(np.sum(~(reach <= half)))
-    return half, f"{away:,} of {len(values):,} codes lie out of view.\n" if away else ""
+    bulk = 2 * float(np.quantile(reach[np.isfinite(reach)], 0.99, method="lower"))
+    kept = finite[np.max(np.abs(finite), axis=1) <= bulk]
+    low = np.minimum(-_LEAST, 1.05 * np.min(kept, axis=0, initial=0))
+    high = np.maximum(_LEAST, 1.05 * np.max(kept, axis=0, initial=0))
+    middle, half = (low + high) / 2, float(np.max(high - low)) / 2
+    away = int(np.sum(~(np.abs(values - middle) <= half).all(axis=1)))
+    limits = [(float(one - half), float(one + half)) for one in middle]
+    note = f"{away:,} of {len(values):,} codes lie out of view.\n" if away else ""
+    return _View(limits[0], limits[-1]), note
 
 
 def _plane(
-    codes: _Codes, axis_names: tuple[str, str], half: float, heading: tuple[str, str, str]
+    codes: _Codes, axis_names: tuple[str, str], view: _View, heading: tuple[str, str, str]
 ) -> Figure:
     """Draw the codes of all labels in one plane, coloured by label."""
     title, subtitle, more = heading
@@ -151,7 +169,7 @@ def _plane(
     note += more
     figure, top = page(_BEFORE + side + 140, side + _UNDER, title, subtitle, note)
     axes = place(figure, MARGIN + _BEFORE, top, side, side)
-    axes.set(xlim=(-half, half), ylim=(-half, half), xlabel=axis_names[0], ylabel=axis_names[1])
+    axes.set(xlim=view.across, ylim=view.up, xlabel=axis_names[0], ylabel=axis_names[1])
     axes.locator_params(nbins=9, steps=[1, 2, 5, 10])
 
     # Later points hide earlier ones: a fixed shuffle keeps sorted labels from hiding each other.
@@ -166,7 +184,7 @@ def _plane(
         axes.add_patch(_ellipse(outlined.mean[index], outlined.covariance[index], DARK, 2.0))
         axes.add_patch(_ellipse(outlined.mean[index], outlined.covariance[index], colour, 1.3))
 
-    pixels_per_unit = side / (2 * half)
+    pixels_per_unit = side / view.side
     _prior_circles(axes, pixels_per_unit)
     if codes.labelled:
         _name_labels(axes, codes, 34 / pixels_per_unit)
@@ -189,7 +207,7 @@ def _name_labels(axes: Axes, codes: _Codes, apart: float) -> None:
 
 
 def _panels(
-    codes: _Codes, axis_names: tuple[str, str], half: float, heading: tuple[str, str, str]
+    codes: _Codes, axis_names: tuple[str, str], view: _View, heading: tuple[str, str, str]
 ) -> Figure:
     """Draw the codes of each label in a panel of its own, all with the same axes."""
     title, subtitle, more = heading
@@ -211,7 +229,7 @@ def _panels(
         row, column = divmod(index, across)
         left, y = MARGIN + _BEFORE + column * pitch[0], top + above + row * pitch[1]
         axes = place(figure, left, y, side, side)
-        axes.set(xlim=(-half, half), ylim=(-half, half))
+        axes.set(xlim=view.across, ylim=view.up)
         axes.locator_params(nbins=max(side // 60, 2), steps=[1, 2, 5, 10])
         write(figure, left, y - 6, f"digit {digit}", va="bottom", fontsize=TEXT)
         own = codes.of(digit)
@@ -301,7 +319,7 @@ def _overlap(points: Array, apart: float) -> tuple[Array, Array]:
 
 
 def _on_a_line(
-    codes: _Codes, axis_name: str, half: float, heading: tuple[str, str, str], given_label: bool
+    codes: _Codes, axis_name: str, view: _View, heading: tuple[str, str, str], given_label: bool
 ) -> Figure:
     """Draw the codes of one latent: the density of q(z), and under it one row per label."""
     title, subtitle, more = heading
@@ -322,7 +340,7 @@ def _on_a_line(
     left, y = MARGIN + _BEFORE, top + legend
 
     density = place(figure, left, y, width, upper)
-    grid = np.linspace(-half, half, 401)
+    grid = np.linspace(*view.across, 401)
     prior = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
     density.fill_between(grid, prior, color="#dddddd", linewidth=0, label="prior N(0, 1)")
     if given_label:
@@ -332,7 +350,7 @@ def _on_a_line(
     else:
         density.plot(grid, _aggregate(codes, grid), color=TRAINING, label="q(z)")
     density.margins(y=0.12)
-    density.set(xlim=(-half, half), ylabel="density")
+    density.set(xlim=view.across, ylabel="density")
     density.set_ylim(bottom=0)
     density.tick_params(labelbottom=False)
     density.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
@@ -350,7 +368,7 @@ def _on_a_line(
     offsets = 0.72 * (counts / max(_OUTLINED - 1, 1) - 0.5)
     middle = outlined.mean[:, 0]
     rows.hlines(level + offsets, middle - sigma, middle + sigma, color=DARK, linewidth=0.9)
-    rows.set(xlim=(-half, half), ylim=(len(classes) - 0.4, -0.6), xlabel=axis_name)
+    rows.set(xlim=view.across, ylim=(len(classes) - 0.4, -0.6), xlabel=axis_name)
     rows.set_yticks([])
     if codes.labelled:
         rows.set_ylabel("label")

@@ -79,9 +79,9 @@ def prior_and_codes(
 
 
 def _view(margins: Mapping[str, Array]) -> tuple[float, float]:
-    """The range of ln q(z) to show: all codes but the lowest, and as much again to the left."""
+    """The range of ln q(z) to show: the line at 0, most codes, and as much again to the left."""
     codes = margins["codes"]
     high = float(np.max(codes))
     reach = max(high, 1.0)
-    lowest = min(float(np.quantile(each, 0.02)) for each in margins.values())
+    lowest = min(0.0, *(float(np.quantile(each, 0.02)) for each in margins.values()))
     return max(lowest, -1.5 * reach) - 0.05 * reach, high + 0.05 * reach

@@ -118,12 +118,14 @@ def wrap(text: str, size: float, width: float) -> list[str]:
 
 
 def _parts(word: str, size: float, width: float) -> list[str]:
-    """A word, cut into parts of at most `width` pixels."""
+    """A word, cut into parts of at most `width` pixels, behind a hyphen or the like if it has one."""
     parts = [word]
     while len(parts[-1]) > 1 and text_width(parts[-1], size) > width:
         last = parts.pop()
         fits = [n for n in range(1, len(last)) if text_width(last[:n], size) <= width]
         cut = max(fits, default=1)
+        joint = max(last[:cut].rfind(one) for one in "-_/") + 1
+        cut = joint if joint > cut // 2 else cut
         parts += [last[:cut], last[cut:]]
     return parts
 

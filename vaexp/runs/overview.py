@@ -1,12 +1,9 @@
-"""The list of runs, and a single run, as text. This module imports no torch."""
+"""The list of runs as text. This module imports no torch."""
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from vaexp.config import differing
-from vaexp.runs.folder import RunFolder
-from vaexp.runs.images import are_known
 from vaexp.runs.keys import check_keys, entry_of, value_of
 from vaexp.runs.listing import HEADLINE, Listed
 from vaexp.tables import (
@@ -44,17 +41,22 @@ def render_runs(runs: Sequence[Listed], format_: str, columns: Sequence[str] = (
 
 
 def _headlines(runs: Sequence[Listed]) -> Table:
-    """The table of status, size, headline metrics, model and settings that differ."""
+    """The table of status, headline metrics, size, model and settings that differ.
+
+    The metrics that most runs have come first, so that the first block of a narrow terminal has a
+    number of every run.
+    """
     differ = differing([run.settings for run in runs if run.settings is not None])
-    shown = [name for name in HEADLINE if any(name in run.metrics for run in runs)]
-    headers = ["run", "status", "steps", "size", *(f"{name}, test" for name in shown)]
+    count = {name: sum(name in run.metrics for run in runs) for name in HEADLINE}
+    shown = sorted(filter(count.get, HEADLINE), key=lambda name: -count[name])
+    headers = ["run", "status", *(f"{name}, test" for name in shown), "steps", "size"]
     rows = [
         [
             run.name,
             run.status,
+            *(show_entry(run.metrics.get(name)) for name in shown),
             str(run.steps),
             show_size(run.size),
-            *(show_entry(run.metrics.get(name)) for name in shown),
             "; ".join(text for text in (run.model, _differing(run, differ), run.error) if text),
         ]
         for run in runs
@@ -112,55 +114,3 @@ def _differing(run: Listed, keys: Sequence[str]) -> str:
         for key in keys
         if key in run.settings and key not in run.described
     )
-
-
-def render_run(folder: RunFolder, run: Listed, as_json: bool) -> str:
-    """One run as text: its state, settings, test metrics, and the paths of its pictures."""
-    pictures = [
-        str(folder.path / name)
-        for part in ("figures", "samples")
-        for suffix in (".png", ".svg", ".pdf")
-        for name in folder.files.names(part, suffix)
-    ]
-    if as_json:
-        content: dict[str, Any] = run.as_json() | {
-            "metrics": folder.metrics(),
-            "pictures": pictures,
-        }
-        return json.dumps(content, indent=2) + "\n"
-    state = [[key, str(value)] for key, value in _state(folder, run).items() if value]
-    settings = [[key, show_value(value)] for key, value in (run.settings or {}).items()]
-    metrics = [
-        [f"{split}.{name}", show_entry(entry), str(entry.get("unit", ""))]
-        for split in ("test", "validation", "train")
-        for name, entry in run.splits.get(split, {}).items()
-    ]
-    tables = [
-        Table("Run", ["what", "value"], state),
-        Table("Settings", ["setting", "value"], settings),
-        Table("Metrics, ± standard error over images", ["metric", "value", "unit"], metrics),
-        Table("Pictures", ["path"], [[path] for path in pictures]),
-    ]
-    for table in tables:
-        if table.rows:
-            print_table(table)
-    return ""
-
-
-def _state(folder: RunFolder, run: Listed) -> dict[str, Any]:
-    damaged = run.status == "damaged"
-    info = {} if damaged else folder.info()
-    known = damaged or are_known(folder)
-    return {
-        "folder": run.run,
-        "status": run.status,
-        "error": run.error,
-        "model": run.model,
-        "images": "" if known else "not known to be the published ones; train.log says why",
-        "started": run.started,
-        "resumed": ", ".join(info.get("resumed", [])),
-        "ended": info.get("end"),
-        "trimmed": info.get("trimmed"),
-        "steps": run.steps,
-        "size": show_size(run.size),
-    }

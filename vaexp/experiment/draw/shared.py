@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaexp.experiment.sample import COLUMNS, MODE_NAMES, SWEEP_NAMES, caption, decode
 from vaexp.figures import images as image_figures
-from vaexp.figures.charts import by_restart
+from vaexp.figures.charts import by_restart, values_of
 from vaexp.figures.em import em_staircase
 from vaexp.models.absent import answered
 from vaexp.models.likelihoods import Decoded
@@ -18,12 +19,17 @@ from vaexp.runs.trained import TrainedModel
 Drawn = tuple[str, Figure | str]
 """The name of a figure, and the figure or the reason why there is none."""
 
+SAME = 1e-7  # share of its size by which ln p(x) changes where EM works in float32 and is done
+
 
 def em_steps(records: Sequence[dict[str, Any]], subtitle: str) -> Figure | str:
     """How EM went, from the lines of metrics.jsonl, or why there is nothing to draw."""
     restarts, kept = by_restart(records)
     if len(restarts[kept]) == 1:
         return "EM made no iteration, so there is no step to draw"
+    log_prob = values_of(restarts[kept], "train", "log_prob")
+    if np.ptp(log_prob) <= SAME * np.abs(log_prob).max():
+        return "ln p(x) is the same to seven digits in every iteration, so there is no step to draw"
     return em_staircase(records, subtitle)
 
 
