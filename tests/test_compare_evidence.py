@@ -212,6 +212,7 @@ def test_runs_that_differ_by_their_seed_are_taken_together(forge: Any, compariso
         "sd": pytest.approx(np.std(means, ddof=1)),
         "n": 3,
         "se_images": pytest.approx(BASE.std(ddof=1) / np.sqrt(N)),
+        "tails": {},
     }
     assert first["differences"] == {}
     difference = second["differences"]["elbo"]

@@ -25,7 +25,7 @@ def notes(comparison: Comparison) -> list[str]:
             "difference is the root of the sum of their squared errors, as if they were "
             "independent; for runs on the same images it is usually too large."
         )
-    return [*lines, *_refusals(comparison), *_tail_notes(comparison)]
+    return [*lines, *_refusals(comparison), *_tail_notes(comparison), *seed_notes(comparison)]
 
 
 def _ranking_lines(comparison: Comparison) -> list[str]:
@@ -114,9 +114,39 @@ def _tail_notes(comparison: Comparison) -> list[str]:
             for run, difference in zip(comparison.others, comparison.differences[name], strict=True)
             if (how := disagreement(asdict(difference) | asdict(difference.tails))) is not None
         ]
-        if len(found) <= FEW_TAILS:
-            lines += [f"Do not read {name} by its mean alone. {'; '.join(found)}."] if found else []
-        else:
-            alike = f"The same holds for {len(found) - 1} other runs and differences"
-            lines.append(f"Do not read {name} by its mean alone. {found[0]}. {alike}.")
+        lines += _not_by_the_mean(f"Do not read {name} by its mean alone.", found, "runs")
     return lines
+
+
+def seed_notes(comparison: Comparison) -> list[str]:
+    """Sentences on the means over seeds that contradict the mean over seeds of the medians.
+
+    The error is that over the test images, as other seeds would not bring the two together.
+    """
+    groups = comparison.over_seeds
+    lines = []
+    for name in dict.fromkeys(name for one in groups for name in one.metrics):
+        found = []
+        for one in groups:
+            spread = one.metrics.get(name)
+            if spread is not None:
+                tails = {row: of.mean for row, of in spread.tails.items()}
+                stated = {"value": spread.mean, "se": spread.se_images}
+                found.append((one.title, disagreement(stated | tails)))
+            minus = one.differences.get(name)
+            if minus is not None:
+                stated = {"value": minus.value, "se": minus.se_images}
+                how = disagreement(stated | asdict(minus.tails))
+                found.append((f"{one.title} minus {groups[0].title}", how))
+        said = [f"{title}: {how}" for title, how in found if how is not None]
+        start = f"Over seeds too, do not read {name} by its mean alone."
+        lines += _not_by_the_mean(start, said, "groups")
+    return lines
+
+
+def _not_by_the_mean(start: str, found: list[str], what: str) -> list[str]:
+    """The sentence on a metric and its contradictions, of ``what``; none if there are none."""
+    if len(found) <= FEW_TAILS:
+        return [f"{start} {'; '.join(found)}."] if found else []
+    alike = f"The same holds for {len(found) - 1} other {what} and differences"
+    return [f"{start} {found[0]}. {alike}."]
