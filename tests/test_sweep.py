@@ -507,7 +507,7 @@ def test_the_summary_says_where_the_median_contradicts_the_mean(tiny: Path, forg
     text = path.read_text()
     assert "| 1 | 3 | -8.0 ± 1.0 [σ = 1] |" in text
     assert "| 4 | 3 | -138.0 ± 1.0 (median -38.0) [σ = 1] |" in text
-    assert "Over seeds too, do not read elbo by its mean alone. model.beta=4: the mean" in text
+    assert "Over seeds, do not read elbo by its mean alone. model.beta=4: the mean" in text
     assert "-38.0 ± 1.0 |" in text[text.index("what stands beside the means") :]
 
 

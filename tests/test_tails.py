@@ -159,7 +159,7 @@ def test_a_few_groups_over_seeds_have_the_medians_as_further_rows(forge: Any, cl
     median = np.median(HEAVY)
     shown = f"| · median | {median + 2:.1f} ± 1.0 | {median - 8:.1f} ± 1.0 | -10 |"
     assert shown in table
-    said = "Over seeds too, do not read elbo by its mean alone. model.beta=1: the mean"
+    said = "Over seeds, do not read elbo by its mean alone. model.beta=1: the mean"
     assert said in table
     in_a_terminal = cli("compare", *over_three_seeds(forge, 1, 4)).stdout
     assert "· median" in in_a_terminal[in_a_terminal.index("Over seeds: mean") :]

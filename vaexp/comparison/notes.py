@@ -139,7 +139,7 @@ def seed_notes(comparison: Comparison) -> list[str]:
                 how = disagreement(stated | asdict(minus.tails))
                 found.append((f"{one.title} minus {groups[0].title}", how))
         said = [f"{title}: {how}" for title, how in found if how is not None]
-        start = f"Over seeds too, do not read {name} by its mean alone."
+        start = f"Over seeds, do not read {name} by its mean alone."
         lines += _not_by_the_mean(start, said, "groups")
     return lines
 

@@ -152,12 +152,17 @@ def _difference(
     ``images_a`` and ``images_b`` are the means of each image. ``heavy`` says whether their tails
     matter.
     """
-    paired = None
+    paired, tails = None, Tails()
     if images_a is not None and images_b is not None and len(images_a) == len(images_b):
         paired = images_b - images_a
+    if not heavy:  # no image has a value of its own, or none is far from the others
+        both = [row for row in ROWS if row in a.tails and row in b.tails]
+        tails = Tails(**{row: b.tails[row].mean - a.tails[row].mean for row in both})
+    elif paired is not None:
+        tails = Tails.of(paired)
     return Difference(
         b.mean - a.mean,
         math.hypot(a.sd / math.sqrt(a.n), b.sd / math.sqrt(b.n)),
-        tails=Tails.of(paired) if heavy and paired is not None else Tails(),
+        tails=tails,
         se_images=_error_over_images(paired),
     )

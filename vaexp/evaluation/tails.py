@@ -52,6 +52,11 @@ class Tails:
         furthest = np.argsort(-np.abs(away), kind="stable")[:cut]
         return cls(median, float(inner.mean()), float(se), float(away[furthest].sum() / n))
 
+    @classmethod
+    def stated(cls, entry: dict[str, Any]) -> Self:
+        """Those that an entry of metrics.json states."""
+        return cls(**{one.name: entry.get(one.name) for one in fields(cls)})
+
     def minus(self, other: "Tails") -> "Tails":
         """The difference of two independent samples, number by number; standard errors add up."""
         pairs = {
