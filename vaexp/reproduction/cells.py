@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
-from vaexp.sweeps.summary import median_beside, over_seeds
+from vaexp.sweeps.summary import median_over_seeds, over_seeds
 from vaexp.tables import show_entry
 
 Entry = dict[str, Any]
@@ -17,7 +17,7 @@ def for_table(entries: Sequence[Entry]) -> str:
     Where a few images may carry the mean over images, their median stands beside it. A dash stands
     for no entries.
     """
-    return show_entry(_pooled(entries), median_beside(entries))
+    return show_entry(_pooled(entries), median_over_seeds(entries))
 
 
 def for_sentence(entries: Sequence[Entry]) -> str:

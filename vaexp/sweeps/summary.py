@@ -11,11 +11,10 @@ from vaexp.comparison.notes import seed_notes
 from vaexp.comparison.render import render
 from vaexp.comparison.view import metric_name, seed_tables
 from vaexp.errors import RunError, UserError
-from vaexp.evaluation.tails import disagreement
 from vaexp.files import write_text
 from vaexp.sweeps.folder import TABLE, State, Sweep
 from vaexp.sweeps.trials import Trial
-from vaexp.tables import Table, markdown, rounded, show_entry
+from vaexp.tables import Table, markdown, median_beside, show_entry
 
 NAME = "comparison.md"
 MOST_SIDE_BY_SIDE = 8  # runs or groups of runs, each of which has two columns
@@ -177,10 +176,10 @@ def cell(runs: Sequence[Entries], name: str) -> str:
     """A metric of runs that differ in their seed, as text; a dash where none has it.
 
     Of one run it is the value ± standard error over images, of several their mean ± standard
-    deviation. The median stands beside it as ``median_beside`` says.
+    deviation. The median stands beside it as ``median_over_seeds`` says.
     """
     entries = [run[name] for run in runs if name in run]
-    return show_entry(over_seeds(entries), median_beside(entries))
+    return show_entry(over_seeds(entries), median_over_seeds(entries))
 
 
 def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -196,21 +195,18 @@ def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return shown | ({"effective_samples": min(effective)} if effective else {})
 
 
-def median_beside(entries: Sequence[dict[str, Any]]) -> str:
+def median_over_seeds(entries: Sequence[dict[str, Any]]) -> str:
     """The median over images, the mean over seeds, where the mean contradicts it; else nothing.
 
-    A few images far from all others can carry a mean. The two contradict each other if they differ
-    by more than the standard error over images of a run, or in their sign.
+    The error that decides is the standard error over images of a run.
     """
     if not entries or not all(
         entry.get("se") and entry.get("median") is not None for entry in entries
     ):
         return ""
     together = {key: mean(one[key] for one in entries) for key in ("value", "se", "median")}
-    if disagreement(together) is None:
-        return ""
-    error = stdev(one["value"] for one in entries) if len(entries) > 1 else together["se"]
-    return f" (median {rounded(together['median'], error)})"
+    error = stdev(one["value"] for one in entries) if len(entries) > 1 else None
+    return median_beside(together, error)
 
 
 def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:
