@@ -213,6 +213,7 @@ def test_runs_that_differ_by_their_seed_are_taken_together(forge: Any, compariso
         "sd": pytest.approx(np.std(means, ddof=1)),
         "n": 3,
         "se_images": pytest.approx(BASE.std(ddof=1) / np.sqrt(N)),
+        "tails": {},
     }
     assert first["differences"] == {}
     difference = second["differences"]["elbo"]
@@ -279,6 +280,30 @@ def test_over_seeds_refuses_as_runs_do(forge: Any, comparison: Any) -> None:
     second = comparison(*scale, *other)["over_seeds"][1]
     assert second["differences"]["elbo"]["value"] is None
     assert "transforms differ" in second["differences"]["elbo"]["refused"]
+
+
+def test_gaps_of_whole_sets_differ_number_by_number(
+    forge: Any, comparison: Any, invoke: Any
+) -> None:
+    """A gap between training and test has tails, and so has the difference of two gaps."""
+    runs = []
+    for beta, seed, gap, median in ((1, 1, 100.0, 2.0), (1, 2, 120.0, 4.0), (4, 1, 90.0, 8.0)):
+        run = forge(f"r{beta}{seed}", f"seed={seed}", f"model.beta={beta}")
+        tails = {"median": median, "trimmed_mean_1_percent": 1.0, "trimmed_mean_1_percent_se": 3.0}
+        runs.append(add_whole(run, train_test_gap={"value": gap, "se": 5.0} | tails))
+    second, third = comparison(*runs)["differences"]["train_test_gap"]
+    assert (second["value"], second["tails"]["median"]) == (20, 2)
+    assert (third["value"], third["tails"]["median"]) == (-10, 6)
+    assert third["tails"]["trimmed_mean_1_percent_se"] == pytest.approx(3 * np.sqrt(2))
+    assert (
+        "Do not read train_test_gap by its mean alone" in invoke("compare", *runs, "--all").stdout
+    )
+    other = forge("r42", "seed=2", "model.beta=4")
+    facts = {"value": 70.0, "se": 5.0, "median": 10.0}
+    [one, another] = comparison(*runs, add_whole(other, train_test_gap=facts))["over_seeds"]
+    assert one["metrics"]["train_test_gap"]["tails"]["median"]["mean"] == 3
+    assert another["differences"]["train_test_gap"]["value"] == -30
+    assert another["differences"]["train_test_gap"]["tails"]["median"] == 6
 
 
 def test_a_metric_of_the_second_group_only_is_in_the_table(forge: Any, invoke: Any) -> None:

@@ -129,6 +129,25 @@ def test_what_is_misspelt(forge: Any, invoke: Any, options: list[str], what: str
     assert what in done.stderr
 
 
+def test_a_mean_that_few_images_carry_has_its_median_beside_it(forge: Any, invoke: Any) -> None:
+    """Of 200 images two lose 10,000 nats, which are 100 of the mean, and its error is 71."""
+    heavy = np.linspace(-1, 1, 200) - 50
+    light = heavy.copy()
+    heavy[:2] -= 1e4
+    for name, values in (("heavy", heavy), ("light", light)):
+        median = {"elbo": {"median": float(np.median(values))}}
+        forge(name, values={"elbo": values, "rmse_mean": light**2}, facts=median)
+    table = invoke("runs", forge.folder).stdout
+    assert "-150 ± 71 (median -50) [σ = 1]" in table
+    assert table.count("median") == 1
+    assert "-150 ± 71 (median -50)" in invoke("runs", forge.folder, "--columns", "test.elbo").stdout
+    header, *rows = csv.reader(invoke("runs", forge.folder, "--format", "csv").stdout.splitlines())
+    assert "rmse_mean_median" not in header
+    assert [float(row[header.index("elbo_median")]) for row in rows] == pytest.approx([-50, -50])
+    found = json.loads(invoke("runs", forge.folder, "--json").stdout)
+    assert [one["metrics"]["elbo"]["median"] for one in found] == pytest.approx([-50, -50])
+
+
 # The index
 
 

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from vaexp.cli import app
 from vaexp.errors import RunError
+from vaexp.evaluation.tails import Tails
 from vaexp.experiment import train as training
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.guarded import HEARTBEAT
@@ -487,6 +488,27 @@ def test_a_larger_sweep_is_compared_by_its_settings_only(tiny: Path, forge: Any)
     first, second, third = (f"{mean} ± 1.0 ± 1.0" for mean in ("-7.0", "-17.0", "-37.0"))
     assert f"| {first} | {second} | -10.00 ± 0.82 | {third} | -30.00 ± 0.82 |" in text
     assert "Run by run" not in text
+
+
+def test_the_summary_says_where_the_median_contradicts_the_mean(tiny: Path, forge: Any) -> None:
+    """Of 200 images two lose 10,000 nats, which are 100 of the mean, and its error is 71."""
+    sweep = begun(tiny / "s", "model.beta=1,2,3,4", seeds=3)
+    for trial in sweep.trials:
+        folder = sweep.folder(trial)
+        folder.mkdir(parents=True)
+        beta, seed = trial.settings["model.beta"], trial.settings["seed"]
+        values = np.linspace(-1, 1, 200) + seed - 10 * beta
+        values[:2] -= 1e4 * (beta == 4)
+        settings = [f"{key}={value}" for key, value in trial.settings.items()]
+        facts = {"elbo": Tails.of(values).facts()}
+        forge("trial", *settings, values={"elbo": values}, facts=facts).rename(folder / "run")
+    path = write_summary(sweep, sweep.write_table())
+    assert path is not None
+    text = path.read_text()
+    assert "| 1 | 3 | -8.0 ± 1.0 [σ = 1] |" in text
+    assert "| 4 | 3 | -138.0 ± 1.0 (median -38.0) [σ = 1] |" in text
+    assert "Over seeds, do not read elbo by its mean alone. elbo of model.beta=4" in text
+    assert "-38.0 ± 1.0 |" in text[text.index("what stands beside the means") :]
 
 
 def test_a_finished_trial_with_damaged_numbers_is_damaged_everywhere(

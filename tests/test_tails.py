@@ -140,6 +140,60 @@ def test_contradictions_are_said_once_for_each_kind(forge: Any, cli: Any) -> Non
     assert errors.endswith(" The same holds to a smaller degree for 2 other numbers.")
 
 
+def over_three_seeds(forge: Any, *betas: float) -> list[Any]:
+    """Runs of three seeds for each beta. The values of images shift by seed and beta alone."""
+    runs = []
+    for beta in betas:
+        for seed in (1, 2, 3):
+            values = HEAVY + seed - 10 * (beta != 1)
+            settings = (f"seed={seed}", f"model.beta={beta}")
+            facts = {"elbo": Tails.of(values).facts()}
+            name = f"r{beta}{seed}"
+            runs.append(forge(name, *settings, values={"elbo": values}, facts=facts))
+    return runs
+
+
+def test_over_seeds_the_medians_of_runs_are_averaged(forge: Any, comparison: Any) -> None:
+    """By hand: medians m + 1, m + 2 and m + 3, whose mean is m + 2 and standard deviation 1."""
+    first, second = comparison(*over_three_seeds(forge, 1, 4))["over_seeds"]
+    of_one = Tails.of(HEAVY)
+    for group, shift in ((first, 2.0), (second, -8.0)):
+        tails = group["metrics"]["elbo"]["tails"]
+        assert tails["median"]["mean"] == pytest.approx(of_one.median + shift)
+        trimmed = of_one.trimmed_mean_1_percent
+        assert tails["trimmed_mean_1_percent"]["mean"] == pytest.approx(trimmed + shift)
+        assert tails["extreme_1_percent"]["mean"] == pytest.approx(of_one.extreme_1_percent)
+        assert tails["median"]["sd"] == pytest.approx(1)
+        assert tails["extreme_1_percent"]["sd"] == pytest.approx(0, abs=1e-9)
+    assert second["differences"]["elbo"]["tails"]["median"] == pytest.approx(-10)
+
+
+def test_a_few_groups_over_seeds_have_the_medians_as_further_rows(forge: Any, cli: Any) -> None:
+    text = cli("compare", *over_three_seeds(forge, 1, 4), "--format", "md").stdout
+    table = text[text.index("### Over seeds") :]
+    median = np.median(HEAVY)
+    shown = f"| · median | {median + 2:.1f} ± 1.0 | {median - 8:.1f} ± 1.0 | -10 |"
+    assert shown in table
+    said = "Over seeds, do not read elbo by its mean alone. elbo of model.beta="
+    assert said in table
+    assert "to a smaller degree for 1 other number." in table
+    in_a_terminal = cli("compare", *over_three_seeds(forge, 1, 4)).stdout
+    assert "· median" in in_a_terminal[in_a_terminal.index("Over seeds: mean") :]
+
+
+def test_many_groups_over_seeds_have_them_in_a_table_of_their_own(forge: Any, cli: Any) -> None:
+    runs = over_three_seeds(forge, 1, 2, 3, 4)
+    markdown = cli("compare", *runs, "--format", "md").stdout
+    means, beside = markdown[markdown.index("### Over seeds") :].split(
+        "### Over seeds, what stands beside the means of log-likelihoods"
+    )
+    assert "median" not in means
+    assert "| runs | model.beta | elbo · median |" in beside
+    assert f"| {np.median(HEAVY) + 2:.1f} ± 1.0 |" in beside
+    assert "The same holds to a smaller degree for 3 other numbers." in beside
+    assert "Over seeds, what stands beside" not in cli("compare", *runs).stdout  # but --all has it
+
+
 def test_a_root_mean_has_no_tails(forge: Any, comparison: Any) -> None:
     a, b = (forge(name, values={"rmse_mean": BODY}) for name in "ab")
     assert set(comparison(a, b)["differences"]["rmse_mean"][0]["tails"].values()) == {None}

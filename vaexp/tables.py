@@ -61,6 +61,26 @@ def show_entry(entry: dict[str, Any] | None, beside: str = "") -> str:
     return text
 
 
+def contradict(value: float, se: float, median: float) -> bool:
+    """Whether a mean over images and their median contradict each other.
+
+    They do if their signs differ, or if they are further apart than the error ``se`` of the mean.
+    A few images far from all others then carry the mean.
+    """
+    return value * median < 0 or abs(value - median) > se
+
+
+def median_beside(entry: dict[str, Any], error: float | None = None) -> str:
+    """Behind a mean its median in brackets, where the two contradict each other; else nothing.
+
+    Its digits are those that ``error`` leaves significant, or else the error of the mean.
+    """
+    value, se, median = (entry.get(key) for key in ("value", "se", "median"))
+    if value is None or se is None or median is None or not contradict(value, se, median):
+        return ""
+    return f" (median {rounded(median, se if error is None else error)})"
+
+
 def is_unreliable(entry: dict[str, Any]) -> bool:
     """Whether the effective sample size is small: its median over images, or that of 0.5 %."""
     return _has_few_samples(entry) or entry.get("share_below_10_effective_samples", 0.0) >= 0.005

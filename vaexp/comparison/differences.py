@@ -34,7 +34,10 @@ class Difference:
     refused: str | None = None
     """Why there is no such difference, if there is none."""
     tails: Tails = field(default_factory=Tails)
-    """Those of the difference of each image, if the metric is a mean of log-likelihoods."""
+    """Those of the difference of each image, if the metric is a mean of log-likelihoods.
+
+    For a metric of whole sets of images that has tails, such as train_test_gap, they are those of
+    the one minus those of the other, number by number."""
     se_images: float | None = None
     """For means over seeds: the standard error over the test images, which all seeds share.
 
@@ -117,7 +120,8 @@ def difference(name: str, reference: Side, other: Side) -> Difference:
             return Difference(0.0, 0.0)
         errors = _standard_error(a), _standard_error(b)
         se = None if None in errors else math.hypot(*errors)  # type: ignore[arg-type]
-        return Difference(b["value"] - a["value"], se)
+        tails = Tails.stated(b).minus(Tails.stated(a))
+        return Difference(b["value"] - a["value"], se, tails=tails)
     of_a, of_b = contributions(name, reference), contributions(name, other)
     if of_a is None or of_b is None:
         return Difference(refused="per_example.npz lacks it")

@@ -1,5 +1,6 @@
 """The sentences that stand below the tables of a comparison."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +32,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_refusals(comparison),
         *_unknown_images(comparison),
         *_tail_notes(comparison),
+        *seed_notes(comparison),
     ]
 
 
@@ -127,28 +129,61 @@ def _unknown_images(comparison: Comparison) -> list[str]:
     ]
 
 
+Found = tuple[str, str, dict[str, Any]]
+"""A metric, whose number it is, and the mean and the median that contradict each other."""
+
+
 def _tail_notes(comparison: Comparison) -> list[str]:
-    """Sentences on the metrics whose mean and median contradict each other.
+    """Sentences on the metrics whose mean and median contradict each other."""
+    found: list[Found] = []
+    for name, entries in comparison.metrics.items():
+        minus = [f"{run} minus {comparison.baseline}" for run in comparison.others]
+        differences = [asdict(one) | asdict(one.tails) for one in comparison.differences[name]]
+        found += [
+            (name, whose, facts)
+            for whose, facts in [
+                *zip(comparison.runs, entries, strict=True),
+                *zip(minus, differences, strict=True),
+            ]
+            if facts is not None
+        ]
+    return _not_by_their_means("Do not read", found)
+
+
+def seed_notes(comparison: Comparison) -> list[str]:
+    """Sentences on the means over seeds that contradict the mean over seeds of the medians.
+
+    The error is that over the test images, as other seeds would not bring the two together.
+    """
+    groups = comparison.over_seeds
+    found: list[Found] = []
+    for one in groups:
+        for name, spread in one.metrics.items():
+            tails = {row: of.mean for row, of in spread.tails.items()}
+            found.append((name, one.title, tails | {"value": spread.mean, "se": spread.se_images}))
+        for name, minus in one.differences.items():
+            stated = {"value": minus.value, "se": minus.se_images}
+            whose = f"{one.title} minus {groups[0].title}"
+            found.append((name, whose, asdict(minus.tails) | stated))
+    return _not_by_their_means("Over seeds, do not read", found)
+
+
+def _not_by_their_means(start: str, found: Sequence[Found]) -> list[str]:
+    """Sentences on those whose mean and median contradict each other.
 
     There is one sentence on those whose signs differ, and one on all others. Each gives the numbers
     that contradict each other most.
     """
-    found: dict[bool, list[tuple[str, str, dict[str, Any]]]] = {True: [], False: []}
-    for name, entries in comparison.metrics.items():
-        minus = [f"{run} minus {comparison.baseline}" for run in comparison.others]
-        differences = [asdict(one) | asdict(one.tails) for one in comparison.differences[name]]
-        for whose, facts in [
-            *zip(comparison.runs, entries, strict=True),
-            *zip(minus, differences, strict=True),
-        ]:
-            if facts is not None and disagreement(facts) is not None:
-                found[facts["value"] * facts["median"] < 0].append((name, whose, facts))
+    contrary = [one for one in found if disagreement(one[2]) is not None]
     lines = []
-    for some in (one for one in found.values() if one):
+    for signs_differ in (True, False):
+        some = [one for one in contrary if (one[2]["value"] * one[2]["median"] < 0) == signs_differ]
+        if not some:
+            continue
         names = [*dict.fromkeys(name for name, _, _ in some)]
         name, whose, facts = max(some, key=lambda one: errors_apart(one[2]))
         own = "its mean" if len(names) == 1 else "their means"
-        line = f"Do not read {', '.join(names)} by {own} alone. {name} of {whose}: "
+        line = f"{start} {', '.join(names)} by {own} alone. {name} of {whose}: "
         line += f"{disagreement(facts)}."
         if others := len(some) - 1:
             which = "1 other number" if others == 1 else f"{others} other numbers"

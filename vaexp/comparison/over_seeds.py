@@ -1,7 +1,8 @@
 """Runs that differ in their seed only, taken together. This module imports no torch."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from vaexp.comparison.differences import (
     is_mean_log_likelihood,
 )
 from vaexp.config import differing, of_the_run
-from vaexp.evaluation.tails import Tails
+from vaexp.evaluation.tails import ROWS, Tails
+from vaexp.tables import show_value
 
 Images = NDArray[Any] | None
 """A number of each test image (N,), if the metric has them."""
@@ -34,6 +36,9 @@ class Spread:
 
     All runs share the test images, so more seeds do not make it smaller. None for a metric of
     whole sets of images."""
+    tails: "dict[str, Spread]" = field(default_factory=dict)
+    """For a mean of log-likelihoods, the same of the numbers that stand beside it in each run, by
+    the names in ``ROWS``: the mean over runs of their medians over images, and so on."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,17 @@ class OverSeeds:
     """For each metric, its mean minus that of the first group. The first group has none.
 
     Its ``se`` is over seeds, unpaired (Welch 1947). Its ``se_images`` and its tails are over test
-    images, paired."""
+    images, paired: they are those of the difference of each image's means over runs."""
+
+    @property
+    def title(self) -> str:
+        """The settings that it has as text, or how many seeds there are where no others differ."""
+        settings = (
+            f"{key}={show_value(value)}"
+            for key, value in self.settings.items()
+            if value is not None
+        )
+        return ", ".join(settings) or f"{len(self.runs)} seeds"
 
 
 def over_seeds(
@@ -119,9 +134,18 @@ def _error_over_images(values: Images) -> float | None:
 
 
 def _spread(name: str, group: list[Side], of_images: Images) -> Spread:
-    values = [side.entries[name]["value"] for side in group]
-    sd = float(np.std(values, ddof=1))
-    return Spread(float(np.mean(values)), sd, len(values), _error_over_images(of_images))
+    entries = [side.entries[name] for side in group]
+    tails = {
+        row: _over_runs([entry[row] for entry in entries])
+        for row in ROWS
+        if all(entry.get(row) is not None for entry in entries)
+    }
+    spread = _over_runs([entry["value"] for entry in entries])
+    return replace(spread, se_images=_error_over_images(of_images), tails=tails)
+
+
+def _over_runs(values: Sequence[float]) -> Spread:
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
 
 
 def _difference(
@@ -132,12 +156,17 @@ def _difference(
     ``images_a`` and ``images_b`` are the means of each image. ``heavy`` says whether their tails
     matter.
     """
-    paired = None
+    paired, tails = None, Tails()
     if images_a is not None and images_b is not None and len(images_a) == len(images_b):
         paired = images_b - images_a
+    if not heavy:  # no image has a value of its own, or none is far from the others
+        both = [row for row in ROWS if row in a.tails and row in b.tails]
+        tails = Tails(**{row: b.tails[row].mean - a.tails[row].mean for row in both})
+    elif paired is not None:
+        tails = Tails.of(paired)
     return Difference(
         b.mean - a.mean,
         math.hypot(a.sd / math.sqrt(a.n), b.sd / math.sqrt(b.n)),
-        tails=Tails.of(paired) if heavy and paired is not None else Tails(),
+        tails=tails,
         se_images=_error_over_images(paired),
     )

@@ -1,12 +1,12 @@
 """A comparison as titled tables: two or three runs are columns, and more are rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.differences import Difference
-from vaexp.comparison.over_seeds import OverSeeds
+from vaexp.comparison.over_seeds import OverSeeds, Spread
 from vaexp.evaluation.groups import GROUPS
 from vaexp.evaluation.tails import ROWS as TAIL_ROWS
 from vaexp.evaluation.tails import tail_numbers
@@ -25,7 +25,7 @@ def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
     Two or three runs always have them.
     """
     if len(comparison.runs) > MOST_COLUMNS:
-        return [*_runs_as_rows(comparison, tails), *_seed_tables(comparison)]
+        return [*_runs_as_rows(comparison, tails), *seed_tables(comparison, tails=tails)]
     legend = [
         [name, description, path]
         for name, description, path in zip(
@@ -48,7 +48,7 @@ def tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
             ).without_empty(1 + len(comparison.runs))
             for title, rows in _by_group(comparison).items()
         ],
-        *_seed_tables(comparison),
+        *seed_tables(comparison),
     ]
 
 
@@ -208,21 +208,18 @@ def group(entries: Sequence[dict[str, Any] | None]) -> str | None:
     return next((entry.get("group") for entry in entries if entry), None)
 
 
-def _seed_tables(comparison: Comparison) -> list[Table]:
-    """The table of means and spreads over runs that differ in their seed only, if there are any."""
+def seed_tables(comparison: Comparison, *, tails: bool = True) -> list[Table]:
+    """The tables over runs that differ in their seed only, if there are any.
+
+    Two or three groups of runs are columns, and the numbers that say how much of a mean few images
+    hold are rows below it. More groups are rows, and these numbers have a table of their own if
+    ``tails`` asks for it.
+    """
     groups = comparison.over_seeds
     if not groups:
         return []
-    columns = {
-        name: [cell for i, one in enumerate(groups) for cell in _seed_cells(one, name, i > 0)]
-        for name in dict.fromkeys(name for one in groups for name in one.metrics)
-    }
-    rows = [
-        [metric_name(name, comparison.metrics[name]), *cells] for name, cells in columns.items()
-    ]
-    names = [_settings_of(one) or "mean ± sd" for one in groups]
-    headers = ["metric", names[0]]
-    headers += [cell for name in names[1:] for cell in (name, f"minus {names[0]}")]
+    means, further = _seed_rows(comparison)
+    names = [one.title for one in groups] if len(groups) > 1 else ["mean ± sd"]
     counts = [str(len(one.runs)) for one in groups]
     if len(groups) > MOST_COLUMNS or len(set(counts)) == 1:
         counts = [" or ".join(dict.fromkeys(counts))]
@@ -232,7 +229,24 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
         "all seeds share"
     )
     if len(groups) <= MOST_COLUMNS:
+        headers = ["metric", names[0]]
+        headers += [cell for name in names[1:] for cell in (name, f"minus {names[0]}")]
+        rows = [row for name in means for row in (means[name], *further[name])]
         return [Table(title, headers, rows)]
+    answer = [_groups_as_rows(title, groups, list(means.values()))]
+    beside = [[f"{name} {row[0]}", *row[1:]] for name in means for row in further[name]]
+    if tails and beside:
+        title = (
+            "Over seeds, what stands beside the means of log-likelihoods: mean ± standard "
+            "deviation over runs; differences are those of each image's means over runs, ± "
+            "standard error over the test images"
+        )
+        answer.append(_groups_as_rows(title, groups, beside))
+    return answer
+
+
+def _groups_as_rows(title: str, groups: Sequence[OverSeeds], rows: Sequence[list[str]]) -> Table:
+    """A table with a row for each group of runs, from rows for each metric."""
     names = [f"{one.runs[0]} and {len(one.runs) - 1} more" for one in groups]
     settings = [
         [key, *(show_value(one.settings[key]) for one in groups)] for key in groups[0].settings
@@ -240,22 +254,55 @@ def _seed_tables(comparison: Comparison) -> list[Table]:
     means = [[row[0], row[1], *row[2::2]] for row in rows]
     minus = [[f"{row[0]} minus the first row", ABSENT, *row[3::2]] for row in rows]
     table = Table(title, ["", *names], [*settings, *means, *minus])
-    return [table.transposed("runs").without_shared()]
+    return table.transposed("runs").without_shared()
 
 
-def _settings_of(group: OverSeeds) -> str:
-    """The settings that tell a group from the others, except those that it does not have."""
-    return ", ".join(
-        f"{key}={show_value(value)}" for key, value in group.settings.items() if value is not None
-    )
+def _seed_rows(comparison: Comparison) -> tuple[dict[str, list[str]], dict[str, list[list[str]]]]:
+    """By the name of a metric, its row over seeds, and the rows of its tails.
+
+    A row has a title, the mean of each group, and behind all but the first its difference.
+    """
+    groups = comparison.over_seeds
+    means, further = {}, {}
+    for name in dict.fromkeys(name for one in groups for name in one.metrics):
+        title = metric_name(name, comparison.metrics[name])
+        spreads = [one.metrics.get(name) for one in groups]
+        minus = [one.differences.get(name, Difference()) for one in groups]
+        cells = [
+            ABSENT
+            if spread is None
+            else show_number(spread.mean, spread.sd) + _over_images(spread.se_images)
+            for spread in spreads
+        ]
+        means[name] = [title, *_with_differences(cells, map(show_difference, minus))]
+        beside = [_spreads_of_tails(spread) for spread in spreads]
+        of_minus = [tail_numbers(asdict(one.tails), signed=True) for one in minus]
+        further[name] = [
+            [
+                f"· {title}",
+                *_with_differences(
+                    [one.get(row, ABSENT) for one in beside],
+                    [one.get(row, ABSENT) for one in of_minus],
+                ),
+            ]
+            for row, title in TAIL_ROWS.items()
+            if any(row in one for one in [*beside, *of_minus])
+        ]
+    return means, further
 
 
-def _seed_cells(one: OverSeeds, name: str, other: bool) -> list[str]:
-    """The mean and spread of a metric in a group; for ``other`` than the first, its difference."""
-    spread = one.metrics.get(name)
-    cell = ABSENT if spread is None else show_number(spread.mean, spread.sd)
-    cell += _over_images(None if spread is None else spread.se_images)
-    return [cell, show_difference(one.differences.get(name, Difference()))] if other else [cell]
+def _with_differences(cells: Iterable[str], differences: Iterable[str]) -> list[str]:
+    """The cells of the groups, each with its difference behind it; the first one has none."""
+    first, _, *others = (cell for pair in zip(cells, differences, strict=True) for cell in pair)
+    return [first, *others]
+
+
+def _spreads_of_tails(spread: Spread | None) -> dict[str, str]:
+    """The numbers of ``TAIL_ROWS``, mean ± standard deviation over runs, as text."""
+    return {
+        row: show_number(one.mean, one.sd, signed=row == "extreme_1_percent")
+        for row, one in (spread.tails if spread else {}).items()
+    }
 
 
 def show_difference(difference: Difference) -> str:

@@ -17,6 +17,7 @@ from vaexp.evaluation.densities import log_densities, shuffled
 from vaexp.evaluation.image_moments import (
     SetMoments,
     covariance_distance,
+    covariance_of_means,
     mean_distance,
     moments,
     neighbour_correlation,
@@ -63,7 +64,10 @@ def decoding(
         if mode == "mean":
             split, arrays = variance_split(of_mode, generated.variance, data)
             parts.append(Evidence({**split}, arrays))
-        parts.append(_distances(mode, of_mode, data))
+        in_common = None
+        if model.conditional:  # each draw has the label of a test image
+            in_common = covariance_of_means(of_mode, generated.label, data, label)
+        parts.append(_distances(mode, of_mode, data, in_common))
         parts += [_correlation(mode, of_mode, shape), _outside(mode, images, unit_interval)]
     if no_sweep is None:
         measures, strata = calibration.calibration(model, x, label)
@@ -86,10 +90,12 @@ def _control(x: Tensor) -> Evidence:
     return _distances("control", half, other)
 
 
-def _distances(mode: str, images: SetMoments, data: SetMoments) -> Evidence:
+def _distances(
+    mode: str, images: SetMoments, data: SetMoments, in_common: Tensor | None = None
+) -> Evidence:
     return Evidence(
         {
-            f"mean_distance_{mode}": mean_distance(images, data),
+            f"mean_distance_{mode}": mean_distance(images, data, in_common),
             f"covariance_distance_{mode}": covariance_distance(images, data),
         }
     )

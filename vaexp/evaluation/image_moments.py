@@ -89,17 +89,43 @@ def variance_split(
     return entries, {name: array.cpu().numpy() for name, array in arrays.items()}
 
 
-def mean_distance(images: SetMoments, data: SetMoments) -> Estimate:
+def covariance_of_means(
+    images: SetMoments, label: Tensor, data: SetMoments, label_of_data: Tensor
+) -> Tensor:
+    """The covariance (D, D) of the means m and m' of sets whose labels (n,) are in common.
+
+    Each of the n ``images`` was drawn with the label of another one of the n' >= n images of
+    ``data``, whose labels (n',) are ``label_of_data``. Given its label it is independent of that
+    image. So the covariance of the two is that of the means of each label, and the one of m and m'
+    is sum_y (n_y / n) (m_y - m) (m'_y - m')^T / n' (the law of total covariance).
+    """
+    covariance = torch.zeros_like(images.covariance)
+    for one in label.unique():
+        own = label == one
+        mean = images.centred[own].mean(0, dtype=torch.float64)
+        of_data = data.centred[label_of_data == one].mean(0, dtype=torch.float64)
+        covariance += own.double().mean() * torch.outer(mean, of_data)
+    return covariance / len(data.centred)
+
+
+def mean_distance(
+    images: SetMoments, data: SetMoments, in_common: Tensor | None = None
+) -> Estimate:
     """|m - m'|, the Euclidean distance between the means of ``images`` and ``data``.
 
-    The fact ``sampling_noise`` is the root mean square that the distance would have if both sets
-    came from distributions with the same mean: sqrt(tr C / n + tr C' / n').
+    ``in_common`` is the covariance (D, D) of m and m', None for independent sets. The fact
+    ``sampling_noise`` is the root mean square that the distance would have if both sets came from
+    distributions with the same mean: sqrt(tr S) with S = C / n + C' / n', less ``in_common`` and
+    its transpose.
     """
     difference = images.mean - data.mean
     covariance = images.covariance / len(images.centred) + data.covariance / len(data.centred)
-    distance, noise = difference.norm().item(), math.sqrt(covariance.trace().item())
+    if in_common is not None:
+        covariance -= in_common + in_common.T
+    distance = difference.norm().item()
+    noise = math.sqrt(max(covariance.trace().item(), 0))
     direction = difference / distance if distance > 0 else difference
-    delta = math.sqrt((direction @ covariance @ direction).item())
+    delta = math.sqrt(max((direction @ covariance @ direction).item(), 0))
     se = _error_of_distance(distance, noise, delta=delta, overlap=covariance.square().sum().item())
     facts = {"against": len(data.centred), "sampling_noise": noise}
     return Estimate(distance, "units of x", len(images.centred), se, facts=facts)

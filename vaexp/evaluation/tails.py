@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vaexp.tables import show_number
+from vaexp.tables import contradict, show_number
 
 SHARE = 100  # one image of so many is 1 % of them
 
@@ -51,6 +51,11 @@ class Tails:
         away = ordered - median
         furthest = np.argsort(-np.abs(away), kind="stable")[:cut]
         return cls(median, float(inner.mean()), float(se), float(away[furthest].sum() / n))
+
+    @classmethod
+    def stated(cls, entry: dict[str, Any]) -> Self:
+        """Those that an entry of metrics.json states."""
+        return cls(**{one.name: entry.get(one.name) for one in fields(cls)})
 
     def minus(self, other: "Tails") -> "Tails":
         """The difference of two independent samples, number by number; standard errors add up."""
@@ -92,13 +97,13 @@ def tail_numbers(tails: dict[str, Any], *, signed: bool = False) -> dict[str, st
 def disagreement(tails: dict[str, Any]) -> str | None:
     """How the mean ``value`` and the ``median`` of an entry or a difference contradict each other.
 
-    They do if their signs differ, or if they are further apart than the standard error ``se`` of
-    the mean. Returns None where they do not, or where there is no median.
+    ``se`` is the standard error of the mean. Returns None where the two do not contradict each
+    other, or where there is no median.
     """
     value, se, median = (tails.get(key) for key in ("value", "se", "median"))
     if value is None or se is None or median is None:
         return None
-    if value * median >= 0 and abs(value - median) <= se:
+    if not contradict(value, se, median):
         return None
     how = "have different signs" if value * median < 0 else "differ by more than its error"
     sentence = f"the mean {show_number(value, se)} and the median {median:,.4g} {how}"

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from math import sqrt
-from statistics import mean
 from typing import Any
 
-from vaexp.evaluation.tails import disagreement
-from vaexp.sweeps.summary import over_seeds
-from vaexp.tables import ABSENT, rounded, show_entry
+from vaexp.sweeps.summary import median_over_seeds, over_seeds
+from vaexp.tables import show_entry
 
 Entry = dict[str, Any]
 """An entry of metrics.json."""
@@ -19,12 +17,7 @@ def for_table(entries: Sequence[Entry]) -> str:
     Where a few images may carry the mean over images, their median stands beside it. A dash stands
     for no entries.
     """
-    entry = _pooled(entries)
-    if entry is None:
-        return ABSENT
-    median = _median(entries)
-    beside = "" if median is None else f" (median {rounded(median, entry.get('se'))})"
-    return show_entry(entry, beside)
+    return show_entry(_pooled(entries), median_over_seeds(entries))
 
 
 def for_sentence(entries: Sequence[Entry]) -> str:
@@ -49,14 +42,3 @@ def _pooled(entries: Sequence[Entry]) -> Entry | None:
         pooled = pooled | {"sigma_floor": float(f"{sqrt(squared):.2g}")}
     is_exact = pooled.get("kind") == "exact" and pooled.get("split") == "train"
     return pooled | {"se": None} if is_exact and len(entries) == 1 else pooled
-
-
-def _median(entries: Sequence[Entry]) -> float | None:
-    """The median over images, the mean over seeds, where it and the mean contradict each other.
-
-    They do if they differ by more than the standard error over images of a run, or in their sign.
-    """
-    if not all(entry.get("se") and entry.get("median") is not None for entry in entries):
-        return None
-    together = {key: mean(one[key] for one in entries) for key in ("value", "se", "median")}
-    return together["median"] if disagreement(together) else None

@@ -20,7 +20,7 @@ from vaexp.files import write_text
 from vaexp.paths import user_cache
 from vaexp.runs.guarded import CONFIG, ENVIRONMENT, FOLDERS, INFO, LOG, METRICS, RECORDS
 
-VERSION = f"{__version__} 4"
+VERSION = f"{__version__} 5"
 """The second number changes whenever what is kept of a run is read in another way."""
 WORTH_WRITING = 10  # runs that were read anew
 Extent = Literal["headlines", "everything"]

@@ -24,7 +24,7 @@ from vaexp.visible import visible
 HEADLINE = ("log_prob", "elbo", "iw_bound", "rmse_mean")
 ENDED = ("finished", "failed", "interrupted")
 _FACTS = (
-    *("value", "se", "mc_se", "n", "first_images", "unit", "kind", "measure", "of", "k"),
+    *("value", "se", "mc_se", "median", "n", "first_images", "unit", "kind", "measure", "of", "k"),
     *("sigma", "sigma_floor", "covariance_floor", "unbounded", "effective_samples"),
     *("share_below_10_effective_samples", "group"),
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from vaexp.config import differing
 from vaexp.runs.keys import check_keys, entry_of, value_of
@@ -10,6 +11,7 @@ from vaexp.tables import (
     Table,
     comma_separated,
     markdown,
+    median_beside,
     print_table,
     show_entry,
     show_size,
@@ -54,7 +56,7 @@ def _headlines(runs: Sequence[Listed]) -> Table:
         [
             run.name,
             run.status,
-            *(show_entry(run.metrics.get(name)) for name in shown),
+            *(_shown(run.metrics.get(name)) for name in shown),
             str(run.steps),
             show_size(run.size),
             "; ".join(text for text in (run.model, _differing(run, differ), run.error) if text),
@@ -73,11 +75,16 @@ def _texts(run: Listed, columns: Sequence[str]) -> list[str]:
     """The chosen columns of a run as text: metrics with their errors."""
     texts = []
     for key in columns:
-        value = value_of(run, key)
-        is_metric = value is not None and entry_of(run, key) is not None
-        text = show_entry(entry_of(run, key)) if is_metric else show_value(value)
+        value, entry = value_of(run, key), entry_of(run, key)
+        is_metric = value is not None and entry is not None
+        text = _shown(entry) if is_metric else show_value(value)
         texts.append(show_size(run.size) if key == "size" else text)
     return texts
+
+
+def _shown(entry: dict[str, Any] | None) -> str:
+    """A metric as text, with its median where a few images may carry its mean."""
+    return show_entry(entry, median_beside(entry or {}))
 
 
 def _csv(runs: Sequence[Listed], columns: Sequence[str]) -> str:
@@ -92,13 +99,16 @@ def _csv(runs: Sequence[Listed], columns: Sequence[str]) -> str:
     settings = dict.fromkeys(key for run in runs for key in run.settings or {})
     metrics = dict.fromkeys(name for run in runs for name in run.metrics)
     headers = ["run", "folder", "status", "started", "steps", "size", "model", "error", *settings]
-    headers += [column for name in metrics for column in (name, f"{name}_se")]
+    facts = [(name, key) for name in metrics for key in ("value", "se")]
+    have = [name for name in metrics if any("median" in run.metrics.get(name, {}) for run in runs)]
+    facts += [(name, "median") for name in have]
+    headers += [name if key == "value" else f"{name}_{key}" for name, key in facts]
     rows = [
         [
             *(run.name, run.run, run.status, run.started, run.steps, run.size, run.model),
             run.error,
             *((run.settings or {}).get(key) for key in settings),
-            *(run.metrics.get(name, {}).get(key) for name in metrics for key in ("value", "se")),
+            *(run.metrics.get(name, {}).get(key) for name, key in facts),
         ]
         for run in runs
     ]

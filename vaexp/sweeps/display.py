@@ -13,7 +13,7 @@ from rich.text import Text
 from vaexp.runs.listing import HEADLINE
 from vaexp.sweeps.folder import State, Task
 from vaexp.sweeps.jobs import Child, last_line
-from vaexp.tables import show_entry
+from vaexp.tables import median_beside, show_entry
 
 EVERY = 0.5  # seconds between two looks at the logs of what is running
 
@@ -122,8 +122,8 @@ class Display:
 
 def headline(state: State) -> str:
     """The test metrics that are shown beside a finished trial."""
-    entries = state.metrics
-    return "  ".join(f"{name} {show_entry(entries[name])}" for name in HEADLINE if name in entries)
+    shown = {name: state.metrics[name] for name in HEADLINE if name in state.metrics}
+    return "  ".join(f"{name} {show_entry(one, median_beside(one))}" for name, one in shown.items())
 
 
 def duration(seconds: float) -> str:

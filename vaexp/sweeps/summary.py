@@ -7,13 +7,14 @@ from statistics import mean, stdev
 from typing import Any
 
 from vaexp.comparison.compare import compare
+from vaexp.comparison.notes import seed_notes
 from vaexp.comparison.render import render
-from vaexp.comparison.view import metric_name, tables
+from vaexp.comparison.view import metric_name, seed_tables
 from vaexp.errors import RunError, UserError
 from vaexp.files import write_text
 from vaexp.sweeps.folder import TABLE, State, Sweep
 from vaexp.sweeps.trials import Trial
-from vaexp.tables import Table, markdown, show_entry
+from vaexp.tables import Table, markdown, median_beside, show_entry
 
 NAME = "comparison.md"
 MOST_SIDE_BY_SIDE = 8  # runs or groups of runs, each of which has two columns
@@ -175,9 +176,10 @@ def cell(runs: Sequence[Entries], name: str) -> str:
     """A metric of runs that differ in their seed, as text; a dash where none has it.
 
     Of one run it is the value ± standard error over images, of several their mean ± standard
-    deviation.
+    deviation. The median stands beside it as ``median_over_seeds`` says.
     """
-    return show_entry(over_seeds([run[name] for run in runs if name in run]))
+    entries = [run[name] for run in runs if name in run]
+    return show_entry(over_seeds(entries), median_over_seeds(entries))
 
 
 def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -193,6 +195,20 @@ def over_seeds(entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return shown | ({"effective_samples": min(effective)} if effective else {})
 
 
+def median_over_seeds(entries: Sequence[dict[str, Any]]) -> str:
+    """The median over images, the mean over seeds, where the mean contradicts it; else nothing.
+
+    The error that decides is the standard error over images of a run.
+    """
+    if not entries or not all(
+        entry.get("se") and entry.get("median") is not None for entry in entries
+    ):
+        return ""
+    together = {key: mean(one[key] for one in entries) for key in ("value", "se", "median")}
+    error = stdev(one["value"] for one in entries) if len(entries) > 1 else None
+    return median_beside(together, error)
+
+
 def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:
     """What ``vaexp compare`` says of the runs, as far as they are few enough for a column each."""
     runs = [state.run for _, state in done if state.run is not None]
@@ -204,5 +220,6 @@ def _side_by_side(done: Sequence[tuple[Trial, State]]) -> str:
         if len(runs) <= MOST_SIDE_BY_SIDE:
             return f"## Run by run\n\n{render(comparison, 'md')}".rstrip()
         if 1 < len(comparison.over_seeds) <= MOST_SIDE_BY_SIDE:
-            return markdown(tables(comparison)[-1]).rstrip()
+            parts = [markdown(table) for table in seed_tables(comparison)]
+            return "\n".join([*parts, *[f"{note}\n" for note in seed_notes(comparison)]]).rstrip()
     return f"`vaexp compare` puts any of the runs side by side: their folders are in {TABLE}."
