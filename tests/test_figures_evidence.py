@@ -330,8 +330,10 @@ def test_variances_that_would_have_one_colour_are_sentences() -> None:
     figure = decoder_moments(arrays | strata(1), SETTINGS)
     assert len([axes for axes in figure.axes if axes.images]) == 2
     said = texts(figure).replace("\n", " ")
-    assert "There is no map of E σ²(z), which is 40 for every pixel, with the sum " in said
-    assert "There is no map of draws x ~ p(x|z), which lies between 40" in said
+    assert "A map that would have one colour is left out: draws x ~ p(x|z) (from 40" in said
+    assert "E σ²(z) (40, sum" in said
+    assert "Var μ(z)" in said
+    assert "of which" not in said
     assert "have the last colour" not in said
 
 

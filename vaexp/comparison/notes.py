@@ -6,7 +6,7 @@ from typing import Any
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.differences import NOT_ON_BOTH
 from vaexp.comparison.ranking import Ranking
-from vaexp.evaluation.tails import disagreement, errors_apart
+from vaexp.evaluation.tails import disagreement
 
 MOST_NAMED = 12  # runs in a sentence; the table says the place of each of more
 
@@ -115,8 +115,8 @@ def _refusals(comparison: Comparison) -> list[str]:
 def _tail_notes(comparison: Comparison) -> list[str]:
     """Sentences on the metrics whose mean and median contradict each other.
 
-    There is one sentence on those whose signs differ, and one on all others. Each gives the numbers
-    that contradict each other most.
+    There is one sentence on those whose signs differ, and one on all others. Its example is the
+    number whose mean and median are furthest apart.
     """
     found: dict[bool, list[tuple[str, str, dict[str, Any]]]] = {True: [], False: []}
     for name, entries in comparison.metrics.items():
@@ -131,7 +131,7 @@ def _tail_notes(comparison: Comparison) -> list[str]:
     lines = []
     for some in (one for one in found.values() if one):
         names = [*dict.fromkeys(name for name, _, _ in some)]
-        name, whose, facts = max(some, key=lambda one: errors_apart(one[2]))
+        name, whose, facts = max(some, key=lambda one: abs(one[2]["value"] - one[2]["median"]))
         own = "its mean" if len(names) == 1 else "their means"
         line = f"Do not read {', '.join(names)} by {own} alone. {name} of {whose}: "
         line += f"{disagreement(facts)}."
