@@ -88,7 +88,11 @@ def _variance_maps(arrays: Mapping[str, Array], within_is: str) -> tuple[list[Ma
         f"and {within_is}": within,
     }
     most = _MOST * float(np.max(data))
-    flat = {name: part for name, part in parts.items() if np.ptp(part) == 0 or np.min(part) > most}
+    flat = {
+        name: part
+        for name, part in parts.items()
+        if np.ptp(part) <= 1e-6 * np.max(part) or np.min(part) > most
+    }
     left_out = []
     for name, part in flat.items():
         low, high, total = (number(float(one(part))) for one in (np.min, np.max, np.sum))
