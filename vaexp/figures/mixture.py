@@ -143,8 +143,8 @@ class _Tiles:
             y = top + row * grid.down
             self._captions(figure, left, y, chosen)
             for part, (name, images) in enumerate(self.parts.items()):
-                at = y + len(self.texts) * line_height(SMALL) + 2
-                at += part * (self.size[0] * grid.scale + 4)
+                above = len(self.texts) * line_height(SMALL) + 2
+                at = y + above + part * (self.size[0] * grid.scale + 4)
                 axes = self._images(figure, left, at, name, images[chosen], highest)
         below: float = top + grid.rows * grid.down
         if self.once is not None:
