@@ -260,6 +260,14 @@ def test_without_an_iteration_there_are_no_figures_of_how_em_went():
     }
 
 
+def test_steps_that_are_rounding_are_not_drawn():
+    drawn = dict(mixture_history(history(9, scale=1e-9, offset=1000.0), 1e-3, 785, SETTINGS))
+    assert drawn["em"] == (
+        "ln p(x) is the same to seven digits in every iteration, so there is no step to draw"
+    )
+    assert not isinstance(dict(mixture_history(history(9), 1e-3, 785, SETTINGS))["em"], str)
+
+
 def test_what_does_not_change_has_no_panel():
     records = history(9, 10)
     for t, record in enumerate(records):

@@ -126,7 +126,7 @@ def test_of_many_contradictions_one_is_the_example(forge: Any, cli: Any) -> None
 
 
 def test_contradictions_are_said_once_for_each_kind(forge: Any, cli: Any) -> None:
-    """The example is the number whose mean and median are the most standard errors apart."""
+    """The example is the number whose mean and median are furthest apart."""
     values = {"elbo": BODY, "distortion": BODY, "rate": BODY}  # the mean is 200, its error 0.3
     opposite, far, near = {"median": -1.0}, {"median": 190.0}, {"median": 199.0}
     a = forge("a", values=values, facts={"elbo": opposite, "distortion": far, "rate": near})

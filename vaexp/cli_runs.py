@@ -87,7 +87,7 @@ def list_command(
     format_: FormatOption = Format.table,
     as_json: JsonFlag = False,
 ) -> None:
-    """List runs, the oldest first: status, size, headline metrics, and the settings that differ.
+    """List runs, the oldest first: status, headline metrics, size, and the settings that differ.
 
     Runs in folders below are listed too.
 

@@ -7,7 +7,7 @@ from typing import Any
 from vaexp.comparison.compare import Comparison
 from vaexp.comparison.differences import NOT_ON_BOTH
 from vaexp.comparison.ranking import Ranking
-from vaexp.evaluation.tails import disagreement, errors_apart
+from vaexp.evaluation.tails import disagreement
 
 MOST_NAMED = 12  # runs in a sentence; the table says the place of each of more
 
@@ -171,8 +171,8 @@ def seed_notes(comparison: Comparison) -> list[str]:
 def _not_by_their_means(start: str, found: Sequence[Found]) -> list[str]:
     """Sentences on those whose mean and median contradict each other.
 
-    There is one sentence on those whose signs differ, and one on all others. Each gives the numbers
-    that contradict each other most.
+    There is one sentence on those whose signs differ, and one on all others. Its example is the
+    number whose mean and median are furthest apart.
     """
     contrary = [one for one in found if disagreement(one[2]) is not None]
     lines = []
@@ -181,7 +181,7 @@ def _not_by_their_means(start: str, found: Sequence[Found]) -> list[str]:
         if not some:
             continue
         names = [*dict.fromkeys(name for name, _, _ in some)]
-        name, whose, facts = max(some, key=lambda one: errors_apart(one[2]))
+        name, whose, facts = max(some, key=lambda one: abs(one[2]["value"] - one[2]["median"]))
         own = "its mean" if len(names) == 1 else "their means"
         line = f"{start} {', '.join(names)} by {own} alone. {name} of {whose}: "
         line += f"{disagreement(facts)}."

@@ -112,9 +112,3 @@ def disagreement(tails: dict[str, Any]) -> str | None:
         return sentence
     held = f"{extreme:+,.3g} of mean − median"
     return f"{sentence}; the 1 % of images furthest from the median hold {held}"
-
-
-def errors_apart(tails: dict[str, Any]) -> float:
-    """How many standard errors of the mean lie between the mean and the median."""
-    se = tails["se"]
-    return abs(tails["value"] - tails["median"]) / se if se else math.inf

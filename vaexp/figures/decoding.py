@@ -24,6 +24,10 @@ from vaexp.figures.style import (
     write,
 )
 
+_MAPS = (
+    "Variance over images of each pixel, units of x squared, on one scale: of test images, and of "
+    "draws with z ~ p(z)"
+)
 _MOST = 3.0  # variances are drawn up to so many times the largest of the data
 _NOMINAL = (0.6827, 0.9545, 0.9973)  # of mu +- k sigma, k = 1, 2, 3: erf(k / sqrt 2)
 _LEVEL_COLOURS = ("#0072b2", "#d55e00", "#832db6")
@@ -52,6 +56,7 @@ def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") 
     heading, gap = 36, 40
     above = {0: 0, 1: heading + 3 * line_height(TEXT) + gap}.get(strata, heading + 430 + gap)
     wide, down = size_of_maps(maps)
+    wide = max(wide, round(text_width(_MAPS, TEXT)) + 1)
     figure, top = page(wide, above + heading + down, title, subtitle, note)
     if strata:
         said = "Pixels of test images within μ(z) ± kσ(z), z ~ q(z|x)"
@@ -61,9 +66,7 @@ def decoder_moments(arrays: Mapping[str, Array], subtitle: str, note: str = "") 
         draw_coverage = _coverage_table if strata == 1 else _coverage_chart
         draw_coverage(figure, arrays, top + heading)
     y = top + above
-    said = "Variance over images of each pixel, units of x squared, on one scale: of test images, "
-    said += "and of draws with z ~ p(z)"
-    write(figure, MARGIN, y, said, fontsize=TEXT, va="top")
+    write(figure, MARGIN, y, _MAPS, fontsize=TEXT, va="top")
     draw_maps(figure, MARGIN, y + heading, maps, shared=True)
     return figure
 
@@ -84,23 +87,35 @@ def _variance_maps(arrays: Mapping[str, Array], within_is: str) -> tuple[list[Ma
         "of which Var μ(z)": of_mean,
         f"and {within_is}": within,
     }
-    largest = max(float(np.max(part)) for part in parts.values())
-    most = min(largest, _MOST * float(np.max(data))) or 1.0
-    maps, said = [], ""
-    for name, part in parts.items():
+    most = _MOST * float(np.max(data))
+    flat = {
+        name: part
+        for name, part in parts.items()
+        if np.ptp(part) <= 1e-6 * np.max(part) or np.min(part) > most
+    }
+    left_out = []
+    for name, part in flat.items():
         low, high, total = (number(float(one(part))) for one in (np.min, np.max, np.sum))
-        one_colour = low == high or np.min(part) > most
-        if not one_colour:
-            maps.append(Map(name, f"sum {total}", part, Normalize(0, most)))
-            continue
-        which = name.removeprefix("of which ").removeprefix("and ")
-        where = f"is {low}" if low == high else f"lies between {low} and {high}"
-        said += f"There is no map of {which}, which {where} for every pixel, with the sum {total}. "
-    said += "\n" if said else ""
-    if any(np.max(one.values) > most for one in maps):
+        where = low if low == high else f"from {low} to {high}"
+        left_out.append(f"{_bare(name)} ({where}, sum {total})")
+    said = "A map that would have one colour is left out: " if left_out else ""
+    said += ", ".join(left_out) + (".\n" if left_out else "")
+    shown = {name: part for name, part in parts.items() if name not in flat}
+    largest = max((float(np.max(part)) for part in shown.values()), default=0.0)
+    scale = Normalize(0, min(largest, most) or 1.0)
+    maps = [
+        Map(_bare(name) if flat else name, f"sum {number(float(np.sum(part)))}", part, scale)
+        for name, part in shown.items()
+    ]
+    if largest > most:
         said += f"Variances above {number(most)} have the last colour; the largest is "
         said += f"{number(largest)}.\n"
     return maps, said
+
+
+def _bare(name: str) -> str:
+    """The name of a map that does not stand behind the others."""
+    return name.removeprefix("of which ").removeprefix("and ")
 
 
 def _reading(strata: int) -> str:

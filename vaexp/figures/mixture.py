@@ -77,7 +77,7 @@ def components(
     return figure
 
 
-def _counted(weight: Array, order: Array) -> str:
+def _counted(weight: Array, order: NDArray[np.intp]) -> str:
     """How the components are counted, and which share of the weight those in `order` have."""
     note = "Components are counted from k = 0"
     note += " and sorted by weight.\n" if len(weight) > 1 else ".\n"
@@ -143,16 +143,16 @@ class _Tiles:
             y = top + row * grid.down
             self._captions(figure, left, y, chosen)
             for part, (name, images) in enumerate(self.parts.items()):
-                at = y + len(self.texts) * line_height(SMALL) + 2
-                at += part * (self.size[0] * grid.scale + 4)
+                above = len(self.texts) * line_height(SMALL) + 2
+                at = y + above + part * (self.size[0] * grid.scale + 4)
                 axes = self._images(figure, left, at, name, images[chosen], highest)
-        y = top + grid.rows * grid.down
+        below: float = top + grid.rows * grid.down
         if self.once is not None:
-            axes = self._images(figure, left, y, "std. dev.", self.once[None], highest)
-            y += round(self.size[0] * grid.scale) + 20
+            axes = self._images(figure, left, below, "std. dev.", self.once[None], highest)
+            below += self.size[0] * grid.scale + 20
         if axes is not None and maps is not None:
             label = "standard deviation, units of x"
-            colour_bar(figure, axes.images[0], left, y - 2, 320, label)
+            colour_bar(figure, axes.images[0], left, below - 2, 320, label)
 
     def _captions(self, figure: Figure, left: float, y: float, chosen: slice) -> None:
         """Write the captions over a row of components."""

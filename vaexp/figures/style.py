@@ -118,7 +118,7 @@ def wrap(text: str, size: float, width: float) -> list[str]:
 
 
 def _parts(word: str, size: float, width: float) -> list[str]:
-    """A word, cut into parts of at most `width` pixels, behind a hyphen or the like if it has one."""
+    """A word, cut into parts of at most `width` pixels, behind a hyphen or the like if possible."""
     parts = [word]
     while len(parts[-1]) > 1 and text_width(parts[-1], size) > width:
         last = parts.pop()
