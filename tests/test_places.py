@@ -233,5 +233,11 @@ def test_images_that_are_all_the_same(tmp_path: Path, invoke: Any, grey: int, ki
         return
     run = RunFolder(Path(ok(done).stdout.strip()))
     assert run.status() == "finished"
+    if kind == "vae":
+        groups = "decoding,singularities,quality,prior,optimal_mean"
+        ok(invoke("evaluate", run.path, "--only", groups, "--images", "20"))
+        absent = run.evaluation()["decoding"]["absent"]
+        assert {f"covariance_distance_{mode}" for mode in ("mean", "sample")} <= absent.keys()
+        assert "all these test images are the same" in absent["covariance_distance_mean"]
     values = [entry["value"] for entry in run.metrics()["test"].values()]
     assert np.isfinite(values).all()

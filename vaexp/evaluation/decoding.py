@@ -31,6 +31,7 @@ DRAWS = 10_000  # latents from which images are generated
 OF_MODE = ("mean_distance", "covariance_distance", "neighbour_correlation", "outside_share")
 NO_ENDS = "the transform gives x no ends"
 ALL_EQUAL = "all these images are the same, so no pixel varies"
+SAME_DATA = "all these test images are the same, so there is no covariance to compare with"
 TOO_FEW = "a half of fewer than 4 test images has no covariance"
 
 
@@ -87,12 +88,11 @@ def _control(x: Tensor) -> Evidence:
 
 
 def _distances(mode: str, images: SetMoments, data: SetMoments) -> Evidence:
-    return Evidence(
-        {
-            f"mean_distance_{mode}": mean_distance(images, data),
-            f"covariance_distance_{mode}": covariance_distance(images, data),
-        }
-    )
+    means, of_covariance = mean_distance(images, data), covariance_distance(images, data)
+    found, name = Evidence({f"mean_distance_{mode}": means}), f"covariance_distance_{mode}"
+    if of_covariance is None:
+        return replace(found, absent={name: SAME_DATA})
+    return replace(found, entries=found.entries | {name: of_covariance})
 
 
 def _correlation(mode: str, images: SetMoments, shape: tuple[int, int]) -> Evidence:
