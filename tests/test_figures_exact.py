@@ -530,6 +530,11 @@ def test_the_scaled_spectrum_has_noise_of_one():
     np.testing.assert_array_equal(figure.axes[0].lines[2].get_data(), [[2, 3], [1, 1]])
 
 
+def test_images_that_do_not_vary_have_no_spectrum():
+    for drawn in (spectrum(np.zeros(3), 1, 1.0, SETTINGS), scaled_spectrum(np.zeros(3), 1, "")):
+        assert drawn == "all training images are the same, so every eigenvalue is 0"
+
+
 def test_the_spectrum_says_what_the_model_keeps():
     eigenvalues = np.array([4.0, 3.0, 2.0, 1.0, 0.0])
     figure = spectrum(eigenvalues, 2, 1.0, SETTINGS)

@@ -9,7 +9,7 @@ import pytest
 from vaexp.runs.folder import RunFolder
 
 COMMANDS = {
-    "vaexp.runs.overview.render_run": ["runs", "show"],
+    "vaexp.comparison.one.render_run": ["runs", "show"],
     "vaexp.runs.tidy.trim": ["runs", "trim"],
     "vaexp.comparison.render.render": ["compare", "OTHER"],
     "vaexp.comparison.page.page_of": ["report"],
@@ -78,7 +78,7 @@ def test_a_log_that_cannot_be_written_is_said(
     run, target = forge("first"), tmp_path / "target"
     target.write_text("theirs")
     (run / "train.log").symlink_to(target)
-    monkeypatch.setattr("vaexp.runs.overview.render_run", fails(IndexError("x")))
+    monkeypatch.setattr("vaexp.comparison.one.render_run", fails(IndexError("x")))
     monkeypatch.setattr("vaexp.runs.guarded.RunFiles.check", lambda _self: None)
     done = invoke("runs", "show", run)
     assert done.exit_code == 1

@@ -32,6 +32,7 @@ DRAWS = 10_000  # latents from which images are generated
 OF_MODE = ("mean_distance", "covariance_distance", "neighbour_correlation", "outside_share")
 NO_ENDS = "the transform gives x no ends"
 ALL_EQUAL = "all these images are the same, so no pixel varies"
+SAME_DATA = "all these test images are the same, so there is no covariance to compare with"
 TOO_FEW = "a half of fewer than 4 test images has no covariance"
 
 
@@ -93,12 +94,12 @@ def _control(x: Tensor) -> Evidence:
 def _distances(
     mode: str, images: SetMoments, data: SetMoments, in_common: Tensor | None = None
 ) -> Evidence:
-    return Evidence(
-        {
-            f"mean_distance_{mode}": mean_distance(images, data, in_common),
-            f"covariance_distance_{mode}": covariance_distance(images, data),
-        }
-    )
+    means = mean_distance(images, data, in_common)
+    of_covariance = covariance_distance(images, data)
+    found, name = Evidence({f"mean_distance_{mode}": means}), f"covariance_distance_{mode}"
+    if of_covariance is None:
+        return replace(found, absent={name: SAME_DATA})
+    return replace(found, entries=found.entries | {name: of_covariance})
 
 
 def _correlation(mode: str, images: SetMoments, shape: tuple[int, int]) -> Evidence:

@@ -131,14 +131,16 @@ def mean_distance(
     return Estimate(distance, "units of x", len(images.centred), se, facts=facts)
 
 
-def covariance_distance(images: SetMoments, data: SetMoments) -> Estimate:
+def covariance_distance(images: SetMoments, data: SetMoments) -> Estimate | None:
     """|C - C'|_F / |C'|_F, where C is the covariance of ``images`` and C' that of ``data``.
 
     The fact ``sampling_noise`` is the root mean square that the distance would have if both sets
     came from distributions with the same covariance. The square of this noise adds to the square of
-    the true distance.
+    the true distance. It is None if ``data`` do not vary, so that C' is 0.
     """
     scale = data.covariance.norm().item()
+    if scale == 0:
+        return None
     difference = images.covariance - data.covariance
     distance = difference.norm().item()
     direction = difference / distance if distance > 0 else difference

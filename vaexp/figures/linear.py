@@ -151,7 +151,9 @@ def _scale(image: Array, over: tuple[str, ...]) -> float:
     return max(scale_to(_SIDE, height, width), float(np.ceil(widest / (width + 1))))
 
 
-def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitle: str) -> Figure:
+def spectrum(
+    eigenvalues: Array, latent_dim: int, noise_variance: float, subtitle: str
+) -> Figure | str:
     """Eigenvalues of the sample covariance, the L kept ones, and what replaces the others.
 
     `eigenvalues` (D,) are in decreasing order and units of x squared; the model's covariance
@@ -171,7 +173,7 @@ def spectrum(eigenvalues: Array, latent_dim: int, noise_variance: float, subtitl
     return _spectrum(eigenvalues, latent_dim, noise_variance, (title, subtitle, note), names)
 
 
-def scaled_spectrum(eigenvalues: Array, latent_dim: int, subtitle: str) -> Figure:
+def scaled_spectrum(eigenvalues: Array, latent_dim: int, subtitle: str) -> Figure | str:
     """The spectrum of the covariance of images whose pixels j are divided by their noise sigma_j.
 
     `eigenvalues` (D,) of Psi^-1/2 S Psi^-1/2 are in decreasing order. At a maximum of ln p(x),
@@ -195,16 +197,20 @@ def _spectrum(
     noise_variance: float,
     heading: tuple[str, str, str],
     names: tuple[str, str, str],
-) -> Figure:
+) -> Figure | str:
     """Draw a spectrum, of whose eigenvalues (D,) the first `kept` are those of the model.
+
+    Returns why there is none, where all eigenvalues are 0.
 
     `heading` holds title, subtitle and note, and `names` those of eigenvalue, unit and noise.
     """
     title, subtitle, note = heading
     size = len(eigenvalues)
     values = np.maximum(eigenvalues, 0)
+    if values[0] == 0:
+        return "all training images are the same, so every eigenvalue is 0"
     view = values[0] / 1e6
-    hidden = int(np.sum(values < view)) if values[0] > 0 else size
+    hidden = int(np.sum(values < view))
     if hidden:
         many = f"{hidden:,} eigenvalue{'s' if hidden > 1 else ''}"
         note += f"{many} under a millionth of the largest {'are' if hidden > 1 else 'is'} "
