@@ -1,6 +1,7 @@
 """Compare every error that a measure states with the spread over repetitions. Prints a table.
 
-    python benchmarks/stated_errors.py [--models gmm,...] [--groups rate,...] [--repeats 40]
+    python benchmarks/stated_errors.py [--models gmm,...] [--groups rate,...] [--kinds draws,images]
+                                       [--repeats 40]
 
 Eleven small models are trained, of every kind and of most likelihoods. For each group of measures,
 and for what training measures (``trained``), two kinds of errors are tried.
@@ -233,9 +234,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--groups", default=",".join([TRAINED, *fast_groups(), "iw", "iw_levels"]))
+    parser.add_argument("--kinds", default="draws,images")
     parser.add_argument("--repeats", type=int, default=40)
     options = parser.parse_args()
-    groups = options.groups.split(",")
+    groups, kinds = options.groups.split(","), options.kinds.split(",")
     table = Table()
     before: dict[str, list[Found]] = {}
     transform = ""
@@ -245,7 +247,10 @@ def main() -> None:
             each = list(subjects(experiment, options.repeats))
             transforms = transform, experiment.config.data.transform
             for group in groups:
-                table.add(model, group, "draws", repeated(experiment, each, group, "draws"))
+                if "draws" in kinds:
+                    table.add(model, group, "draws", repeated(experiment, each, group, "draws"))
+                if "images" not in kinds:
+                    continue
                 found = repeated(experiment, each, group, "images")
                 table.add(model, group, "images", found)
                 if group in before:

@@ -16,6 +16,7 @@ from vaexp.evaluation.statistics import (
     joint_standard_error,
     median,
     resample,
+    root_standard_error,
     standard_error,
     tail_standard_error,
 )
@@ -38,6 +39,33 @@ def test_the_joint_standard_error_is_the_spread_of_differences():
     )
     found = [joint_standard_error(*pair) for pair in zip(a, b, strict=True)]
     assert np.mean(found) == pytest.approx(spread, rel=0.05)
+
+
+def test_the_error_of_a_root_is_the_delta_methods_where_no_square_is_large():
+    squares = torch.from_numpy(np.random.default_rng(1).chisquare(3, 4000))
+    delta = standard_error(squares) / (2 * squares.mean().sqrt().item())
+    assert root_standard_error(squares) == pytest.approx(delta, rel=1e-3)
+    assert root_standard_error(squares[:1]) is None
+    assert root_standard_error(torch.zeros(9)) == 0
+    # by hand: the roots without 1 and without 7 are sqrt(7) and 1
+    expected = (math.sqrt(7) - 1) / 2
+    assert root_standard_error(torch.tensor([1.0, 7.0])) == pytest.approx(expected)
+
+
+def test_the_error_of_a_root_is_its_spread_where_a_few_squares_make_the_mean():
+    """About 7 of 1,000 squares are not 0, and these vary; the delta method gives 1 / 1.28 of it."""
+    rng = np.random.default_rng(2)
+    roots, stated, delta = [], [], []
+    for _ in range(2000):
+        squares = torch.zeros(1000, dtype=torch.float64)
+        many = max(1, rng.binomial(1000, 0.007))
+        squares[:many] = torch.from_numpy(rng.exponential(1, many) ** 2)
+        roots.append(squares.mean().sqrt().item())
+        stated.append(root_standard_error(squares))
+        delta.append(standard_error(squares) / (2 * roots[-1]))
+    spread = np.std(roots, ddof=1)
+    assert np.sqrt(np.mean(np.square(stated))) == pytest.approx(spread, rel=0.08)
+    assert np.sqrt(np.mean(np.square(delta))) < 0.85 * spread
 
 
 def test_the_error_of_a_tail_is_the_spread_over_sets():

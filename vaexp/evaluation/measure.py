@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from vaexp.evaluation.scope import Scope, Tightness
-from vaexp.evaluation.statistics import bootstrap, bootstrap_of_distance, standard_error
+from vaexp.evaluation.statistics import (
+    bootstrap,
+    bootstrap_of_distance,
+    root_standard_error,
+    standard_error,
+)
 from vaexp.evaluation.tails import Tails
 
 Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
@@ -174,11 +179,10 @@ def root_average(
 ) -> Estimate:
     """The root of the mean of squares (n,), one for each image or draw.
 
-    Its standard error over them follows from that of the mean by the delta method.
+    Its standard error over them is that of the jackknife.
     """
-    mean = average(squares, unit)
-    root = math.sqrt(mean.value)
-    se = mean.se / (2 * root) if mean.se is not None and root > 0 else mean.se
+    root = math.sqrt(squares.double().mean().item())
+    se = root_standard_error(squares)
     return Estimate(root, unit, len(squares), se, facts=facts or {}, kind=kind)
 
 

@@ -20,6 +20,22 @@ def standard_error(values: Tensor) -> float | None:
     return values.double().std().item() / math.sqrt(len(values))
 
 
+def root_standard_error(squares: Tensor) -> float | None:
+    """The standard error of the root of the mean of independent squares (n,), by the jackknife.
+
+    It is sqrt((n - 1) / n sum_i (r_i - r)^2), where r_i is the root without square i and r the mean
+    of all r_i (Efron and Tibshirani 1993, An Introduction to the Bootstrap, equation 11.5). Where
+    few squares hold most of the mean, the root is not linear there, and the delta method,
+    se / (2 root), would give half of the error. None for fewer than two squares.
+    """
+    n = len(squares)
+    if n < 2:
+        return None
+    exact = squares.double()
+    roots = ((exact.sum() - exact) / (n - 1)).clamp(min=0).sqrt()
+    return math.sqrt((n - 1) / n * (roots - roots.mean()).square().sum().item())
+
+
 def joint_standard_error(*samples: Tensor) -> float:
     """The standard error of the sum or difference of the means of independent samples (n_i,).
 
