@@ -13,7 +13,7 @@ from vaexp.config import DataConfig
 from vaexp.data import load
 from vaexp.evaluation.parzen import CHOOSING, best_bandwidth, centroids, parzen_log_prob
 from vaexp.evaluation.statistics import standard_error
-from vaexp.tables import show_number
+from vaexp.shown import show_number
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from vaexp.experiment.prepare import Experiment
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import load_weights
 from vaexp.seeding import seeded
-from vaexp.tables import show_number
+from vaexp.shown import show_number
 
 DRAWS = 20
 

@@ -28,7 +28,7 @@ from vaexp.fitting import sgd
 from vaexp.models import VAE
 from vaexp.models.elbo import elbo_terms
 from vaexp.seeding import seeded
-from vaexp.tables import show_number
+from vaexp.shown import show_number
 
 HERE = Path(__file__).parent
 BATCH = 128

@@ -30,7 +30,7 @@ from vaexp.experiment.sample import latent_grid
 from vaexp.runs.find import find_runs
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.trained import TrainedModel
-from vaexp.tables import show_number
+from vaexp.shown import show_number
 
 SETTINGS = {
     "as shipped (σ from 0.3)": [],

@@ -15,7 +15,7 @@ from typing import Any
 from vaexp.config import shipped_configs
 from vaexp.runs.find import find_runs
 from vaexp.runs.folder import RunFolder
-from vaexp.tables import show_number
+from vaexp.shown import show_number
 
 METRICS = (
     "log_prob",

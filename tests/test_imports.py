@@ -33,6 +33,7 @@ LIGHT = [
     "vaexp.runs.tidy",
     "vaexp.sweeps.display",
     "vaexp.sweeps.summary",
+    "vaexp.shown",
     "vaexp.tables",
 ]
 HEAVY = ["torch", "torchvision", "matplotlib", "scipy", "sklearn", "pandas"]

@@ -665,3 +665,12 @@ def test_a_single_image_shares_its_code_with_no_other() -> None:
     z, scale = torch.zeros(1, 2).double(), torch.ones(1, 2).double()
     ratios = log_posterior_ratios(z + 0.3, z, scale)
     assert [part.item() for part in ratios] == [0.0, math.inf, 0.0]
+
+
+@pytest.mark.parametrize(("largest", "end"), [(0.3, 100.0), (99.0, 100.0), (450.0, 1000.0)])
+def test_the_curve_of_collapse_ends_beyond_every_kl(largest: float, end: float) -> None:
+    epsilon = module._epsilons(largest)
+    assert epsilon[0].item() == pytest.approx(1e-5)
+    assert epsilon[-1].item() == pytest.approx(end)
+    torch.testing.assert_close(epsilon[1:] / epsilon[:-1], torch.full_like(epsilon[1:], 10**0.1))
+    assert module._epsilons(math.nan)[-1].item() == pytest.approx(100.0)

@@ -17,7 +17,7 @@ import pytest
 from vaexp.runs import index
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.listing import HEADLINE, list_runs, read_run
-from vaexp.tables import show_number
+from vaexp.shown import show_number
 
 ELBO = np.arange(8.0) - 700
 

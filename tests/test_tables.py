@@ -11,16 +11,8 @@ import pytest
 from terminals import on_terminal
 
 from vaexp.pages.page import of_table
-from vaexp.tables import (
-    Table,
-    comma_separated,
-    fold,
-    markdown,
-    show_entry,
-    show_number,
-    show_size,
-    text_table,
-)
+from vaexp.shown import show_entry, show_number, show_size
+from vaexp.tables import Table, comma_separated, fold, markdown, text_table
 
 TABLE = Table(
     "A title",

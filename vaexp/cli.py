@@ -343,7 +343,8 @@ def _print_measured(
 ) -> None:
     """Print the entries of each group that was measured, and why others of it are absent."""
     from vaexp.comparison.view import metric_name, tail_rows
-    from vaexp.tables import ABSENT, Table, print_table, show_entry
+    from vaexp.shown import ABSENT, show_entry
+    from vaexp.tables import Table, print_table
 
     notes = run.evaluation()
     absent = {group: notes.get(group, {}).get("absent", {}) for group in measured}

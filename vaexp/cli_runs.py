@@ -161,7 +161,7 @@ def rm(
     from vaexp.runs.folder import RunFolder
     from vaexp.runs.listing import read_run, size_on_disk
     from vaexp.runs.tidy import check_removable, remove
-    from vaexp.tables import show_size
+    from vaexp.shown import show_size
 
     runs_dir = expanded(runs_dir)
     paths = list(dict.fromkeys(find_run(run, runs_dir) for run in runs))

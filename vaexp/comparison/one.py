@@ -7,7 +7,8 @@ from vaexp.comparison.view import TITLE, group, metric_name, tail_rows, title_of
 from vaexp.runs.folder import RunFolder
 from vaexp.runs.images import are_known
 from vaexp.runs.listing import Listed
-from vaexp.tables import Table, print_table, show_entry, show_size, show_value
+from vaexp.shown import show_entry, show_size, show_value
+from vaexp.tables import Table, print_table
 
 SPLITS = {
     "train": "Training metrics, ± standard error over images",

@@ -17,7 +17,7 @@ from vaexp.comparison.differences import (
 )
 from vaexp.config import differing, of_the_run
 from vaexp.evaluation.tails import ROWS, Tails
-from vaexp.tables import show_value
+from vaexp.shown import show_value
 
 Images = NDArray[Any] | None
 """A number of each test image (N,), if the metric has them."""

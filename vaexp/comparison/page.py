@@ -18,7 +18,7 @@ from vaexp.pages.live import Live
 from vaexp.pages.page import Explained, Link, Page, Section, of_table
 from vaexp.pages.pictures import MOST_BYTES, Drawn, Picture
 from vaexp.runs.folder import RunFolder
-from vaexp.tables import show_value
+from vaexp.shown import show_value
 
 MOST_EMBEDDED = 4  # runs up to which the page holds their models and the full size of their figures
 MOST_NAMED = 6  # with more runs the name of their files is a hash of their names

@@ -11,7 +11,8 @@ from vaexp.evaluation.groups import GROUPS
 from vaexp.evaluation.tails import ROWS as TAIL_ROWS
 from vaexp.evaluation.tails import tail_numbers
 from vaexp.runs.listing import HEADLINE
-from vaexp.tables import ABSENT, Table, show_entry, show_error, show_number, show_value
+from vaexp.shown import ABSENT, show_entry, show_error, show_number, show_value
+from vaexp.tables import Table
 
 MOST_COLUMNS = 3  # runs, or groups of runs, that are columns
 MAIN = (*HEADLINE, "rate")

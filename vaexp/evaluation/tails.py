@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vaexp.tables import contradict, show_number
+from vaexp.shown import contradict, show_number
 
 SHARE = 100  # one image of so many is 1 % of them
 

@@ -37,7 +37,7 @@ from vaexp.runs.process import now
 from vaexp.runs.trained import load_weights
 from vaexp.runs.unforeseen import last_catch
 from vaexp.seeding import seeded
-from vaexp.tables import is_unreliable, show_entry
+from vaexp.shown import is_unreliable, show_entry
 
 IMPORTANCE_SAMPLES = 1_000  # if neither the config nor the command gives a number
 CLASSIFIER_DATA = "mnist"  # whose first training images the shipped classifier was trained on

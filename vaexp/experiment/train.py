@@ -40,7 +40,7 @@ from vaexp.runs.tensorboard import add_test, check_installed
 from vaexp.runs.trained import load_weights
 from vaexp.runs.unforeseen import fault
 from vaexp.seeding import seeded
-from vaexp.tables import show_entry
+from vaexp.shown import show_entry
 from vaexp.visible import visible
 
 FEW_DRAWS = 2

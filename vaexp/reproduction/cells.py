@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
+from vaexp.shown import show_entry
 from vaexp.sweeps.summary import median_over_seeds, over_seeds
-from vaexp.tables import show_entry
 
 Entry = dict[str, Any]
 """An entry of metrics.json."""

@@ -7,16 +7,8 @@ from typing import Any
 from vaexp.config import differing
 from vaexp.runs.keys import check_keys, entry_of, value_of
 from vaexp.runs.listing import HEADLINE, Listed
-from vaexp.tables import (
-    Table,
-    comma_separated,
-    markdown,
-    median_beside,
-    print_table,
-    show_entry,
-    show_size,
-    show_value,
-)
+from vaexp.shown import median_beside, show_entry, show_size, show_value
+from vaexp.tables import Table, comma_separated, markdown, print_table
 
 
 def render_runs(runs: Sequence[Listed], format_: str, columns: Sequence[str] = ()) -> str:

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vaexp.runs.listing import HEADLINE
+from vaexp.shown import median_beside, show_entry
 from vaexp.sweeps.folder import State, Task
 from vaexp.sweeps.jobs import Child, last_line
-from vaexp.tables import median_beside, show_entry
 
 EVERY = 0.5  # seconds between two looks at the logs of what is running
 

@@ -12,11 +12,11 @@ from vaexp.config.complaints import checked
 from vaexp.config.document import Location, Source, read_file, write_text
 from vaexp.config.section import Section
 from vaexp.errors import UserError
+from vaexp.shown import ABSENT
 from vaexp.sweeps.base import Base, text
 from vaexp.sweeps.plan import Plan
 from vaexp.sweeps.request import Request
 from vaexp.sweeps.trials import Asked, Trial, check, identity, numbered
-from vaexp.tables import ABSENT
 
 NAME = "sweep.yaml"
 HEAD = """\

@@ -12,9 +12,10 @@ from vaexp.comparison.render import render
 from vaexp.comparison.view import metric_name, seed_tables
 from vaexp.errors import RunError, UserError
 from vaexp.files import write_text
+from vaexp.shown import median_beside, show_entry
 from vaexp.sweeps.folder import TABLE, State, Sweep
 from vaexp.sweeps.trials import Trial
-from vaexp.tables import Table, markdown, median_beside, show_entry
+from vaexp.tables import Table, markdown
 
 NAME = "comparison.md"
 MOST_SIDE_BY_SIDE = 8  # runs or groups of runs, each of which has two columns

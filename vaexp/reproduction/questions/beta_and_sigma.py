@@ -12,7 +12,8 @@ from statistics import mean, stdev
 from vaexp.reproduction.answers import Answer, Question, by_runs, compared, says
 from vaexp.reproduction.pictures import Across, Against, Panel, Points, panels_of
 from vaexp.reproduction.studies import QUALITY, Done, Repeated, Study
-from vaexp.tables import ABSENT, Table, show_number
+from vaexp.shown import ABSENT, show_number
+from vaexp.tables import Table
 
 SIGMAS = (0.1, 0.3)
 LEARNED = (0.25, 1.0, 4.0)
