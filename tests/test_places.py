@@ -233,7 +233,7 @@ def test_images_that_are_all_the_same(tmp_path: Path, invoke: Any, grey: int, ki
         return
     run = RunFolder(Path(ok(done).stdout.strip()))
     assert run.status() == "finished"
-    if kind == "vae":
+    if kind == "vae" and grey == 0:
         groups = "decoding,singularities,quality,prior,optimal_mean"
         ok(invoke("evaluate", run.path, "--only", groups, "--images", "20"))
         absent = run.evaluation()["decoding"]["absent"]
