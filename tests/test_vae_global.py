@@ -37,11 +37,11 @@ def entries_of_the_test_images(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_vae_global_has_the_numbers_of_an_audit(tmp_path: Path) -> None:
-    """Two machines had 228.2 and 228.9 nats, and KL given the label 1.073 and 1.08.
+    """An audit had 228.9 nats and a KL given the label of 1.08; the docs have 228.2 and 1.073.
 
-    The tolerances are several times those differences. Each is far less than what a fault would
-    change: pooled digits have a KL of 0.44, and without ln p(y) the label summed out has 2.3 nats
-    more.
+    The tolerances are several times those differences; other seeds were not trained. Each is far
+    less than what a fault would change: pooled digits have a KL of 0.44, and without ln p(y) the
+    label summed out has 2.3 nats more.
     """
     test = entries_of_the_test_images(tmp_path)
 
