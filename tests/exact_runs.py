@@ -54,6 +54,7 @@ PPCA_FIGURES = {"latent_plane", "posterior", "principal_axes", "spectrum"}
 FIGURES_OF = {
     **dict.fromkeys(MIXTURES, GMM_FIGURES),
     "labels": GMM_FIGURES - {"em", "singularities"},  # no iteration: nothing has moved
+    "full": GMM_FIGURES - {"em"},  # one iteration, at a fixed point
     "ppca": PPCA_FIGURES | {"em"},
     "closed": PPCA_FIGURES,
     "fa": {"latent_plane", "posterior", "factors", "noise", "spectrum", "em"},

@@ -165,6 +165,9 @@ def test_a_scheduler_that_is_lost_is_said_in_a_line(
         waiting = Jobs(1, False, Recorder(), lambda *_: remote)
         assert remote.poll() is None
         dask.close()
+        until = time.monotonic() + 10  # as the client hears of it in a thread of its own
+        while not remote.future.done() and time.monotonic() < until:
+            time.sleep(0.01)
         for fails in (
             remote.poll,
             lambda: remote.send_signal(signal.SIGTERM),

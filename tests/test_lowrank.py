@@ -432,7 +432,7 @@ def test_a_figure_says_whether_its_sigma_has_the_factors(config, said):
     trained = TrainedModel(section, None, 3, (28, 28), [*range(10)])
     ends = {which: caption(trained, which).endswith(f"σ(z) {which} the factors") for which in BOTH}
     assert ends == dict.fromkeys(BOTH, said)
-    assert caption(trained).endswith("epoch 3")
+    assert caption(trained).endswith("epoch\N{NO-BREAK SPACE}3")
     about = About("settings", 1e-3, False, (28, 28), section.model.shared_factors)
     assert about.images({"n": 20}) == "settings, 20 test images"
     assert about.images({"n": 20}, "with").endswith("σ(z) with the factors") == said
