@@ -124,7 +124,7 @@ def _unknown_images(comparison: Comparison) -> list[str]:
     if not comparison.of_unknown_images:
         return []
     return [
-        f"Whether the images of {', '.join(comparison.of_unknown_images)} are the published ones "
+        f"Whether the images of {_some(comparison.of_unknown_images)} are the published ones "
         "is not known; train.log of each run says why."
     ]
 
